@@ -1,0 +1,58 @@
+"""Package metadata of clop_det; versions that were really run together are pinned in constraints.txt."""
+
+from setuptools import find_packages, setup
+
+# What Detectron2's Python code imports; its PyPI copy is installed without its own dependencies (see the Makefile).
+DETECTRON2_NEEDS = [
+    "black",
+    "cloudpickle",
+    "fvcore>=0.1.5",
+    "hydra-core>=1.1",
+    "iopath>=0.1.9",
+    "matplotlib>=3.8",
+    "omegaconf>=2.1",
+    "opencv-python-headless>=4.8",
+    "pillow>=10",
+    "pycocotools>=2.0.7",
+    "tabulate",
+    "tensorboard>=2.15",
+    "termcolor",
+    "tqdm",
+    "yacs>=0.1.8",
+]
+
+setup(
+    name="clop_det",
+    version="0.1.0",
+    description="Semi-supervised contrastive pretraining with orthonormal prototypes, carried to detection and compared",
+    python_requires=">=3.10",
+    packages=find_packages(include=["clop_det", "clop_det.*"]),
+    package_data={"clop_det": ["py.typed"], "clop_det.comparison": ["templates/*"]},
+    install_requires=[
+        "torch>=2.6",
+        "torchvision>=0.21",
+        "numpy>=1.26",
+        "pyyaml>=6",
+        "safetensors>=0.4",
+        "scikit-learn>=1.4",  # the embedded handwritten digits
+        "scipy>=1.11",
+        *DETECTRON2_NEEDS,
+    ],
+    extras_require={
+        "report": ["jinja2>=3.1"],
+        "fast-eval": ["faster-coco-eval>=1.6", "hotcoco"],
+        "bench": ["lightly>=1.5", "pytorch-metric-learning>=2.5", "kornia>=0.7"],
+        "test": [
+            "hypothesis>=6",
+            "lightly>=1.5",
+            "mypy>=1.10",
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "pytorch-metric-learning>=2.5",
+            "ruff>=0.6",
+            "timm>=1.0",
+            "types-PyYAML",
+            "types-tabulate",
+        ],
+    },
+)

@@ -1,0 +1,25 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import clop_det  # noqa: F401  (makes `import detectron2` work before any test module asks for it)
+
+REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder with real images beside the checkout; the test is skipped where it is absent."""
+    if not REAL_DATA.is_dir():
+        pytest.skip("needs the folder of real images ../shared/data beside the checkout")
+    return REAL_DATA
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    torch.manual_seed(0)
