@@ -1,8 +1,10 @@
 """Makes `import detectron2` work with whichever Detectron2 is installed.
 
-An official build always wins: the finder below stands at the end of `sys.meta_path`, so it is asked only for what the
-ordinary finders did not find. It then serves the complete Python package of Detectron2 0.6 that the PyPI wheel
-`labgym` carries as `LabGym.detectron2`. A module has one object under either name, so no registry exists twice.
+An official build always wins: the finder for the name `detectron2` itself stands at the end of `sys.meta_path`, so it is
+asked only for what the ordinary finders did not find. It then serves the complete Python package of Detectron2 0.6 that
+the PyPI wheel `labgym` carries as `LabGym.detectron2`. A module has one object under either name, so no registry exists
+twice; for this the finder for submodules must stand *before* the ordinary ones, which would otherwise find the copy's
+files through the package's `__path__` and run each a second time.
 """
 
 from __future__ import annotations
@@ -40,26 +42,37 @@ class _AliasLoader:
 
 
 class _AliasFinder:
-    """Meta-path finder for `detectron2` and its submodules, backed by the PyPI copy."""
+    """Meta-path finder for `detectron2` itself, backed by the PyPI copy; to stand after the ordinary finders."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name == _NAME:
-            if not copy_is_installed():
-                raise ModuleNotFoundError(REMEDY, name=name)
-        elif name.startswith(_NAME + "."):
-            # A native build that lacks a submodule must not be completed from the copy.
-            if sys.modules.get(_NAME) is not sys.modules.get(_COPY):
-                return None
-        else:
+        if name != _NAME:
             return None
-        real = _COPY + name[len(_NAME) :]
-        real_spec = importlib.util.find_spec(real)
-        if real_spec is None:
+        if not copy_is_installed():
+            raise ModuleNotFoundError(REMEDY, name=name)
+        return _alias_spec(name)
+
+
+class _SubmoduleFinder:
+    """Meta-path finder for `detectron2.x` where `detectron2` is the copy; to stand before the ordinary finders."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        # A native build that lacks a submodule must not be completed from the copy.
+        if not name.startswith(_NAME + ".") or sys.modules.get(_NAME) is not sys.modules.get(_COPY):
             return None
-        is_package = real_spec.submodule_search_locations is not None
-        return ModuleSpec(name, _AliasLoader(real), origin=real_spec.origin, is_package=is_package)  # type: ignore[arg-type]
+        return _alias_spec(name)
+
+
+def _alias_spec(name: str) -> ModuleSpec | None:
+    real = _COPY + name[len(_NAME) :]
+    real_spec = importlib.util.find_spec(real)
+    if real_spec is None:
+        return None
+    is_package = real_spec.submodule_search_locations is not None
+    return ModuleSpec(name, _AliasLoader(real), origin=real_spec.origin, is_package=is_package)  # type: ignore[arg-type]
 
 
 def copy_is_installed() -> bool:
@@ -71,9 +84,11 @@ def copy_is_installed() -> bool:
 
 
 def install() -> None:
-    """Put the finder at the end of `sys.meta_path`; doing so twice changes nothing."""
+    """Put the finders on `sys.meta_path`; doing so twice changes nothing."""
     if not any(isinstance(finder, _AliasFinder) for finder in sys.meta_path):
         sys.meta_path.append(_AliasFinder())  # type: ignore[arg-type]
+    if not any(isinstance(finder, _SubmoduleFinder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _SubmoduleFinder())  # type: ignore[arg-type]
 
 
 def describe() -> str:
