@@ -1,0 +1,120 @@
+"""Every key that clop_det adds to Detectron2's config, each with its meaning, unit and range.
+
+Both stages use one `CfgNode`: Detectron2's own keys keep their meaning in pretraining (SEED, OUTPUT_DIR, SOLVER.BASE_LR,
+SOLVER.IMS_PER_BATCH, SOLVER.MAX_ITER, SOLVER.WARMUP_ITERS, TEST.EVAL_PERIOD, MODEL.PIXEL_MEAN, ...).
+"""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode as CN
+
+from clop_det.losses import loss_options
+
+
+def add_clop_config(cfg: CN) -> None:
+    """Add clop_det's keys and defaults to a fresh `get_cfg()`, in place."""
+    _add_pretraining_keys(cfg)
+    _add_loss_keys(cfg)
+    _add_classification_keys(cfg)
+    _add_solver_keys(cfg)
+    _add_detection_keys(cfg)
+
+
+def _add_pretraining_keys(cfg: CN) -> None:
+    cfg.ENCODER = CN()
+    # torchvision ResNet to pretrain: resnet18, resnet34, resnet50, resnet101, resnet152, wide_resnet50_2, ...
+    cfg.ENCODER.ARCH = "resnet18"
+    # "imagenet": 7x7 stride-2 convolution and max-pooling, what detection needs; "cifar": 3x3 stride 1, no pooling.
+    cfg.ENCODER.STEM = "imagenet"
+
+    cfg.PROJECTOR = CN()
+    # Width of the projector's hidden layers, > 0.
+    cfg.PROJECTOR.HIDDEN_DIM = 512
+    # Dimension d of the embeddings; orthonormal prototypes need d >= number of classes.
+    cfg.PROJECTOR.OUT_DIM = 128
+    # Linear layers of the projector, >= 1.
+    cfg.PROJECTOR.NUM_LAYERS = 2
+
+    cfg.LABELS = CN()
+    # Share of the training labels that the loss may see, in (0, 1]: one stratified split, a function of SEED alone.
+    cfg.LABELS.FRACTION = 0.1
+    # A given split (JSON as written into a run folder); empty: drawn from LABELS.FRACTION and SEED.
+    cfg.LABELS.SPLIT_FILE = ""
+
+    cfg.AUGMENT = CN()
+    # Area of the random crop as a share of the image, (low, high) in (0, 1].
+    cfg.AUGMENT.CROP_SCALE = (0.2, 1.0)
+    # Aspect ratio of the random crop, (low, high), > 0.
+    cfg.AUGMENT.CROP_RATIO = (0.75, 1.3333333)
+    # Probability of a horizontal flip; 0 where left and right mean something, as in digits.
+    cfg.AUGMENT.FLIP_PROB = 0.5
+    # Probability that a view's brightness, contrast, saturation and hue are changed.
+    cfg.AUGMENT.JITTER_PROB = 0.8
+    # Half-widths of the uniform jitter factors around 1 (brightness, contrast, saturation), >= 0.
+    cfg.AUGMENT.BRIGHTNESS = 0.4
+    cfg.AUGMENT.CONTRAST = 0.4
+    cfg.AUGMENT.SATURATION = 0.4
+    # Half-width of the uniform hue shift, in turns of the colour wheel, in [0, 0.5].
+    cfg.AUGMENT.HUE = 0.1
+    # Probability of grey.
+    cfg.AUGMENT.GREY_PROB = 0.2
+    # Probability of Gaussian blur, and the range of its standard deviation in pixels of the view.
+    cfg.AUGMENT.BLUR_PROB = 0.0
+    cfg.AUGMENT.BLUR_SIGMA = (0.1, 2.0)
+    # Probability of solarisation (inversion above half brightness).
+    cfg.AUGMENT.SOLARIZE_PROB = 0.0
+
+
+def _add_loss_keys(cfg: CN) -> None:
+    cfg.LOSS = CN()
+    # Pretraining loss: a name of the registry in clop_det.losses.
+    cfg.LOSS.NAME = "clop"
+    # LOSS.<NAME>.<OPTION>: what each registered loss declares; `help` texts stand beside the loss.
+    for loss, options in loss_options().items():
+        node = CN()
+        for option, declared in options.items():
+            node[option.upper()] = declared.default
+        cfg.LOSS[loss.upper()] = node
+
+
+def _add_classification_keys(cfg: CN) -> None:
+    # The classification images: what pretraining trains on, and the probes' bank and queries in both stages.
+    cfg.CLASSIFICATION = CN()
+    # How the images lie on disk: a name of the registry in clop_det.data.layouts.
+    cfg.CLASSIFICATION.LAYOUT = "folder"
+    # Folder, or a digits:// address of the embedded digits.
+    cfg.CLASSIFICATION.ROOT = ""
+    # Split that pretraining trains on and the probes fit on.
+    cfg.CLASSIFICATION.TRAIN_SPLIT = "train"
+    # Split that the probes are evaluated on.
+    cfg.CLASSIFICATION.EVAL_SPLIT = "val"
+    # Side of the stored square images, in pixels.
+    cfg.CLASSIFICATION.IMAGE_SIZE = 32
+
+    cfg.PROBE = CN()
+    # Whether evaluations fit kNN and linear probes on frozen features.
+    cfg.PROBE.ENABLED = True
+    # Neighbours of the kNN votes; the first is reported as knn_top1.
+    cfg.PROBE.KNN_K = (20, 200)
+    # Temperature of the votes exp(cosine / T), > 0.
+    cfg.PROBE.KNN_TEMPERATURE = 0.07
+    # At most this many images of the training split in the bank (a seeded subset); 0: all.
+    cfg.PROBE.MAX_BANK = 0
+    # Images per forward pass.
+    cfg.PROBE.BATCH_SIZE = 256
+
+
+def _add_solver_keys(cfg: CN) -> None:
+    # Optimiser of pretraining: "SGD", "LARS" or "AdamW". (Detection keeps Detectron2's SGD.)
+    cfg.SOLVER.OPTIMIZER = "SGD"
+    # LARS: local learning rate = coefficient * |w| / |g|.
+    cfg.SOLVER.LARS_TRUST_COEFFICIENT = 0.001
+    # "auto": bf16 autocast where the processor computes in it, else fp32; "bf16" and "fp32" force one.
+    cfg.SOLVER.PRECISION = "auto"
+    # Periodic checkpoints kept, >= 1; the final one is always kept.
+    cfg.SOLVER.KEEP_CHECKPOINTS = 2
+
+
+def _add_detection_keys(cfg: CN) -> None:
+    # Detection data sets to register before the run: a list of mappings, see clop_det.detection.datasets.
+    cfg.DATASETS.REGISTER = []

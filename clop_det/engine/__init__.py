@@ -1,0 +1,1 @@
+"""What both trainers share: command line, run folder, seeds, precision, stop signal."""

@@ -1,0 +1,107 @@
+"""metrics.json as a pure function of the run: no times in it, nothing smoothed, and cut back to where a run resumes.
+
+Detectron2's JSONWriter writes wall times and medians over a window of earlier steps into the same lines; both differ
+after a resume. Here metrics.json holds the values of the step itself, so that an interrupted and an uninterrupted run
+end with the same bytes; times go to timing.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from detectron2.engine.hooks import PeriodicWriter
+from detectron2.utils.events import (
+    CommonMetricPrinter,
+    EventWriter,
+    TensorboardXWriter,
+    get_event_storage,
+)
+
+from clop_det.files import write_text
+
+METRICS_NAME = "metrics.json"
+TIMING_NAME = "timing.json"
+TIMING_KEYS = frozenset({"time", "data_time", "rank_data_time", "eta_seconds", "images_per_second", "eval_seconds"})
+
+
+class MetricsWriter(EventWriter):
+    """Appends one JSON object a line, for each iteration that has new scalars, to metrics.json and timing.json."""
+
+    def __init__(self, folder: str | os.PathLike[str], start_iter: int) -> None:
+        """`start_iter`: lines of this and later iterations, left by a run that was interrupted, are dropped."""
+        paths = [Path(folder) / name for name in (METRICS_NAME, TIMING_NAME)]
+        for path in paths:
+            drop_lines_from(path, start_iter)
+        self._metrics, self._timing = (open(path, "a", encoding="utf-8") for path in paths)
+        self._last_write = start_iter - 1
+
+    def write(self) -> None:
+        lines: dict[int, dict[str, float]] = defaultdict(dict)
+        times: dict[int, dict[str, float]] = defaultdict(dict)
+        for key, (value, iteration) in get_event_storage().latest().items():
+            if iteration > self._last_write:
+                (times if key in TIMING_KEYS else lines)[iteration][key] = value
+        for file, entries in ((self._metrics, lines), (self._timing, times)):
+            for iteration in sorted(entries):
+                file.write(json.dumps({**entries[iteration], "iteration": iteration}, sort_keys=True) + "\n")
+            file.flush()
+        os.fsync(self._metrics.fileno())
+        self._last_write = max([self._last_write, *lines, *times])
+
+    def close(self) -> None:
+        self._metrics.close()
+        self._timing.close()
+
+
+class AlignedWriter(PeriodicWriter):
+    """Writes every `period` iterations, and also wherever figures of an evaluation or a checkpoint may depend on it.
+
+    A checkpoint that is newer than the last written line would lose that line's values on resume.
+    """
+
+    def __init__(self, writers: list[EventWriter], period: int, also_every: list[int]) -> None:
+        super().__init__(writers, period=period)
+        self._periods = [p for p in [period, *also_every] if p > 0]
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if done == self.trainer.max_iter or any(done % period == 0 for period in self._periods):
+            for writer in self._writers:
+                writer.write()
+
+
+def build_writers(folder: str, start_iter: int, max_iter: int) -> list[EventWriter]:
+    """Console line with ETA, metrics.json and timing.json, TensorBoard."""
+    return [CommonMetricPrinter(max_iter), MetricsWriter(folder, start_iter), TensorboardXWriter(folder)]
+
+
+def read_metrics(folder: str | os.PathLike[str], name: str = METRICS_NAME) -> list[dict[str, Any]]:
+    """The lines of metrics.json (or `name`), merged by iteration and in its order; a torn last line is passed over."""
+    path = Path(folder) / name
+    merged: dict[int, dict[str, Any]] = defaultdict(dict)
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        merged[entry["iteration"]].update(entry)
+    return [merged[iteration] for iteration in sorted(merged)]
+
+
+def drop_lines_from(path: Path, start_iter: int) -> None:
+    """Remove the lines of iteration `start_iter` and later, and a torn last line, from a file of JSON lines."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if line.endswith("\n") and entry["iteration"] < start_iter:
+            kept.append(line)
+    write_text(path, "".join(kept))

@@ -1,0 +1,110 @@
+"""Reading a config: safe YAML with `_BASE_`, KEY VALUE pairs, and errors that name the nearest known key."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+from detectron2.config import CfgNode, get_cfg
+
+from clop_det.config import add_clop_config
+from clop_det.errors import UserError
+
+
+def read_config(config_file: str, overrides: Sequence[str]) -> CfgNode:
+    """Detectron2's defaults, then clop_det's, then the YAML file (with its `_BASE_` chain), then KEY VALUE pairs.
+
+    Returns:
+        The frozen config.
+
+    Raises:
+        UserError: a file that does not exist or is not safe YAML, an unknown key, a value of another type, an odd
+            number of overrides.
+    """
+    cfg = get_cfg()
+    add_clop_config(cfg)
+    if config_file:
+        merge_file(cfg, config_file)
+    merge_pairs(cfg, overrides)
+    cfg.freeze()
+    return cfg
+
+
+def merge_file(cfg: CfgNode, config_file: str) -> None:
+    """Merge a YAML file and its `_BASE_` chain into `cfg`, in place; see `read_config` for the errors."""
+    try:
+        # fvcore's default is the safe loader; Detectron2's own merge_from_file is not.
+        loaded = CfgNode.load_yaml_with_base(config_file, allow_unsafe=False)
+    except (OSError, AssertionError) as error:
+        raise UserError(f"cannot read the config {config_file}: {error}") from error
+    except yaml.YAMLError as error:
+        raise UserError(f"{config_file} is not safe, well-formed YAML: {error}") from error
+    if not isinstance(loaded, dict):
+        raise UserError(f"{config_file} holds no mapping of config keys.")
+    merge_mapping(cfg, loaded, where=config_file)
+
+
+def merge_pairs(cfg: CfgNode, overrides: Sequence[str]) -> None:
+    """Merge `["KEY", "VALUE", ...]` into `cfg`, in place; see `read_config` for the errors."""
+    if len(overrides) % 2:
+        raise UserError(f"overrides come as KEY VALUE pairs, got an odd number of words: {' '.join(overrides)}")
+    for key, text in zip(overrides[::2], overrides[1::2], strict=True):
+        try:
+            value = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            value = text
+        nested: Any = value
+        for part in reversed(key.split(".")):
+            nested = {part: nested}
+        merge_mapping(cfg, nested, where="the command line")
+
+
+def merge_mapping(cfg: CfgNode, values: Mapping[str, Any], where: str, prefix: str = "", root: Any = None) -> None:
+    """Merge a nested mapping into `cfg`, in place; `where` names its origin in errors."""
+    root = cfg if root is None else root
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if key not in cfg:
+            raise UserError(f"unknown config key {name} in {where}.{_nearest(name, root)}")
+        old = cfg[key]
+        if isinstance(old, CfgNode):
+            if not isinstance(value, Mapping):
+                raise UserError(f"{name} in {where} is a group of keys, not a value ({value!r}).")
+            merge_mapping(old, value, where, f"{name}.", root)
+        else:
+            cfg[key] = _coerce(value, old, name, where)
+
+
+def flatten(cfg: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every (dotted key, value) of a config, depth first."""
+    for key, value in cfg.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _nearest(name: str, root: CfgNode) -> str:
+    known = [key for key, _ in flatten(root)]
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    # A right key in the wrong group: compare the last parts too.
+    close = close or [key for key in known if key.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]][:1]
+    return f" Did you mean {close[0]}?" if close else " See clop_det/config.py and Detectron2's config reference."
+
+
+def _coerce(value: Any, old: Any, name: str, where: str) -> Any:
+    """The value in the type of the default: whole numbers and "1e-4" (a YAML string) are floats, lists are tuples."""
+    kind = type(old)
+    if old is None or value is None or type(value) is kind:
+        return value
+    if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except ValueError:
+            pass
+    if kind in (list, tuple) and isinstance(value, list | tuple):
+        return kind(value)
+    raise UserError(f"{name} in {where} is {value!r} ({type(value).__name__}); it must be of type {kind.__name__}.")

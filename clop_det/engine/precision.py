@@ -1,0 +1,47 @@
+"""Which arithmetic the forward pass uses: bf16 autocast where the processor computes in it."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+
+from clop_det.errors import UserError
+
+
+def _cpu_flags() -> frozenset[str]:
+    try:
+        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
+            for line in file:
+                if line.startswith("flags"):
+                    return frozenset(line.split(":", 1)[1].split())
+    except OSError:
+        pass
+    return frozenset()
+
+
+def computes_in_bf16(device: torch.device) -> bool:
+    """Whether `device` has bf16 instructions; emulated bf16 is slower than fp32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return device.type == "cpu" and bool({"avx512_bf16", "amx_bf16"} & _cpu_flags())
+
+
+def use_bf16(setting: str, device: torch.device) -> bool:
+    """Resolve SOLVER.PRECISION ("auto", "bf16" or "fp32") for a device.
+
+    Raises:
+        UserError: another value.
+    """
+    if setting not in ("auto", "bf16", "fp32"):
+        raise UserError(f'SOLVER.PRECISION is "{setting}": it must be "auto", "bf16" or "fp32".')
+    chosen = computes_in_bf16(device) if setting == "auto" else setting == "bf16"
+    logging.getLogger(__name__).info("precision: %s (SOLVER.PRECISION %s)", "bf16" if chosen else "fp32", setting)
+    return chosen
+
+
+def autocast(enabled: bool, device: torch.device) -> AbstractContextManager[Any]:
+    """bf16 autocast for `device`, or nothing."""
+    return torch.autocast(device.type, dtype=torch.bfloat16) if enabled else nullcontext()

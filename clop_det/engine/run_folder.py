@@ -1,0 +1,96 @@
+"""The run folder: who owns it, its config, its final figures."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+from detectron2.config import CfgNode
+from detectron2.utils import comm
+from detectron2.utils.env import seed_all_rng
+from detectron2.utils.logger import setup_logger
+
+from clop_det import detectron2_provider
+from clop_det.checkpoints.provenance import collect_provenance
+from clop_det.engine.options import flatten
+from clop_det.engine.seeding import derive_seed
+from clop_det.errors import UserError
+from clop_det.files import write_json, write_text
+
+CONFIG_NAME = "config.yaml"
+RESULTS_NAME = "results.json"
+LOGGERS = ("clop_det", "fvcore")
+
+
+def claim_run_folder(cfg: CfgNode, resume: bool) -> Path:
+    """Make OUTPUT_DIR this run's own: write its config.yaml, or check that the one there is the same.
+
+    Call once, in the main process, before workers start. Moving a run folder is allowed (OUTPUT_DIR is not compared).
+
+    Raises:
+        UserError: the folder holds another config (the message names the keys that differ), or holds this very run and
+            `resume` is false, or cannot be written to.
+    """
+    folder = Path(cfg.OUTPUT_DIR)
+    config_path = folder / CONFIG_NAME
+    if config_path.exists():
+        differing = _differences(config_path, cfg)
+        if differing:
+            raise UserError(
+                f"{folder} holds another run, whose config differs in {', '.join(differing[:8])}"
+                f"{' and more' if len(differing) > 8 else ''}. Choose another OUTPUT_DIR."
+            )
+        if not resume and any(folder.glob("*.pth")):
+            raise UserError(f"{folder} already holds this run. Add --resume to go on, or choose another OUTPUT_DIR.")
+    elif folder.is_dir() and any(folder.glob("*.pth")):
+        raise UserError(f"{folder} holds checkpoints but no {CONFIG_NAME}. Choose another OUTPUT_DIR.")
+    write_text(config_path, cfg.dump())
+    return folder
+
+
+def start_logging(cfg: CfgNode) -> None:
+    """Loggers of Detectron2, fvcore and clop_det to the screen (first rank) and to log.txt; seeds the global generators.
+
+    Call once in every worker.
+    """
+    rank = comm.get_rank()
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank)
+    for name in LOGGERS:
+        setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name=name)
+    logging.getLogger(__name__).info("%s; run folder %s", detectron2_provider.describe(), cfg.OUTPUT_DIR)
+    seed_all_rng(derive_seed(cfg.SEED, "global", rank) % 2**31)
+
+
+def write_results(cfg: CfgNode, kind: str, metrics: dict[str, float], **extra: Any) -> Path:
+    """Write results.json: the final figures of a run and where they come from.
+
+    Args:
+        kind: "pretraining" or "detection".
+        metrics: name -> figure.
+        extra: further JSON-able entries (`init`, `label_fraction`, `singular_values`, ...).
+    """
+    path = Path(cfg.OUTPUT_DIR) / RESULTS_NAME
+    content = {
+        "kind": kind,
+        "seed": cfg.SEED,
+        **extra,
+        "metrics": {key: float(value) for key, value in metrics.items()},
+        "provenance": {**collect_provenance(cfg), "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())},
+    }
+    write_json(path, content)
+    return path
+
+
+def _differences(config_path: Path, cfg: CfgNode) -> list[str]:
+    try:
+        there = yaml.safe_load(config_path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"cannot read {config_path}: {error}. Choose another OUTPUT_DIR.") from error
+    old = dict(flatten(there if isinstance(there, dict) else {}))
+    new = dict(flatten(yaml.safe_load(cfg.dump())))
+    missing = object()
+    keys = sorted(set(old) | set(new))
+    return [key for key in keys if key != "OUTPUT_DIR" and old.get(key, missing) != new.get(key, missing)]

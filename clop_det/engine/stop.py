@@ -1,0 +1,62 @@
+"""SIGTERM and SIGINT finish the step, save, and leave with a code of their own."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Callable
+from types import FrameType
+
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+
+EXIT_STOPPED = 75  # EX_TEMPFAIL: "try again later", which here means --resume
+
+
+class StopRequested(BaseException):
+    """Raised between two steps after a stop signal, once the state has been saved.
+
+    Not an `Exception`, as KeyboardInterrupt is not: nothing that handles errors should take it for one.
+    """
+
+
+class StopSignal(HookBase):
+    """Turns the first stop signal into a saved checkpoint and `StopRequested`; the second ends the process at once.
+
+    Checked between steps here; loops that run for long inside one step (evaluation) call `requested()` themselves.
+    Loader workers are started after `before_train` and inherit the handler, so it ignores signals in other processes.
+    """
+
+    def __init__(self, save: Callable[[], None]) -> None:
+        self._save = save
+        self._owner = os.getpid()
+        self._signal: int | None = None
+        self._previous: dict[int, object] = {}
+
+    def requested(self) -> bool:
+        """Whether a stop signal has arrived in this process."""
+        return self._signal is not None
+
+    def before_train(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._previous[number] = signal.signal(number, self._on_signal)
+
+    def after_step(self) -> None:
+        # All ranks must leave at the same step, or the others wait in a collective for ever.
+        if any(comm.all_gather(self.requested())):
+            self._save()
+            raise StopRequested
+
+    def after_train(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._owner:
+            return
+        if self.requested():
+            raise KeyboardInterrupt
+        self._signal = number
+        name = signal.Signals(number).name
+        logging.getLogger(__name__).warning("%s: finishing the step, saving, leaving (again: leave at once)", name)
