@@ -1,0 +1,1 @@
+"""Reading, converting, proving and saving checkpoints."""

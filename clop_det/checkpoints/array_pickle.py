@@ -1,0 +1,164 @@
+"""Reading a pickle that holds arrays and ordinary containers, without running anything that the file names.
+
+Detectron2's `.pkl` files are such pickles. NumPy's own reconstruction is not trusted either: its `__setstate__` takes
+memory flags from the file. Stand-ins collect what the file says about each array, and the array is then built from the
+bytes with a plain numeric type, or not at all.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from clop_det.errors import UserError
+
+# Kind and size: booleans, integers and floats, the only element types that weights and counters have.
+_DTYPES = frozenset({"b1", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8"})
+_ARRAY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
+_NUMERIC_MODULES = ("numpy.core.numeric", "numpy._core.numeric")
+
+
+class _NdarrayType:
+    """Stands for `numpy.ndarray` where a pickle names the class."""
+
+
+class _Dtype:
+    """Stands for `numpy.dtype("f4", False, True)` and the byte order that follows it."""
+
+    def __init__(self, code: Any, *_: Any) -> None:
+        self.code = _text(code)
+        self.order = "<"
+
+    def __setstate__(self, state: Any) -> None:
+        self.order = _text(state[1])
+
+    def build(self) -> np.dtype[Any]:
+        code = self.code.lstrip("<>|=")
+        if code not in _DTYPES:
+            raise pickle.UnpicklingError(f"an array of element type {self.code!r}")
+        return np.dtype((self.order if self.order in "<>" else "<") + code)
+
+
+class _Array:
+    """Stands for an array until the whole file has been read."""
+
+    def __init__(self) -> None:
+        self.state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+    def build(self) -> np.ndarray[Any, Any]:
+        if not isinstance(self.state, tuple) or len(self.state) != 5:
+            raise pickle.UnpicklingError("an array without content")
+        _, shape, dtype, fortran, data = self.state
+        return _from_bytes(data, dtype, shape, "F" if fortran else "C")
+
+
+class _Scalar:
+    """Stands for a NumPy scalar, which becomes a Python number."""
+
+    def __init__(self, dtype: Any, data: Any = b"") -> None:
+        self.dtype, self.data = dtype, data
+
+    def build(self) -> Any:
+        return _from_bytes(self.data, self.dtype, (1,), "C")[0].item()
+
+
+class _Buffer:
+    """Stands for `numpy._core.numeric._frombuffer`, the form of protocol 5."""
+
+    def __init__(self, data: Any, dtype: Any, shape: Any, order: Any) -> None:
+        self.arguments = (data, dtype, shape, order)
+
+    def build(self) -> np.ndarray[Any, Any]:
+        return _from_bytes(*self.arguments)
+
+
+def _from_bytes(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray[Any, Any]:
+    if not isinstance(dtype, _Dtype) or not isinstance(shape, tuple):
+        raise pickle.UnpicklingError("an array whose type or shape is not one")
+    # A pickle of Python 2 read as latin-1 gives text where bytes were meant.
+    raw = data.encode("latin1") if isinstance(data, str) else bytes(data)
+    return np.frombuffer(raw, dtype=dtype.build()).reshape(shape, order=_text(order)).copy()  # type: ignore[call-overload,no-any-return]
+
+
+def _reconstruct(subtype: Any, *_: Any) -> _Array:
+    if subtype is not _NdarrayType:
+        raise pickle.UnpicklingError("an array subclass")
+    return _Array()
+
+
+def _encode(text: str, encoding: str = "latin1") -> bytes:
+    # How Python 3 writes bytes with pickle protocols below 3; other codecs have no business here.
+    if encoding != "latin1":
+        raise pickle.UnpicklingError(f"codec {encoding!r}")
+    return text.encode("latin1")
+
+
+def _text(value: Any) -> str:
+    return value.decode("latin1") if isinstance(value, bytes) else str(value)
+
+
+_ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("_codecs", "encode"): _encode,
+    ("numpy", "ndarray"): _NdarrayType,
+    ("numpy", "dtype"): _Dtype,
+    **{(module, "_reconstruct"): _reconstruct for module in _ARRAY_MODULES},
+    **{(module, "scalar"): _Scalar for module in _ARRAY_MODULES},
+    **{(module, "_frombuffer"): _Buffer for module in _NUMERIC_MODULES},
+}
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Knows the stand-ins above and nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        allowed = _ALLOWED.get((module, name))
+        if allowed is None:
+            raise pickle.UnpicklingError(f"{module}.{name}")
+        return allowed
+
+
+def _finish(value: Any) -> Any:
+    """Replace stand-ins by arrays and numbers, in place where the container allows it."""
+    if isinstance(value, _Array | _Scalar | _Buffer):
+        return value.build()
+    if isinstance(value, dict):
+        return {_finish(key): _finish(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_finish(item) for item in value)
+    if value is None or isinstance(value, bool | int | float | str | bytes | set | frozenset):
+        return value
+    raise pickle.UnpicklingError(f"a {type(value).__name__}")
+
+
+def read_array_pickle(path: Path) -> Any:
+    """Content of a pickle of dictionaries, lists, tuples, text, numbers and numeric arrays.
+
+    Raises:
+        UserError: the file asks for anything else (named in the message; nothing was run), or is damaged.
+    """
+    try:
+        with open(path, "rb") as file:
+            return _finish(_ArrayUnpickler(file, encoding="latin1").load())
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} is a pickle that is damaged or holds more than arrays and ordinary containers: {error}. Nothing in"
+            " it was run. If you trust its author as you would a program, convert it once with --trust-pickle."
+        ) from error
+    except RecursionError as error:
+        raise UserError(
+            f"{path} is a pickle nested too deeply to be a checkpoint; download or copy it again."
+        ) from error
+    except (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, MemoryError) as error:
+        raise UserError(
+            f"cannot read {path} as a pickle of arrays ({type(error).__name__}: {error}); it is truncated, damaged or"
+            " something else. Download or copy it again."
+        ) from error

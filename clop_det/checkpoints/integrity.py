@@ -1,0 +1,106 @@
+"""SHA-256 sidecars: `model.pth.sha256` beside `model.pth`, in the format of the `sha256sum` command.
+
+A flipped byte in a torch checkpoint loads silently, so what we write carries its digest and what we read is checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, BinaryIO, cast
+
+import torch
+
+from clop_det.errors import UserError
+from clop_det.files import atomic_write, sha256_of, write_text
+
+
+def sidecar_of(path: Path) -> Path:
+    """The sidecar's path: the file's name with `.sha256` behind it."""
+    return path.with_name(path.name + ".sha256")
+
+
+class _DigestingWriter:
+    """Passes bytes on and digests them on the way: the digest is of what was meant, not of what the disk gave back."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        self._digest.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def hexdigest(self) -> str:
+        return self._digest.hexdigest()
+
+
+@contextmanager
+def digested_write(path: Path) -> Iterator[BinaryIO]:
+    """Like `files.atomic_write` for a sequential writer, and leaves a sidecar.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
+    with atomic_write(path) as file:
+        writer = _DigestingWriter(file)
+        yield cast(BinaryIO, writer)
+        # A crash between the two renames must not leave the new file beside the old digest: without a sidecar the file
+        # is still checked by the checksums inside it.
+        sidecar_of(path).unlink(missing_ok=True)
+    write_text(sidecar_of(path), f"{writer.hexdigest()}  {path.name}\n")
+
+
+def save_torch(value: Any, path: Path) -> None:
+    """`torch.save`, whole or not at all, with a sidecar.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
+    with digested_write(path) as file:
+        torch.save(value, cast(IO[bytes], file))
+
+
+def why_damaged(path: Path) -> str | None:
+    """Why the file cannot be what was written, or None if nothing speaks against it.
+
+    With a sidecar: its digest. Without: the checksums that the zip format of torch files carries; files of other
+    formats without a sidecar cannot be checked, and pass.
+    """
+    try:
+        expected = sidecar_of(path).read_text(encoding="ascii").split()[0].lower()
+    except FileNotFoundError:
+        expected = ""
+    except (OSError, ValueError, IndexError):
+        return f"its sidecar {sidecar_of(path).name} is unreadable"
+    try:
+        if expected:
+            actual = sha256_of(path)
+            return None if actual == expected else f"SHA-256 is {actual[:12]}..., its sidecar says {expected[:12]}..."
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                bad = archive.testzip()
+            return None if bad is None else f"the checksum of its part {bad} does not fit"
+    except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def check_integrity(path: Path) -> None:
+    """Raise unless the file is what was written.
+
+    Raises:
+        UserError: see `why_damaged`.
+    """
+    reason = why_damaged(path)
+    if reason is not None:
+        raise UserError(
+            f"{path} is damaged: {reason}. Copy it again, or use another checkpoint"
+            f" (delete {sidecar_of(path).name} only if you changed the file on purpose)."
+        )

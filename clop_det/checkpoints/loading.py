@@ -1,0 +1,52 @@
+"""Detectron2 loads what fits and warns about the rest; for a backbone, "the rest" must be nothing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from clop_det.errors import UserError
+
+# Tensors of the residual network wherever a detector keeps them: backbone.stem, backbone.bottom_up.res2,
+# roi_heads.res5.
+# An extra norm behind res5 (roi_heads.res5.norm) is not part of it.
+_BACKBONE = re.compile(r"(^|\.)(stem\.conv1|res[2-5]\.\d+)\.(?!.*num_batches_tracked$)")
+_STEM = re.compile(r"(^|\.)stem\.conv1\.")
+
+
+def backbone_keys(model: nn.Module) -> list[str]:
+    """Names of the residual network's tensors in a Detectron2 model, without counters; empty for other models."""
+    return [key for key in model.state_dict() if _BACKBONE.search(key)]
+
+
+def check_backbone_loaded(model: nn.Module, incompatible: Any, provenance: Mapping[str, Any]) -> None:
+    """Raise unless every tensor of the model's residual network came from the file.
+
+    Args:
+        model: Detectron2 model or backbone; a model without residual network passes.
+        incompatible: what fvcore's `_load_model` returned.
+        provenance: the file's provenance; a stem that the converter was told to leave out may be missing.
+
+    Raises:
+        UserError: missing or misshapen tensors.
+    """
+    keys = backbone_keys(model)
+    shapes = {
+        key: f"{tuple(theirs)} in the file, {tuple(ours)} in the model"
+        for key, theirs, ours in incompatible.incorrect_shapes
+    }
+    absent = set(incompatible.missing_keys) | set(shapes)
+    missing = [key for key in keys if key in absent]
+    if provenance.get("stem_reinitialised"):
+        missing = [key for key in missing if not _STEM.search(key)]
+    if not missing:
+        return
+    examples = ", ".join(f"{key} ({shapes[key]})" if key in shapes else key for key in missing[:3])
+    raise UserError(
+        f"the checkpoint gives {len(keys) - len(missing)} of {len(keys)} backbone tensors; missing or of another shape:"
+        f" {examples}{', ...' if len(missing) > 3 else ''}. Convert it with tools/convert_checkpoint.py, and set"
+        " MODEL.RESNETS.DEPTH, RES2_OUT_CHANNELS, WIDTH_PER_GROUP and NORM to the checkpoint's network."
+    )

@@ -1,0 +1,93 @@
+"""Where a file comes from: versions, commit, device, configuration and seed, as plain JSON-able values."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import importlib.metadata
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import clop_det
+from clop_det import detectron2_provider
+
+_ROOT = Path(clop_det.__file__).resolve().parents[1]
+
+
+def collect_provenance(cfg: Any = None) -> dict[str, Any]:
+    """Everything needed to name the code and the settings that made a file.
+
+    Args:
+        cfg: the run's `CfgNode`; without it no configuration hash, seed or device is given.
+
+    Returns:
+        flat dict of str, int, bool and None.
+    """
+    record: dict[str, Any] = {
+        "clop_det": clop_det.__version__,
+        "commit": git_commit(),
+        "commit_dirty": git_dirty(),
+        "torch": torch.__version__,
+        "torchvision": _version("torchvision"),
+        "detectron2": _detectron2(),
+        "python": platform.python_version(),
+    }
+    if cfg is not None:
+        record["config_sha256"] = hashlib.sha256(cfg.dump().encode("utf-8")).hexdigest()
+        record["seed"] = int(cfg.SEED)
+        record["device"] = device_name(str(cfg.MODEL.DEVICE))
+    return record
+
+
+def device_name(device: str) -> str:
+    """`cpu (x86_64)` or `cuda (NVIDIA H100 80GB HBM3)`: the kind asked for, and the hardware behind it."""
+    if device.startswith("cuda") and torch.cuda.is_available():
+        return f"cuda ({torch.cuda.get_device_name(torch.device(device))})"
+    return f"{device} ({platform.machine()})"
+
+
+@functools.lru_cache(maxsize=1)
+def git_commit() -> str | None:
+    """Commit of the checkout that the package is imported from; None outside a checkout."""
+    # An installed package may lie inside some other repository, whose commit says nothing about it.
+    top = _git("rev-parse", "--show-toplevel")
+    if top is None or Path(top).resolve() != _ROOT:
+        return None
+    return _git("rev-parse", "HEAD")
+
+
+@functools.lru_cache(maxsize=1)
+def git_dirty() -> bool | None:
+    """Whether tracked files differ from that commit; None outside a checkout."""
+    if git_commit() is None:
+        return None
+    changes = _git("status", "--porcelain", "--untracked-files=no")
+    return None if changes is None else changes != ""
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(_ROOT), *arguments], capture_output=True, text=True, timeout=20, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _detectron2() -> str | None:
+    try:
+        return detectron2_provider.describe()
+    except ImportError:
+        return None
