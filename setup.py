@@ -48,6 +48,7 @@ setup(
             "mypy>=1.10",
             "pytest>=8",
             "pytest-timeout>=2.3",
+            "pytest-xdist>=3.5",
             "pytorch-metric-learning>=2.5",
             "ruff>=0.6",
             "timm>=1.0",

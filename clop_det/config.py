@@ -6,6 +6,7 @@ SOLVER.IMS_PER_BATCH, SOLVER.MAX_ITER, SOLVER.WARMUP_ITERS, TEST.EVAL_PERIOD, MO
 
 from __future__ import annotations
 
+import torch
 from detectron2.config import CfgNode as CN
 
 from clop_det.losses import loss_options
@@ -13,6 +14,8 @@ from clop_det.losses import loss_options
 
 def add_clop_config(cfg: CN) -> None:
     """Add clop_det's keys and defaults to a fresh `get_cfg()`, in place."""
+    # Detectron2 says "cuda" and fails without one; the device is resolved here so that config.yaml says what ran.
+    cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
     _add_pretraining_keys(cfg)
     _add_loss_keys(cfg)
     _add_classification_keys(cfg)

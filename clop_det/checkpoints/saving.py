@@ -32,6 +32,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         model: the model; a DistributedDataParallel wrapper is taken off.
         save_dir: folder of the run; "" saves nothing.
         keep: number of periodic checkpoints (`model_0000099.pth`) to keep; files with any other name stay.
+        provenance: what every file says of where it comes from (plain values), stored under "provenance".
         save_to_disk: override "only rank 0".
         checkpointables: objects with `state_dict` and `load_state_dict`, stored under their names.
     """
@@ -42,6 +43,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         save_dir: str = "",
         *,
         keep: int = 2,
+        provenance: Mapping[str, Any] | None = None,
         save_to_disk: bool | None = None,
         **checkpointables: Any,
     ) -> None:
@@ -49,6 +51,7 @@ class SafeCheckpointer(DetectionCheckpointer):
             raise UserError(f"SOLVER.KEEP_CHECKPOINTS is {keep}; at least 1 checkpoint must be kept.")
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
         self.keep = keep
+        self.provenance = provenance
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Write `name`.pth with model, checkpointables and `kwargs`, its SHA-256 sidecar, and drop superfluous ones.
@@ -61,6 +64,8 @@ class SafeCheckpointer(DetectionCheckpointer):
             return
         data: dict[str, Any] = {"model": self.model.state_dict()}
         data.update({key: obj.state_dict() for key, obj in self.checkpointables.items()})
+        if self.provenance is not None:
+            data["provenance"] = self.provenance
         data.update(kwargs)
         path = Path(self.save_dir) / f"{name}.pth"
         self.logger.info("Saving checkpoint to %s", path)

@@ -1,0 +1,59 @@
+# `make help` lists the targets. Every target that runs something sets up first: one .venv, made again only when
+# the requirements or the interpreter change.
+PYTHON ?= python3
+PYTEST_ARGS ?= -n 2 --dist loadfile
+DETECTRON2_COPY := labgym==3.1.2
+
+VENV := .venv
+BIN := $(VENV)/bin
+REQUIREMENTS := $(shell (cat constraints.txt setup.py; $(PYTHON) --version; echo $(DETECTRON2_COPY)) 2>&1 | cksum | cut -d' ' -f1)
+READY := $(VENV)/.ready-$(REQUIREMENTS)
+
+.PHONY: help setup demo demo-full test test-slow lint benchmarks clean
+.DEFAULT_GOAL := help
+
+help:  ## List the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@echo "  PYTHON=python3.12 picks the interpreter; PYTEST_ARGS='-k losses' picks tests."
+
+setup: $(READY)  ## Create or update .venv (the other targets do this by themselves)
+
+# An official Detectron2 that $(PYTHON) can import is kept: the environment then builds on that interpreter's own
+# packages (its torch is what that Detectron2 was compiled for), and nothing is pinned over it.
+$(READY): constraints.txt setup.py
+	@echo "setting up $(VENV) (a few minutes, once)"
+	@rm -rf $(VENV)
+	@if $(PYTHON) -c 'import detectron2' 2>/dev/null; then \
+		echo "using the Detectron2 installed for $(PYTHON)"; \
+		$(PYTHON) -m venv --system-site-packages $(VENV) && \
+		$(BIN)/pip install -q -e '.[test,report,fast-eval]'; \
+	else \
+		$(PYTHON) -m venv $(VENV) && \
+		$(BIN)/pip install -q -c constraints.txt -e '.[test,report,fast-eval]' && \
+		$(BIN)/pip install -q --no-deps --ignore-requires-python $(DETECTRON2_COPY); \
+	fi
+	@$(BIN)/python -c 'import clop_det, torch, torchvision; from clop_det import detectron2_provider as d; print("ready: torch", torch.__version__, "torchvision", torchvision.__version__, "|", d.describe())'
+	@touch $@
+
+demo: $(READY)  ## The whole chain on embedded real digits: random, InfoNCE, CLOP -> output/demo/report
+	$(BIN)/python tools/compare.py --config-file configs/compare/digits.yaml
+
+demo-full: $(READY)  ## The same with cross-entropy and SupCon, three seeds
+	$(BIN)/python tools/compare.py --config-file configs/compare/digits_full.yaml
+
+test: $(READY)  ## The test suite
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-slow: $(READY)  ## The tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)  ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy clop_det
+
+benchmarks: $(READY)  ## Install what the benchmarks compare against
+	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
+
+clean:  ## Remove .venv and caches (not output/)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

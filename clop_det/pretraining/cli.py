@@ -1,0 +1,82 @@
+"""The command `pretrain`: check everything, claim the run folder, train, leave results.json."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.utils import comm
+
+from clop_det.checkpoints.provenance import collect_provenance
+from clop_det.engine.cli import argument_parser, launch_workers, load_config
+from clop_det.engine.run_folder import claim_run_folder, start_logging, write_results
+from clop_det.pretraining.build import build_model, check_config
+from clop_det.pretraining.data import open_data, record_split
+from clop_det.pretraining.trainer import PretrainTrainer, final_checkpoint
+
+EPILOG = """examples:
+  python tools/pretrain.py --config-file configs/pretrain/resnet18_digits.yaml LOSS.NAME clop OUTPUT_DIR output/clop
+  python tools/pretrain.py --config-file ... --resume                  # go on after a kill, exactly
+  python tools/pretrain.py --config-file ... --num-gpus 8              # or: torchrun --nproc-per-node 8 tools/pretrain.py ...
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    parser = argument_parser("Pretrain a residual network with a semi-supervised contrastive loss.", EPILOG)
+    args = parser.parse_args(argv)
+    cfg = load_config(args)
+    prepare(cfg, args.resume)
+    launch_workers(worker, cfg, args)
+    return 0
+
+
+def prepare(cfg: CfgNode, resume: bool) -> None:
+    """Everything that can be refused is refused here, before a process starts or a file is touched."""
+    check_config(cfg)
+    data = open_data(cfg)
+    build_model(cfg, len(data.train.classes), torch.device("cpu"))
+    claim_run_folder(cfg, resume)
+    record_split(cfg, data)
+
+
+def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """One process of the run."""
+    start_logging(cfg)
+    data = open_data(cfg)
+    trainer = PretrainTrainer(cfg, data, checkpoint_provenance(cfg, data.train.classes))
+    start_iter = trainer.resume() if args.resume else 0
+    trainer.train(start_iter, cfg.SOLVER.MAX_ITER)
+    if comm.is_main_process():
+        metrics = trainer.probes.latest or trainer.probes.run()
+        path = write_results(
+            cfg,
+            "pretraining",
+            metrics,
+            init=cfg.LOSS.NAME,
+            label_fraction=cfg.LABELS.FRACTION,
+            iterations=cfg.SOLVER.MAX_ITER,
+            singular_values=trainer.probes.spectrum(),
+        )
+        logging.getLogger(__name__).info("weights in %s, figures in %s", final_checkpoint(cfg), path)
+
+
+def checkpoint_provenance(cfg: CfgNode, classes: tuple[str, ...]) -> dict[str, Any]:
+    """What a checkpoint says of itself: enough to convert it and to name it in a comparison."""
+    return {
+        **collect_provenance(cfg),
+        "arch": cfg.ENCODER.ARCH,
+        "stem": cfg.ENCODER.STEM,
+        "loss": cfg.LOSS.NAME,
+        "label_fraction": float(cfg.LABELS.FRACTION),
+        "classification_root": cfg.CLASSIFICATION.ROOT,
+        "classes": list(classes),
+        "image_size": cfg.CLASSIFICATION.IMAGE_SIZE,
+        "pixel_mean": [float(value) for value in cfg.MODEL.PIXEL_MEAN],
+        "pixel_std": [float(value) for value in cfg.MODEL.PIXEL_STD],
+        "channel_order": "RGB",
+    }
+

@@ -1,0 +1,107 @@
+"""The images, the label split and the views of a run, all functions of (config, seed, iteration)."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from detectron2.config import CfgNode
+from torch import Tensor
+
+from clop_det.data.augment import AugmentSettings, TwoViewAugmentation
+from clop_det.data.batches import batch_indices
+from clop_det.data.layouts import read_images
+from clop_det.data.splits import label_split, load_split, masked_labels, save_split
+from clop_det.data.store import ImageStore, open_store
+from clop_det.engine.seeding import derive_seed, generator
+from clop_det.errors import UserError
+
+SPLIT_NAME = "label_split.json"
+
+
+@dataclass(frozen=True)
+class PretrainData:
+    """Training images with the labels that the loss may see, and the images that the probes are evaluated on."""
+
+    train: ImageStore
+    val: ImageStore
+    labelled: Tensor
+    """Sorted indices (L,) of the labelled training images."""
+    visible_labels: Tensor
+    """Labels (N,) of the training images, -1 where the split hides them."""
+
+
+def open_images(cfg: CfgNode, split: str) -> ImageStore:
+    """The decoded images of one split of CLASSIFICATION.*; UserError where there are none."""
+    settings = cfg.CLASSIFICATION
+    if not settings.ROOT:
+        raise UserError("CLASSIFICATION.ROOT is empty; it must name a folder of images (or a digits:// address).")
+    return open_store(read_images(settings.LAYOUT, settings.ROOT, split), settings.IMAGE_SIZE)
+
+
+def open_data(cfg: CfgNode) -> PretrainData:
+    """Open (decoding on first use) the images, and draw or load the label split; write it into the run folder.
+
+    Raises:
+        UserError: a root that does not exist, a fraction outside (0, 1], a class without images, another data set's
+            split file, classes of the two splits that differ.
+    """
+    train = open_images(cfg, cfg.CLASSIFICATION.TRAIN_SPLIT)
+    val = open_images(cfg, cfg.CLASSIFICATION.EVAL_SPLIT)
+    if train.classes != val.classes:
+        raise UserError(
+            f"the classes of {cfg.CLASSIFICATION.TRAIN_SPLIT} and {cfg.CLASSIFICATION.EVAL_SPLIT} in "
+            f"{cfg.CLASSIFICATION.ROOT} differ: {', '.join(sorted(set(train.classes) ^ set(val.classes)))} in one only."
+        )
+    if cfg.LABELS.SPLIT_FILE:
+        labelled = load_split(cfg.LABELS.SPLIT_FILE, train.files, train.labels)
+    else:
+        labelled = label_split(train.labels, cfg.LABELS.FRACTION, derive_seed(cfg.SEED, "labels"))
+    return PretrainData(train, val, labelled, masked_labels(train.labels, labelled))
+
+
+def record_split(cfg: CfgNode, data: PretrainData) -> None:
+    """Freeze the label split into the run folder, once; a resumed run checks that it is still the same."""
+    path = Path(cfg.OUTPUT_DIR) / SPLIT_NAME
+    if path.exists():
+        if not torch.equal(load_split(path, data.train.files, data.train.labels), data.labelled):
+            raise UserError(f"{path} holds another label split than this run would use. Choose another OUTPUT_DIR.")
+        return
+    save_split(path, data.labelled, data.train.files, data.train.labels, fraction=cfg.LABELS.FRACTION, seed=cfg.SEED)
+    logging.getLogger(__name__).info("%d of %d labels visible; split in %s", len(data.labelled), len(data.train), path)
+
+
+class BatchSource:
+    """Batch i of a run: views and labels of this rank's part of the global batch."""
+
+    def __init__(self, cfg: CfgNode, data: PretrainData, rank: int, world_size: int, device: torch.device) -> None:
+        self._seed = cfg.SEED
+        self._global = cfg.SOLVER.IMS_PER_BATCH
+        self._check(self._global, world_size, len(data.train))
+        local = self._global // world_size
+        self._part = slice(rank * local, (rank + 1) * local)
+        self._data = data
+        self._device = device
+        settings = AugmentSettings.from_config(cfg.AUGMENT)
+        self._augment = TwoViewAugmentation(
+            settings, cfg.CLASSIFICATION.IMAGE_SIZE, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD
+        )
+
+    def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
+        """Views (2n,3,S,S) float and labels (n,) of batch `iteration`, on the device; n = global batch / ranks."""
+        indices = batch_indices(len(self._data.train), self._global, iteration, derive_seed(self._seed, "order"))
+        # Drawn for the global batch, then cut: the views of an image do not depend on the number of ranks.
+        parameters = self._augment.draw(self._global, generator(self._seed, "augment", iteration))[self._part]
+        mine = indices[self._part]
+        images = self._data.train.images[mine].to(self._device, non_blocking=True)
+        views = self._augment.apply(images, parameters.to(self._device))
+        return views, self._data.visible_labels[mine].to(self._device)
+
+    @staticmethod
+    def _check(batch: int, world_size: int, images: int) -> None:
+        if batch < 2 or batch > images:
+            raise UserError(f"SOLVER.IMS_PER_BATCH is {batch}; it must lie between 2 and the {images} training images.")
+        if batch % world_size:
+            raise UserError(f"SOLVER.IMS_PER_BATCH is {batch}; {world_size} processes cannot share it evenly.")

@@ -1,0 +1,43 @@
+"""What a pretraining step optimises: encoder and loss in one module, so that data parallelism wraps both."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from clop_det.engine.precision import autocast
+from clop_det.modeling.encoder import Encoder
+
+
+class PretrainModel(nn.Module):
+    """Encoder followed by the loss; the loss may hold parameters (a classifier, learned prototypes) and buffers."""
+
+    def __init__(self, encoder: Encoder, loss: nn.Module, pixel_mean: list[float], pixel_std: list[float], bf16: bool):
+        """`pixel_mean`, `pixel_std`: RGB, in 0..255."""
+        super().__init__()
+        self.encoder = encoder
+        self.loss = loss
+        self.bf16 = bf16
+        self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("pixel_std", torch.tensor(pixel_std).view(1, 3, 1, 1), persistent=False)
+
+    def forward(self, views: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Views (2N,3,S,S) normalised float, labels (N,) with -1 = unlabelled -> the loss's weighted parts, scalars."""
+        embeddings = self.embed(views)
+        parts: dict[str, Tensor] = self.loss.parts(embeddings, labels)
+        return parts
+
+    def embed(self, views: Tensor) -> Tensor:
+        """Views (M,3,S,S) -> embeddings (M,d) in fp32: the losses never see half-precision logits."""
+        with autocast(self.bf16, views.device):
+            _, embeddings = self.encoder(views.contiguous(memory_format=torch.channels_last))
+        return embeddings.float()
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """Images (n,3,S,S) uint8 RGB -> pooled backbone features (n,D) in fp32, in the mode the module is in."""
+        device = self.pixel_mean.device
+        inputs = (images.to(device).float() - self.pixel_mean) / self.pixel_std
+        with autocast(self.bf16, device):
+            features = self.encoder.backbone(inputs.contiguous(memory_format=torch.channels_last))
+        return features.float()

@@ -1,0 +1,108 @@
+"""SGD, LARS and AdamW, with Detectron2's rules for what is not decayed (norms; biases if so configured)."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.solver.build import get_default_optimizer_params
+from torch import nn
+
+from clop_det.errors import UserError
+
+
+class LARS(torch.optim.Optimizer):
+    """SGD with momentum and layer-wise adaptive rates (You, Gitman, Ginsburg 2017, arXiv 1708.03888, algorithm 1).
+
+    Each tensor's step is scaled by `trust_coefficient * |w| / (|g| + weight_decay * |w|)`. Tensors without weight decay
+    (norms, biases) are not scaled, as in the public large-batch recipes.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        trust_coefficient: float = 0.001,
+    ) -> None:
+        super().__init__(
+            params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust_coefficient}
+        )
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """One update of every parameter that has a gradient."""
+        if closure is not None:
+            raise ValueError("closure is given, but LARS takes a single gradient a step")
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._update(parameter, group)
+
+    def _update(self, parameter: torch.Tensor, group: dict[str, Any]) -> None:
+        decay, gradient = group["weight_decay"], parameter.grad
+        assert gradient is not None
+        if decay > 0:
+            weight_norm, gradient_norm = parameter.norm(), gradient.norm()
+            scale = group["trust"] * weight_norm / (gradient_norm + decay * weight_norm)
+            # A zero weight or gradient has no direction to adapt to: plain SGD there.
+            scale = torch.where((weight_norm > 0) & (gradient_norm > 0), scale, torch.ones_like(scale))
+            gradient = (gradient + decay * parameter) * scale
+        buffer = self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
+        buffer.mul_(group["momentum"]).add_(gradient)
+        parameter.add_(buffer, alpha=-group["lr"])
+
+
+def _sgd(params: Any, cfg: CfgNode) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
+        params,
+        lr=cfg.SOLVER.BASE_LR,
+        momentum=cfg.SOLVER.MOMENTUM,
+        nesterov=cfg.SOLVER.NESTEROV,
+        weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+    )
+
+
+def _lars(params: Any, cfg: CfgNode) -> torch.optim.Optimizer:
+    return LARS(
+        params,
+        lr=cfg.SOLVER.BASE_LR,
+        momentum=cfg.SOLVER.MOMENTUM,
+        weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+        trust_coefficient=cfg.SOLVER.LARS_TRUST_COEFFICIENT,
+    )
+
+
+def _adamw(params: Any, cfg: CfgNode) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(params, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY)
+
+
+OPTIMIZERS: dict[str, Callable[[Any, CfgNode], torch.optim.Optimizer]] = {"SGD": _sgd, "LARS": _lars, "AdamW": _adamw}
+
+
+def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser that SOLVER.OPTIMIZER names, over the model's trainable parameters.
+
+    Raises:
+        UserError: unknown name, or a learning rate that is not positive.
+    """
+    name = cfg.SOLVER.OPTIMIZER
+    if name not in OPTIMIZERS:
+        near = difflib.get_close_matches(name, OPTIMIZERS, n=1, cutoff=0.3)
+        raise UserError(f"SOLVER.OPTIMIZER is {name!r}; it must be one of {', '.join(OPTIMIZERS)}."
+                        f"{f' Did you mean {near[0]}?' if near else ''}")
+    if not cfg.SOLVER.BASE_LR > 0:
+        raise UserError(f"SOLVER.BASE_LR is {cfg.SOLVER.BASE_LR}; it must be positive.")
+    params = get_default_optimizer_params(
+        model,
+        base_lr=cfg.SOLVER.BASE_LR,
+        weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+        weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
+        bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
+        weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
+    )
+    return OPTIMIZERS[name](params, cfg)

@@ -1,0 +1,83 @@
+"""The probes of the current encoder during pretraining: kNN, linear, RankMe on frozen backbone features."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import HookBase
+from detectron2.utils import comm
+
+from clop_det.data.store import ImageStore
+from clop_det.engine.seeding import generator
+from clop_det.evaluation.probes import run_probes
+from clop_det.evaluation.spectrum import singular_values
+from clop_det.pretraining.data import PretrainData
+from clop_det.pretraining.model import PretrainModel
+
+
+def probe_subset(store: ImageStore, limit: int, seed: int) -> torch.Tensor:
+    """Indices of the bank: all images, or a seeded subset of `limit` (0 = no limit), sorted."""
+    if not limit or limit >= len(store):
+        return torch.arange(len(store))
+    return torch.randperm(len(store), generator=generator(seed, "probe bank"))[:limit].sort().values
+
+
+class ProbeHook(HookBase):
+    """Runs the probes before the first step, every `period` iterations and at the end; keeps the latest figures."""
+
+    def __init__(self, model: PretrainModel, data: PretrainData, cfg: CfgNode) -> None:
+        self._model, self._data, self._cfg = model, data, cfg
+        self._period = cfg.TEST.EVAL_PERIOD
+        self.latest: dict[str, float] = {}
+
+    def before_train(self) -> None:
+        if self.trainer.start_iter == 0:
+            self._record(0)
+
+    def after_step(self) -> None:
+        done = self.trainer.iter + 1
+        if done == self.trainer.max_iter or (self._period > 0 and done % self._period == 0):
+            self._record(done)
+
+    def _record(self, iteration: int) -> None:
+        if not comm.is_main_process():
+            return
+        start = time.perf_counter()
+        self.latest = self.run()
+        for name, value in self.latest.items():
+            self.trainer.storage.put_scalar(f"probe/{name}", value, smoothing_hint=False)
+        self.trainer.storage.put_scalar("eval_seconds", time.perf_counter() - start, smoothing_hint=False)
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in self.latest.items())
+        logging.getLogger(__name__).info("probes after %d iterations: %s", iteration, figures)
+
+    def run(self) -> dict[str, float]:
+        """The figures of the encoder as it is now; leaves the model in the mode it was in."""
+        train, val, probe = self._data.train, self._data.val, self._cfg.PROBE
+        bank = probe_subset(train, probe.MAX_BANK, self._cfg.SEED)
+        was_training = self._model.training
+        self._model.eval()
+        try:
+            return run_probes(
+                self._model.features,
+                train.images[bank],
+                train.labels[bank],
+                val.images[torch.arange(len(val))],
+                val.labels,
+                ks=tuple(probe.KNN_K),
+                batch_size=probe.BATCH_SIZE,
+            )
+        finally:
+            self._model.train(was_training)
+
+    def spectrum(self) -> list[float]:
+        """Singular values of the validation images' features, largest first."""
+        val, size = self._data.val, self._cfg.PROBE.BATCH_SIZE
+        was_training = self._model.training
+        self._model.eval()
+        parts = [self._model.features(val.images[part]) for part in torch.arange(len(val)).split(size)]
+        self._model.train(was_training)
+        values: list[float] = singular_values(torch.cat(parts)).tolist()
+        return values

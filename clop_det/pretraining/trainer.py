@@ -1,0 +1,120 @@
+"""The pretraining loop: Detectron2's TrainerBase and hooks around one step of the loss."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import TrainerBase, create_ddp_model, hooks
+from detectron2.solver import build_lr_scheduler
+from detectron2.utils import comm
+from torch import nn
+
+from clop_det.checkpoints.saving import SafeCheckpointer
+from clop_det.engine.metrics import AlignedWriter, build_writers
+from clop_det.engine.seeding import derive_seed
+from clop_det.engine.stop import StopSignal
+from clop_det.pretraining.build import build_model
+from clop_det.pretraining.data import BatchSource, PretrainData
+from clop_det.pretraining.optimizers import build_optimizer
+from clop_det.pretraining.probing import ProbeHook
+
+LOG_PERIOD = 20
+
+
+class PretrainTrainer(TrainerBase):
+    """Pretrains an encoder; state is (model, optimiser, schedule, iteration), everything else derives from the config.
+
+    Args:
+        cfg: the frozen config.
+        data: the run's images and label split.
+        provenance: stored in every checkpoint.
+    """
+
+    def __init__(self, cfg: CfgNode, data: PretrainData, provenance: dict[str, Any]) -> None:
+        super().__init__()
+        self.cfg = cfg
+        device = torch.device(cfg.MODEL.DEVICE)
+        world_size = comm.get_world_size()
+        # Initial weights: the same for every loss and on every rank.
+        torch.manual_seed(derive_seed(cfg.SEED, "weights"))
+        self.core = build_model(cfg, len(data.train.classes), device)
+        if world_size > 1:
+            self.core = nn.SyncBatchNorm.convert_sync_batchnorm(self.core) if device.type == "cuda" else self.core
+        self.model = create_ddp_model(self.core, broadcast_buffers=False)
+        self.model.train()
+        self.optimizer = build_optimizer(cfg, self.core)
+        self.scheduler = build_lr_scheduler(cfg, self.optimizer)
+        self.batches = BatchSource(cfg, data, comm.get_rank(), world_size, device)
+        self.checkpointer = SafeCheckpointer(
+            self.core, cfg.OUTPUT_DIR, keep=cfg.SOLVER.KEEP_CHECKPOINTS, provenance=provenance, trainer=self
+        )
+        self.probes = ProbeHook(self.core, data, cfg)
+
+    def train(self, start_iter: int, max_iter: int) -> None:
+        """Train from `start_iter` (0, or what `resume` returned) to `max_iter`."""
+        self.register_hooks(self._build_hooks(start_iter, max_iter))
+        super().train(start_iter, max_iter)
+
+    def resume(self) -> int:
+        """Load the newest checkpoint that verifies, if there is one; returns the iteration to start with."""
+        self.checkpointer.resume_or_load("", resume=True)
+        return self.iter + 1 if self.checkpointer.has_checkpoint() else 0
+
+    def run_step(self) -> None:
+        start = time.perf_counter()
+        views, labels = self.batches(self.iter)
+        data_time = time.perf_counter() - start
+        parts = self.model(views, labels)
+        total = sum(parts.values(), torch.zeros((), device=views.device))
+        self.optimizer.zero_grad(set_to_none=True)
+        total.backward()
+        self.optimizer.step()
+        self._log({f"loss_{name}": part for name, part in parts.items()}, total, data_time)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Iteration, hooks (the schedule) and the optimiser."""
+        state: dict[str, Any] = super().state_dict()
+        return {**state, "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        super().load_state_dict(state_dict)
+        self.optimizer.load_state_dict(state_dict["optimizer"])
+
+    def _log(self, parts: dict[str, torch.Tensor], total: torch.Tensor, data_time: float) -> None:
+        done = self.iter + 1
+        # Reading a scalar waits for the device, so look only where a line may be written.
+        if self.iter % LOG_PERIOD and done % LOG_PERIOD and done != self.max_iter and not self._is_save(done):
+            return
+        values = {name: value.detach().item() for name, value in {**parts, "total_loss": total}.items()}
+        if not torch.isfinite(total):
+            raise FloatingPointError(f"the loss is not finite at iteration {self.iter}: {values}")
+        self.storage.put_scalars(smoothing_hint=False, **values)
+        self.storage.put_scalar("data_time", data_time)
+
+    def _is_save(self, done: int) -> bool:
+        periods = (self.cfg.SOLVER.CHECKPOINT_PERIOD, self.cfg.TEST.EVAL_PERIOD)
+        return any(period > 0 and done % period == 0 for period in periods)
+
+    def _build_hooks(self, start_iter: int, max_iter: int) -> list[Any]:
+        cfg = self.cfg
+        entries = [hooks.IterationTimer(), hooks.LRScheduler(self.optimizer, self.scheduler), self.probes]
+        if comm.is_main_process():
+            writers = build_writers(cfg.OUTPUT_DIR, start_iter, max_iter)
+            # Written before it is saved: a checkpoint never knows more than the metrics file.
+            entries.append(AlignedWriter(writers, LOG_PERIOD, [cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD]))
+        entries.append(hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, max_iter))
+        entries.append(StopSignal(self._save_now))
+        return entries
+
+    def _save_now(self) -> None:
+        self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
+
+
+def final_checkpoint(cfg: CfgNode) -> Path:
+    """Where a finished run's weights are."""
+    return Path(cfg.OUTPUT_DIR) / "model_final.pth"
