@@ -1,0 +1,179 @@
+"""The global batch that every loss works on: checked, gathered over the ranks, in full precision.
+
+Every rank computes the same loss of the same global batch. The gradient that reaches a rank's own embeddings is
+multiplied by the number of ranks, because DistributedDataParallel averages parameter gradients over the ranks: after
+that average it is the gradient of one process that holds the whole batch. Parameters inside a loss get the same
+gradient on every rank, which the average leaves as it is. The backward pass holds no collective, so it cannot hang.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+# Below this norm a row has no direction that could be trusted; it also bounds the gradient of a row of zeros.
+NORM_EPSILON = 1e-6
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The embeddings of all ranks.
+
+    Attributes:
+        embeddings: (2N, d), float32 or float64; first views of all ranks in rank order, then second views.
+        labels: (N,) int64, -1 = unlabelled.
+        sizes: number of images on each rank; they sum to N.
+        rank: index of this process in `sizes`.
+    """
+
+    embeddings: Tensor
+    labels: Tensor
+    sizes: tuple[int, ...]
+    rank: int
+
+    @property
+    def num_images(self) -> int:
+        """N, the number of images over all ranks."""
+        return sum(self.sizes)
+
+    @cached_property
+    def unit(self) -> Tensor:
+        """(2N, d) embeddings on the unit sphere; a row of zeros stays zero."""
+        return torch.nn.functional.normalize(self.embeddings, dim=1, eps=NORM_EPSILON)
+
+    @cached_property
+    def view_labels(self) -> Tensor:
+        """(2N,) label of the image that each view shows."""
+        return self.labels.repeat(2)
+
+    @property
+    def views(self) -> tuple[Tensor, Tensor]:
+        """(N, d) first views and (N, d) second views, not normalised."""
+        first, second = self.embeddings.chunk(2)
+        return first, second
+
+    @property
+    def local_rows(self) -> tuple[slice, slice]:
+        """The rows of `embeddings` that belong to this rank: its first views and its second views."""
+        start = sum(self.sizes[: self.rank])
+        stop = start + self.sizes[self.rank]
+        return slice(start, stop), slice(self.num_images + start, self.num_images + stop)
+
+
+def gather_batch(
+    embeddings: Tensor,
+    labels: Tensor,
+    num_classes: int | None = None,
+    embedding_dim: int | None = None,
+    min_images: int = 1,
+) -> Batch:
+    """Check the input of a loss and gather it over all ranks (over this process alone outside torch.distributed).
+
+    Args:
+        embeddings: (2n, d) of this rank, first views then second; half precision is widened to float32.
+        labels: (n,) integers of this rank, -1 = unlabelled. Ranks may hold different numbers of images and labels.
+        num_classes: K; labels must be below it. None: not limited.
+        embedding_dim: the d that is needed. None: any.
+        min_images: smallest global N that the loss is defined for.
+
+    Raises:
+        ValueError: bad input, on every rank at once if any rank has it, so that nobody waits for the others.
+    """
+    complaint = _complaint(embeddings, labels, num_classes, embedding_dim)
+    world_size = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    if world_size == 1:
+        if complaint:
+            raise ValueError(complaint)
+        sizes, rank = (len(labels),), 0
+    else:
+        rank = dist.get_rank()
+        sizes = _agree(embeddings, complaint, world_size)
+    if sum(sizes) < min_images:
+        raise ValueError(f"labels: {sum(sizes)} images over all ranks; this loss is defined from {min_images} on")
+    wide = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
+    labels = labels.to(device=embeddings.device, dtype=torch.int64)
+    if world_size > 1:
+        wide = _GatherViews.apply(wide, sizes, rank)
+        labels = torch.cat(gather_rows(labels, sizes))
+    return Batch(wide, labels, sizes, rank)
+
+
+def gather_rows(rows: Tensor, sizes: tuple[int, ...]) -> list[Tensor]:
+    """All-gather tensors whose first dimensions differ from rank to rank (`sizes`); no gradient."""
+    longest = max(sizes)
+    padded = rows.new_zeros((longest, *rows.shape[1:]))
+    padded[: len(rows)] = rows
+    received = [torch.empty_like(padded) for _ in sizes]
+    dist.all_gather(received, padded)
+    return [part[:size] for part, size in zip(received, sizes, strict=True)]
+
+
+def gather_views(rows: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    """All-gather one row per view (first views, then second, on each rank) into the order of `Batch.embeddings`."""
+    parts = gather_rows(rows, tuple(2 * size for size in sizes))
+    halves = [part.chunk(2) for part in parts if len(part)]
+    return torch.cat([first for first, _ in halves] + [second for _, second in halves])
+
+
+class _GatherViews(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, embeddings: Tensor, sizes: tuple[int, ...], rank: int) -> Tensor:
+        ctx.sizes, ctx.rank = sizes, rank
+        return gather_views(embeddings.detach().contiguous(), sizes)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        start = sum(ctx.sizes[: ctx.rank])
+        count = ctx.sizes[ctx.rank]
+        first, second = grads[0].chunk(2)
+        # Every rank computed the same loss: the sum of their gradients is this rank's own, as many times as ranks.
+        own = torch.cat([first[start : start + count], second[start : start + count]])
+        return own * len(ctx.sizes), None, None
+
+
+def _agree(embeddings: Tensor, complaint: str | None, world_size: int) -> tuple[int, ...]:
+    """Tell all ranks the local size and whether the input is good; raise on all of them if one has bad input."""
+    rows, dim = (0, 0) if complaint else embeddings.shape
+    device = embeddings.device if isinstance(embeddings, Tensor) else torch.device("cpu")
+    mine = torch.tensor([int(complaint is not None), rows // 2, dim], device=device)
+    received = [torch.empty_like(mine) for _ in range(world_size)]
+    dist.all_gather(received, mine)
+    table = torch.stack(received).tolist()
+    if complaint:
+        raise ValueError(complaint)
+    bad = [rank for rank, (failed, _, _) in enumerate(table) if failed]
+    if bad:
+        raise ValueError(f"embeddings, labels: rank {bad[0]} reports bad input; its own error says which")
+    if len({row[2] for row in table}) > 1:
+        raise ValueError(f"embeddings: the ranks hold {[row[2] for row in table]} dimensions; all must hold the same d")
+    return tuple(row[1] for row in table)
+
+
+def _complaint(embeddings: Tensor, labels: Tensor, num_classes: int | None, dim: int | None) -> str | None:
+    """What is wrong with the input, or None."""
+    if not isinstance(embeddings, Tensor) or embeddings.dim() != 2 or not embeddings.is_floating_point():
+        return f"embeddings: {_describe(embeddings)}; must be a floating-point tensor of shape (2N, d)"
+    if len(embeddings) % 2 or not len(embeddings):
+        return f"embeddings: {len(embeddings)} rows; must be an even number, N first views and then N second views"
+    if dim is not None and embeddings.shape[1] != dim:
+        return f"embeddings: {embeddings.shape[1]} dimensions; the prototypes or the classifier have {dim}"
+    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.shape != (len(embeddings) // 2,):
+        return f"labels: {_describe(labels)}; must be integers of shape ({len(embeddings) // 2},), one per image"
+    if not torch.isfinite(embeddings).all():
+        count = int((~torch.isfinite(embeddings)).sum())
+        return f"embeddings: {count} values are NaN or infinite; all must be finite"
+    lowest, highest = labels.min().item(), labels.max().item()
+    if lowest < -1:
+        return f"labels: holds {lowest}; must be -1 (unlabelled) or a class index"
+    if num_classes is not None and highest >= num_classes:
+        return f"labels: holds {highest}; must be below num_classes={num_classes}"
+    return None
+
+
+def _describe(value: object) -> str:
+    return f"{value.dtype} of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

@@ -1,0 +1,50 @@
+"""Decoupled contrastive loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from clop_det.losses.base import Loss, check_positive
+from clop_det.losses.batch import Batch
+from clop_det.losses.info_nce import view_agreement
+from clop_det.losses.partition import mean_log_partition
+from clop_det.losses.registry import LossContext, Option, register_loss
+
+
+class DCL(Loss):
+    """InfoNCE whose denominator leaves the positive pair out; labels are not used.
+
+        mean_i  -z_i . z_j(i) / T + log sum_{a != i, j(i)} exp(z_i . z_a / T)
+
+    Attraction then no longer fades as a pair gets easy, which helps small batches. Needs at least two images. Source:
+    Yeh et al. 2022, equation 6 (a mean over views instead of the sum).
+
+    Args:
+        temperature: T > 0.
+
+    Raises:
+        ValueError: temperature not above 0.
+    """
+
+    min_images = 2
+
+    def __init__(self, temperature: float = 0.2) -> None:
+        super().__init__()
+        self.temperature = check_positive("temperature", temperature)
+
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        """One term, `dcl`."""
+        repulsion = mean_log_partition(batch, self.temperature, exclude_other_view=True)
+        return {"dcl": repulsion - view_agreement(batch) / self.temperature}
+
+    def extra_repr(self) -> str:
+        """Settings for printing."""
+        return f"temperature={self.temperature}"
+
+
+@register_loss("dcl", {"TEMPERATURE": Option(0.2, "Temperature T of the softmax over similarities; above 0.")})
+def _build(options: Mapping[str, Any], context: LossContext) -> Loss:
+    return DCL(options["TEMPERATURE"])

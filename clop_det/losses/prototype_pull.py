@@ -1,0 +1,177 @@
+"""The pull of labelled embeddings to fixed class prototypes: the term that CLOP adds to its base loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from clop_det.losses.assignment import best_assignment
+from clop_det.losses.base import Loss
+from clop_det.losses.batch import NORM_EPSILON, Batch
+from clop_det.losses.prototypes import PROTOTYPE_SETS, build_prototypes, coherence, welch_bound
+from clop_det.losses.registry import LossContext, Option, register_loss
+
+SIMILARITIES = ("cosine", "euclidean", "manhattan")
+ASSIGNMENTS = ("random", "matched")
+
+
+class PrototypePull(Loss):
+    """Mean distance of the labelled views to the prototype of their class, over the global batch.
+
+        1/|S| sum_{(z, y) in S} distance(z, y),    S = labelled views of all ranks, z on the unit sphere
+
+    | similarity | distance(z, y)          | range        |
+    |------------|-------------------------|--------------|
+    | cosine     | 1 - z . c_y             | 0 .. 2       |
+    | euclidean  | ||z - c_y||_2           | 0 .. 2       |
+    | manhattan  | ||z - c_y||_1           | 0 .. 2 sqrt d |
+    | several directions per class | 1 - ||P_y z||^2, P_y the projection to the class's subspace | 0 .. 1 |
+
+    Without a labelled view the loss is exactly 0, with zero gradients and a live graph. Source: Li, Nguyen,
+    Pimentel-Alarcon 2025 (CLOP), the second term; distances other than cosine, subspaces and matching are ours.
+
+    Args:
+        prototypes: (K, d), normalised here, or (K, m, d) for m orthonormal directions per class.
+        similarity: "cosine", "euclidean" or "manhattan"; several directions need "cosine".
+        assignment: "random" leaves prototype k to class k; "matched" waits for `match_prototypes`.
+        learned: train the prototypes (for ablation); they are normalised at every step.
+
+    Raises:
+        ValueError: unknown similarity or assignment, or prototypes that are not finite, of another shape, zero, or,
+            with several directions per class, not orthonormal within a class.
+    """
+
+    prototypes: Tensor
+    matched: Tensor
+
+    def __init__(
+        self, prototypes: Tensor, similarity: str = "cosine", assignment: str = "random", learned: bool = False
+    ) -> None:
+        super().__init__()
+        _check_choice("similarity", similarity, SIMILARITIES)
+        _check_choice("assignment", assignment, ASSIGNMENTS)
+        if prototypes.dim() == 3 and similarity != "cosine":
+            raise ValueError(f"similarity={similarity!r}: several directions per class are defined for 'cosine' alone")
+        if prototypes.dim() == 3 and learned:
+            raise ValueError("learned=True: several directions per class stay orthogonal only when they are fixed")
+        vectors = _checked(prototypes)
+        self.num_classes, self.embedding_dim = len(vectors), vectors.shape[-1]
+        self.similarity = similarity
+        self.assignment = assignment
+        if learned:
+            self.prototypes = nn.Parameter(vectors)
+        else:
+            self.register_buffer("prototypes", vectors)
+        self.register_buffer("matched", torch.tensor(assignment == "random"))
+
+    @property
+    def needs_matching(self) -> bool:
+        """True while the assignment is "matched" and no class means have been seen."""
+        return not bool(self.matched)
+
+    @torch.no_grad()
+    def match_prototypes(self, class_means: Tensor) -> None:
+        """Give each class the prototype that makes the total cosine (or projection) to the class means largest.
+
+        Exact (Hungarian). The prototypes are reordered in place, so the assignment is saved with them; a second call
+        changes nothing. Call it with the same means on every rank.
+
+        Args:
+            class_means: (K, d) mean embedding of the labelled images of each class.
+
+        Raises:
+            ValueError: another shape, or values that are not finite.
+        """
+        if not self.needs_matching:
+            return
+        expected = (self.num_classes, self.embedding_dim)
+        if tuple(class_means.shape) != expected or not torch.isfinite(class_means).all():
+            raise ValueError(f"class_means: shape {tuple(class_means.shape)}; must be finite, of shape {expected}")
+        means = _unit(class_means.to(self.prototypes))
+        if self.prototypes.dim() == 2:
+            score = means @ self.prototypes.t()
+        else:
+            score = torch.einsum("id,kmd->ikm", means, self.prototypes).square().sum(2)
+        self.prototypes.copy_(self.prototypes[best_assignment(score)])
+        self.matched.fill_(True)
+
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        """One term, `prototype_pull`."""
+        labels = batch.view_labels
+        labelled = labels >= 0
+        distance = self._distance(batch.unit, labels.clamp(min=0))
+        return {"prototype_pull": (distance * labelled).sum() / labelled.sum().clamp(min=1)}
+
+    def _distance(self, unit: Tensor, labels: Tensor) -> Tensor:
+        prototypes = self.prototypes.to(unit.dtype)
+        if prototypes.dim() == 3:
+            return 1 - torch.einsum("nd,nmd->nm", unit, prototypes[labels]).square().sum(1)
+        own = _unit(prototypes)[labels]
+        if self.similarity == "cosine":
+            return 1 - (unit * own).sum(1)
+        return torch.linalg.vector_norm(unit - own, ord=2 if self.similarity == "euclidean" else 1, dim=1)
+
+    def extra_repr(self) -> str:
+        """Settings for printing, with the coherence of the prototypes beside its lower bound."""
+        rows = self.prototypes.detach().flatten(0, -2)
+        return (
+            f"prototypes={tuple(self.prototypes.shape)}, similarity={self.similarity}, assignment={self.assignment}, "
+            f"coherence={coherence(rows):.4f} (Welch bound {welch_bound(*rows.shape):.4f})"
+        )
+
+
+def _unit(rows: Tensor) -> Tensor:
+    return nn.functional.normalize(rows, dim=-1, eps=NORM_EPSILON)
+
+
+def _checked(prototypes: Tensor) -> Tensor:
+    """A normalised copy in the default dtype or float64."""
+    shape = tuple(prototypes.shape)
+    if prototypes.dim() not in (2, 3) or not prototypes.numel() or not prototypes.is_floating_point():
+        raise ValueError(
+            f"prototypes: {prototypes.dtype} of shape {shape}; must be floating point, (K, d) or (K, m, d)"
+        )
+    norms = prototypes.norm(dim=-1)
+    if not torch.isfinite(prototypes).all() or (norms <= NORM_EPSILON).any():
+        raise ValueError("prototypes: holds NaN, infinite or zero rows; every row needs a direction")
+    vectors = prototypes.detach() / norms[..., None]
+    if prototypes.dim() == 3:
+        overlap = vectors @ vectors.transpose(1, 2) - torch.eye(shape[1], dtype=vectors.dtype, device=vectors.device)
+        if overlap.abs().max() > 1e-4:
+            raise ValueError(
+                f"prototypes: directions of one class overlap by {overlap.abs().max():.3g}; must be orthonormal"
+            )
+    return vectors
+
+
+def _check_choice(argument: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{argument}={value!r}: must be one of {', '.join(choices)}")
+
+
+PULL_OPTIONS = {
+    "PROTOTYPES": Option(
+        "orthonormal", f"Set of prototypes: {', '.join(PROTOTYPE_SETS)}. K > d needs random_unit, learned or a frame."
+    ),
+    "ASSIGNMENT": Option("random", "Which class gets which: random, or matched (to class means at the start)."),
+    "DIRECTIONS": Option(1, "Directions per class, at least 1; above 1 the pull is to a subspace (orthonormal only)."),
+    "SIMILARITY": Option("cosine", f"Measure of the pull: {', '.join(SIMILARITIES)}."),
+    "PROTOTYPE_SEED": Option(0, "Seed of the prototypes alone; at least 0."),
+}
+
+
+def build_pull(options: Mapping[str, Any], context: LossContext) -> PrototypePull:
+    """A `PrototypePull` from the options `PULL_OPTIONS`."""
+    kind = options["PROTOTYPES"]
+    vectors = build_prototypes(
+        kind, context.num_classes, context.embedding_dim, options["PROTOTYPE_SEED"], options["DIRECTIONS"]
+    )
+    return PrototypePull(vectors, options["SIMILARITY"], options["ASSIGNMENT"], learned=kind == "learned")
+
+
+@register_loss("prototype_pull", PULL_OPTIONS)
+def _build(options: Mapping[str, Any], context: LossContext) -> Loss:
+    return build_pull(options, context)

@@ -1,0 +1,115 @@
+"""One registry for all losses: a name, a factory, and the options that become the config keys `LOSS.<NAME>.<OPTION>`.
+
+A new loss is one file in this folder with one `@register_loss`; nothing else has to change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from clop_det.losses.base import Loss
+
+
+@dataclass(frozen=True)
+class Option:
+    """One setting of a loss: its default, and a sentence that gives meaning, unit and range."""
+
+    default: Any
+    help: str
+
+
+@dataclass(frozen=True)
+class LossContext:
+    """What a factory may need beyond its own options.
+
+    Attributes:
+        num_classes: K, number of classes.
+        embedding_dim: d, width of the projector's output.
+        build: builds another registered loss by name with the same settings (the base of CLOP).
+    """
+
+    num_classes: int
+    embedding_dim: int
+    build: Callable[[str], Loss]
+
+
+Factory = Callable[[Mapping[str, Any], LossContext], Loss]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    factory: Factory
+    options: dict[str, Option]
+
+
+_REGISTRY: dict[str, _Entry] = {}
+
+
+def register_loss(name: str, options: Mapping[str, Option] | None = None) -> Callable[[Factory], Factory]:
+    """Register a factory `(options, context) -> Loss` under `name`.
+
+    Args:
+        name: lower case; the value of the config key LOSS.NAME.
+        options: option name (upper case) -> `Option`; the factory gets a value for every one of them.
+
+    Raises:
+        ValueError: the name is taken, or a name is not in the expected case.
+    """
+
+    def register(factory: Factory) -> Factory:
+        declared = dict(options or {})
+        if name in _REGISTRY:
+            raise ValueError(f"name={name!r}: a loss of this name is already registered; choose another name")
+        if name != name.lower() or any(option != option.upper() for option in declared):
+            raise ValueError(
+                f"name={name!r}, options={sorted(declared)}: loss names are lower case, options upper case"
+            )
+        _REGISTRY[name] = _Entry(factory, declared)
+        return factory
+
+    return register
+
+
+def loss_names() -> list[str]:
+    """Names of all registered losses, sorted."""
+    return sorted(_REGISTRY)
+
+
+def loss_options() -> dict[str, dict[str, Option]]:
+    """Options of every registered loss: loss name -> option name -> `Option`."""
+    return {name: dict(_REGISTRY[name].options) for name in loss_names()}
+
+
+def build_loss(name: str, options: Mapping[str, Mapping[str, Any]], num_classes: int, embedding_dim: int) -> Loss:
+    """Build a registered loss.
+
+    Args:
+        name: a name of `loss_names()`.
+        options: loss name (either case) -> option name -> value. Options left out take their default. Entries of other
+            losses are read only if `name` builds on them.
+        num_classes: K, at least 1.
+        embedding_dim: d, at least 1.
+
+    Raises:
+        ValueError: unknown loss or option, or a value that the loss refuses; names argument, value and rule.
+    """
+    for argument, value in (("num_classes", num_classes), ("embedding_dim", embedding_dim)):
+        if value < 1:
+            raise ValueError(f"{argument}={value}: must be at least 1")
+    if name not in _REGISTRY:
+        raise ValueError(f"name={name!r}: no such loss; registered are {', '.join(loss_names())}")
+
+    def build(base: str) -> Loss:
+        return build_loss(base, options, num_classes, embedding_dim)
+
+    entry = _REGISTRY[name]
+    given = options.get(name, options.get(name.upper(), {}))
+    unknown = sorted(set(given) - set(entry.options))
+    if unknown:
+        raise ValueError(
+            f"options={unknown}: loss {name!r} has no such option; it has {', '.join(entry.options) or 'none'}"
+        )
+    values = {option: given.get(option, declared.default) for option, declared in entry.options.items()}
+    return entry.factory(values, LossContext(num_classes, embedding_dim, build))

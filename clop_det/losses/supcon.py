@@ -1,0 +1,64 @@
+"""Supervised contrastive loss, L_out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clop_det.losses.base import Loss, check_positive
+from clop_det.losses.batch import Batch
+from clop_det.losses.partition import mean_log_partition
+from clop_det.losses.registry import LossContext, Option, register_loss
+
+
+class SupCon(Loss):
+    """All views of an anchor's class are its positives; the log stands inside the mean over them (L_out).
+
+        mean_i  1/|P(i)| sum_{p in P(i)} -log [ exp(z_i . z_p / T) / sum_{a != i} exp(z_i . z_a / T) ]
+
+    P(i): every other view of the same class; of an unlabelled image, its other view alone, so that without labels this
+    is InfoNCE. Source: Khosla et al. 2020, equation 2 (the recommended form; equation 3 is L_in).
+
+    Args:
+        temperature: T > 0.
+
+    Raises:
+        ValueError: temperature not above 0.
+    """
+
+    def __init__(self, temperature: float = 0.2) -> None:
+        super().__init__()
+        self.temperature = check_positive("temperature", temperature)
+
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        """One term, `supcon`."""
+        agreement = _positive_agreement(batch)
+        return {"supcon": mean_log_partition(batch, self.temperature) - agreement / self.temperature}
+
+    def extra_repr(self) -> str:
+        """Settings for printing."""
+        return f"temperature={self.temperature}"
+
+
+def _positive_agreement(batch: Batch) -> Tensor:
+    """Mean over views of the mean cosine to their positives, scalar.
+
+    The sum of a view's cosines to its positives is its product with the class sum less itself: O(2N d), no pair mask.
+    """
+    labels = batch.labels
+    alone = torch.arange(len(labels), device=labels.device) + labels.max() + 1
+    _, group = torch.unique(torch.where(labels < 0, alone, labels), return_inverse=True)
+    group = group.repeat(2)
+    count = torch.bincount(group)
+    unit = batch.unit
+    sums = unit.new_zeros(len(count), unit.shape[1]).index_add(0, group, unit)
+    positives = sums[group] - unit
+    return ((positives * unit).sum(1) / (count[group] - 1)).mean()
+
+
+@register_loss("supcon", {"TEMPERATURE": Option(0.2, "Temperature T of the softmax over similarities; above 0.")})
+def _build(options: Mapping[str, Any], context: LossContext) -> Loss:
+    return SupCon(options["TEMPERATURE"])
