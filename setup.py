@@ -24,7 +24,7 @@ DETECTRON2_NEEDS = [
 setup(
     name="clop_det",
     version="0.1.0",
-    description="Semi-supervised contrastive pretraining with orthonormal prototypes, carried to detection and compared",
+    description="Semi-supervised contrastive pretraining with orthonormal prototypes, carried to detection",
     python_requires=">=3.10",
     packages=find_packages(include=["clop_det", "clop_det.*"]),
     package_data={"clop_det": ["py.typed"], "clop_det.comparison": ["templates/*"]},

@@ -1,7 +1,7 @@
 """Every key that clop_det adds to Detectron2's config, each with its meaning, unit and range.
 
-Both stages use one `CfgNode`: Detectron2's own keys keep their meaning in pretraining (SEED, OUTPUT_DIR, SOLVER.BASE_LR,
-SOLVER.IMS_PER_BATCH, SOLVER.MAX_ITER, SOLVER.WARMUP_ITERS, TEST.EVAL_PERIOD, MODEL.PIXEL_MEAN, ...).
+Both stages use one `CfgNode`: Detectron2's own keys keep their meaning in pretraining (SEED, OUTPUT_DIR,
+SOLVER.BASE_LR, SOLVER.IMS_PER_BATCH, SOLVER.MAX_ITER, SOLVER.WARMUP_ITERS, TEST.EVAL_PERIOD, MODEL.PIXEL_MEAN, ...).
 """
 
 from __future__ import annotations

@@ -62,7 +62,9 @@ def run_tool(main: Callable[[list[str] | None], int]) -> NoReturn:
     sys.exit(code)
 
 
-def launch_workers(worker: Callable[[CfgNode, argparse.Namespace], None], cfg: CfgNode, args: argparse.Namespace) -> None:
+def launch_workers(
+    worker: Callable[[CfgNode, argparse.Namespace], None], cfg: CfgNode, args: argparse.Namespace
+) -> None:
     """Run `worker(cfg, args)` once per process.
 
     Under torchrun (RANK and WORLD_SIZE in the environment) this process is one of them; otherwise Detectron2's `launch`
@@ -97,5 +99,3 @@ def _worker_failure(error: Exception) -> int:
     if "StopRequested" in str(error):
         return EXIT_STOPPED
     raise error
-
-

@@ -36,7 +36,7 @@ class MetricsWriter(EventWriter):
         paths = [Path(folder) / name for name in (METRICS_NAME, TIMING_NAME)]
         for path in paths:
             drop_lines_from(path, start_iter)
-        self._metrics, self._timing = (open(path, "a", encoding="utf-8") for path in paths)
+        self._metrics, self._timing = (path.open("a", encoding="utf-8") for path in paths)
         self._last_write = start_iter - 1
 
     def write(self) -> None:

@@ -52,7 +52,7 @@ def claim_run_folder(cfg: CfgNode, resume: bool) -> Path:
 
 
 def start_logging(cfg: CfgNode) -> None:
-    """Loggers of Detectron2, fvcore and clop_det to the screen (first rank) and to log.txt; seeds the global generators.
+    """Loggers of Detectron2, fvcore and clop_det to the screen (first rank) and log.txt; seeds the global generators.
 
     Call once in every worker.
     """

@@ -14,6 +14,9 @@ from detectron2.utils import comm
 EXIT_STOPPED = 75  # EX_TEMPFAIL: "try again later", which here means --resume
 
 
+_RANKS_ASK_EVERY = 10  # steps
+
+
 class StopRequested(BaseException):
     """Raised between two steps after a stop signal, once the state has been saved.
 
@@ -43,7 +46,9 @@ class StopSignal(HookBase):
             self._previous[number] = signal.signal(number, self._on_signal)
 
     def after_step(self) -> None:
-        # All ranks must leave at the same step, or the others wait in a collective for ever.
+        # All ranks must leave at the same step, or the others wait in a collective for ever; asking costs a round trip.
+        if comm.get_world_size() > 1 and self.trainer.iter % _RANKS_ASK_EVERY:
+            return
         if any(comm.all_gather(self.requested())):
             self._save()
             raise StopRequested

@@ -26,7 +26,7 @@ def build_model(cfg: CfgNode, num_classes: int, device: torch.device) -> Pretrai
     """Encoder and loss on `device`; the initial weights are a function of SEED alone, equal for every loss.
 
     Raises:
-        UserError: an unknown architecture or loss, or options that the loss refuses (more classes than dimensions, ...).
+        UserError: an unknown architecture or loss, or options that the loss refuses (too many classes, ...).
     """
     encoder = build_encoder(
         cfg.ENCODER.ARCH,

@@ -20,7 +20,7 @@ from clop_det.pretraining.trainer import PretrainTrainer, final_checkpoint
 EPILOG = """examples:
   python tools/pretrain.py --config-file configs/pretrain/resnet18_digits.yaml LOSS.NAME clop OUTPUT_DIR output/clop
   python tools/pretrain.py --config-file ... --resume                  # go on after a kill, exactly
-  python tools/pretrain.py --config-file ... --num-gpus 8              # or: torchrun --nproc-per-node 8 tools/pretrain.py ...
+  python tools/pretrain.py --config-file ... --num-gpus 8              # or torchrun --nproc-per-node 8
 """
 
 
@@ -79,4 +79,3 @@ def checkpoint_provenance(cfg: CfgNode, classes: tuple[str, ...]) -> dict[str, A
         "pixel_std": [float(value) for value in cfg.MODEL.PIXEL_STD],
         "channel_order": "RGB",
     }
-

@@ -93,8 +93,10 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     name = cfg.SOLVER.OPTIMIZER
     if name not in OPTIMIZERS:
         near = difflib.get_close_matches(name, OPTIMIZERS, n=1, cutoff=0.3)
-        raise UserError(f"SOLVER.OPTIMIZER is {name!r}; it must be one of {', '.join(OPTIMIZERS)}."
-                        f"{f' Did you mean {near[0]}?' if near else ''}")
+        raise UserError(
+            f"SOLVER.OPTIMIZER is {name!r}; it must be one of {', '.join(OPTIMIZERS)}."
+            f"{f' Did you mean {near[0]}?' if near else ''}"
+        )
     if not cfg.SOLVER.BASE_LR > 0:
         raise UserError(f"SOLVER.BASE_LR is {cfg.SOLVER.BASE_LR}; it must be positive.")
     params = get_default_optimizer_params(

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from clop_det.engine.options import read_config
+from clop_det.engine.run_folder import claim_run_folder, write_results
+from clop_det.errors import UserError
+from clop_det.files import read_json
+
+
+def test_another_runs_folder_is_refused_and_left_alone(tmp_path: Path) -> None:
+    claim_run_folder(read_config("", ["OUTPUT_DIR", str(tmp_path), "SEED", "1"]), resume=False)
+    before = (tmp_path / "config.yaml").read_bytes()
+    other = read_config("", ["OUTPUT_DIR", str(tmp_path), "SEED", "2", "LOSS.NAME", "supcon"])
+    for resume in (False, True):
+        with pytest.raises(UserError, match=r"differs in LOSS\.NAME, SEED"):
+            claim_run_folder(other, resume)
+    assert (tmp_path / "config.yaml").read_bytes() == before
+
+
+def test_the_same_run_needs_resume_once_it_has_a_checkpoint(tmp_path: Path) -> None:
+    cfg = read_config("", ["OUTPUT_DIR", str(tmp_path)])
+    claim_run_folder(cfg, resume=False)
+    claim_run_folder(cfg, resume=False)
+    (tmp_path / "model_0000009.pth").touch()
+    with pytest.raises(UserError, match="--resume"):
+        claim_run_folder(cfg, resume=False)
+    assert claim_run_folder(cfg, resume=True) == tmp_path
+
+
+def test_checkpoints_of_unknown_origin_are_not_built_upon(tmp_path: Path) -> None:
+    (tmp_path / "model_final.pth").touch()
+    with pytest.raises(UserError, match=r"no config\.yaml"):
+        claim_run_folder(read_config("", ["OUTPUT_DIR", str(tmp_path)]), resume=True)
+
+
+def test_a_run_folder_may_be_moved(tmp_path: Path) -> None:
+    claim_run_folder(read_config("", ["OUTPUT_DIR", str(tmp_path / "old")]), resume=False)
+    (tmp_path / "old").rename(tmp_path / "new")
+    claim_run_folder(read_config("", ["OUTPUT_DIR", str(tmp_path / "new")]), resume=True)
+
+
+def test_results_carry_their_origin(tmp_path: Path) -> None:
+    cfg = read_config("", ["OUTPUT_DIR", str(tmp_path), "SEED", "3"])
+    path = write_results(cfg, "pretraining", {"knn_top1": 0.5}, init="clop")
+    content = read_json(path)
+    assert content["metrics"] == {"knn_top1": 0.5}
+    assert (content["kind"], content["init"], content["seed"]) == ("pretraining", "clop", 3)
+    assert len(content["provenance"]["config_sha256"]) == 64

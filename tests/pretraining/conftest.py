@@ -1,0 +1,48 @@
+"""A tiny folder of classes and the shortest pretraining that still shows everything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+BASE_CONFIG = str(ROOT / "configs" / "pretrain" / "Base-pretrain.yaml")
+
+
+def write_images(root: Path, split: str, classes: int, per_class: int, size: int = 16) -> None:
+    rng = np.random.default_rng(len(split))
+    for label in range(classes):
+        folder = root / split / f"class{label}"
+        folder.mkdir(parents=True)
+        for index in range(per_class):
+            pixels = rng.integers(0, 256, (size, size, 3), dtype=np.uint8)
+            pixels[..., label % 3] //= 2
+            Image.fromarray(pixels).save(folder / f"{index:03d}.png")
+
+
+@pytest.fixture(scope="session")
+def images_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("images")
+    write_images(root, "train", classes=3, per_class=8)
+    write_images(root, "val", classes=3, per_class=4)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CLOP_DET_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture
+def tiny_options(images_root: Path) -> list[str]:
+    """KEY VALUE pairs of a run of 12 iterations that saves every 4."""
+    return [
+        *("CLASSIFICATION.ROOT", str(images_root), "CLASSIFICATION.IMAGE_SIZE", "16"),
+        *("SOLVER.IMS_PER_BATCH", "8", "SOLVER.MAX_ITER", "12", "SOLVER.WARMUP_ITERS", "2"),
+        *("SOLVER.CHECKPOINT_PERIOD", "4", "TEST.EVAL_PERIOD", "6", "SOLVER.BASE_LR", "0.05"),
+        *("PROJECTOR.HIDDEN_DIM", "16", "PROJECTOR.OUT_DIM", "8", "LABELS.FRACTION", "0.5"),
+        *("PROBE.KNN_K", "(3, 5)", "MODEL.DEVICE", "cpu"),
+    ]

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.utils import comm  # noqa: F401  (fails early where Detectron2 is missing)
+
+from clop_det.engine.metrics import read_metrics
+from clop_det.engine.stop import EXIT_STOPPED
+from clop_det.errors import UserError
+from clop_det.files import read_json
+from clop_det.pretraining.cli import main
+from clop_det.pretraining.trainer import PretrainTrainer
+
+from .conftest import BASE_CONFIG, ROOT, write_images
+
+FILES = ("metrics.json", "label_split.json")
+
+
+def arguments(output: Path, options: list[str], *flags: str) -> list[str]:
+    return ["--config-file", BASE_CONFIG, *flags, "OUTPUT_DIR", str(output), *options]
+
+
+def start(output: Path, options: list[str], *flags: str) -> subprocess.Popen[str]:
+    command = [sys.executable, str(ROOT / "tools" / "pretrain.py"), *arguments(output, options, *flags)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def same_files(first: Path, second: Path) -> None:
+    for name in FILES:
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+    states = [torch.load(run / "model_final.pth", weights_only=True)["model"] for run in (first, second)]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+@pytest.fixture
+def whole(tmp_path: Path, tiny_options: list[str]) -> Path:
+    """An uninterrupted run."""
+    assert main(arguments(tmp_path / "whole", tiny_options)) == 0
+    return tmp_path / "whole"
+
+
+def test_a_run_leaves_everything_a_user_expects(whole: Path) -> None:
+    names = {path.name for path in whole.iterdir()}
+    assert {"config.yaml", "metrics.json", "log.txt", "model_final.pth", "results.json", "label_split.json"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    results = read_json(whole / "results.json")
+    assert {"knn_top1", "linear_top1", "rankme"} <= set(results["metrics"])
+    assert (results["init"], results["label_fraction"], results["seed"]) == ("clop", 0.5, 0)
+    lines = read_metrics(whole)
+    assert {"loss_info_nce", "loss_prototype_pull", "total_loss", "lr"} <= set(lines[-1])
+    assert [line["iteration"] for line in lines if "probe/knn_top1" in line] == [0, 5, 11]
+
+
+@pytest.mark.parametrize("crash_at", [0, 3, 4, 7, 10])
+def test_a_crash_at_any_step_changes_nothing(
+    whole: Path, tmp_path: Path, tiny_options: list[str], crash_at: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_step = PretrainTrainer.run_step
+
+    def crash(self: PretrainTrainer) -> None:
+        if self.iter == crash_at:
+            raise MemoryError("made up")
+        run_step(self)
+
+    output = tmp_path / "crashed"
+    with monkeypatch.context() as patch, pytest.raises(MemoryError):
+        patch.setattr(PretrainTrainer, "run_step", crash)
+        main(arguments(output, tiny_options))
+    assert main(arguments(output, tiny_options, "--resume")) == 0
+    same_files(whole, output)
+
+
+def test_kill_nine_at_a_random_moment_then_resume(whole: Path, tmp_path: Path, tiny_options: list[str]) -> None:
+    output = tmp_path / "killed"
+    process = start(output, tiny_options)
+    while not (output / "log.txt").exists() and process.poll() is None:
+        time.sleep(0.01)
+    time.sleep(random.uniform(0, 3))
+    process.kill()
+    process.wait()
+    process.stderr.close() if process.stderr else None
+    assert main(arguments(output, tiny_options, "--resume")) == 0
+    same_files(whole, output)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_signal_saves_and_says_so(whole: Path, tmp_path: Path, tiny_options: list[str], number: int) -> None:
+    output = tmp_path / "stopped"
+    process = start(output, tiny_options)
+    # The handler stands once the loop is about to begin; the first probe logs just then.
+    while process.poll() is None and not (
+        (output / "log.txt").exists() and "probes after 0" in (output / "log.txt").read_text()
+    ):
+        time.sleep(0.01)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=120)
+    if process.returncode == 0:
+        pytest.skip("the run was over before the signal arrived")
+    assert process.returncode == EXIT_STOPPED, errors
+    assert "Traceback" not in errors
+    assert main(arguments(output, tiny_options, "--resume")) == 0
+    same_files(whole, output)
+
+
+def test_losses_of_one_seed_see_the_same_weights_views_and_labels(tmp_path: Path, tiny_options: list[str]) -> None:
+    runs = {}
+    for loss in ("info_nce", "supcon"):
+        options = [*tiny_options, "LOSS.NAME", loss, "SOLVER.MAX_ITER", "1"]
+        main(arguments(tmp_path / loss, options))
+        runs[loss] = tmp_path / loss
+    splits = [(run / "label_split.json").read_bytes() for run in runs.values()]
+    assert splits[0] == splits[1]
+    starts = [read_metrics(run)[0]["probe/rankme"] for run in runs.values()]
+    assert starts[0] == starts[1]
+
+
+BAD = [
+    (["LOSS.NAME", "clob"], "clop"),
+    (["SOLVER.OPTIMIZER", "LARZ"], "LARS"),
+    (["ENCODER.ARCH", "resnet19"], "resnet18"),
+    (["LABELS.FRACTION", "0"], r"LABELS\.FRACTION|fraction"),
+    (["LABELS.FRACTION", "1.5"], r"LABELS\.FRACTION|fraction"),
+    (["PROJECTOR.OUT_DIM", "2"], "3 .*2|2 .*3"),
+    (["CLASSIFICATION.ROOT", "no/such/folder"], "no/such/folder"),
+    (["SOLVER.IMS_PER_BATCH", "1000"], r"SOLVER\.IMS_PER_BATCH"),
+    (["SEED", "-1"], "SEED"),
+    (["INPUT.FORMAT", "BGR"], r"INPUT\.FORMAT"),
+    (["AUGMENT.FLIP_PROB", "2"], r"AUGMENT\.FLIP_PROB"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), BAD, ids=[" ".join(case[0]) for case in BAD])
+def test_bad_input_is_one_error_and_leaves_no_folder(
+    tmp_path: Path, tiny_options: list[str], options: list[str], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        main(arguments(tmp_path / "run", [*tiny_options, *options]))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_class_without_images_is_named(tmp_path: Path, tiny_options: list[str]) -> None:
+    root = tmp_path / "images"
+    write_images(root, "train", 3, 8)
+    write_images(root, "val", 3, 2)
+    (root / "train" / "empty").mkdir()
+    with pytest.raises(UserError, match="empty"):
+        main(arguments(tmp_path / "run", [*tiny_options, "CLASSIFICATION.ROOT", str(root)]))
+
+
+def test_an_unreadable_image_is_named(tmp_path: Path, tiny_options: list[str]) -> None:
+    root = tmp_path / "images"
+    write_images(root, "train", 3, 8)
+    write_images(root, "val", 3, 2)
+    broken = root / "train" / "class1" / "003.png"
+    broken.write_bytes(broken.read_bytes()[:60])
+    with pytest.raises(UserError, match=r"class1.003\.png"):
+        main(arguments(tmp_path / "run", [*tiny_options, "CLASSIFICATION.ROOT", str(root)]))
+
+
+def test_the_tool_exits_with_two_and_no_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "tools" / "pretrain.py"), "LOSS.NAM", "clop"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ}, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.strip().splitlines()[-1].startswith("error: unknown config key LOSS.NAM")
+    assert "Traceback" not in done.stderr
+    assert os.listdir(tmp_path) == []
