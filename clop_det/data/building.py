@@ -1,0 +1,88 @@
+"""Folders that appear whole or not at all, built by one process while others wait."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+from clop_det.errors import UserError
+
+
+def cache_folder() -> Path:
+    """Where generated and decoded data are kept: $CLOP_DET_CACHE, else ~/.cache/clop_det."""
+    given = os.environ.get("CLOP_DET_CACHE")
+    return Path(given).expanduser() if given else Path.home() / ".cache" / "clop_det"
+
+
+@contextmanager
+def exclusive_lock(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`; waits while another process holds it. A killed holder releases it.
+
+    Raises:
+        UserError: the lock file cannot be made.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise UserError(
+            f"cannot write in {path.parent}: {error.strerror}; make it writable or set CLOP_DET_CACHE to another folder"
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)  # the lock goes with it
+
+
+def build_once(folder: Path, build: Callable[[Path], None]) -> bool:
+    """Make `folder` with `build(temporary folder)` unless it is there; returns whether it was built now.
+
+    The work is done in a temporary folder beside it, under a lock, and renamed at the end: `folder` is complete or
+    absent, whenever the process is killed. What a killed process left behind is removed by the next.
+
+    Raises:
+        UserError: the folder cannot be written, or the disk is full.
+    """
+    if folder.is_dir():
+        return False
+    with exclusive_lock(folder.parent / f".{folder.name}.lock"):
+        if folder.is_dir():
+            return False
+        prefix = f".{folder.name}.building."
+        for left_over in folder.parent.glob(f"{prefix}*"):
+            shutil.rmtree(left_over, ignore_errors=True)
+        try:
+            temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=prefix))
+            try:
+                build(temporary)
+                _sync_tree(temporary)
+                temporary.chmod(0o755)
+                temporary.rename(folder)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+        except OSError as error:
+            raise UserError(
+                f"cannot write {folder}: {error.strerror or error}. Free space or set CLOP_DET_CACHE to another folder."
+            ) from error
+    return True
+
+
+def _sync_tree(folder: Path) -> None:
+    """Flush every file below `folder` to the disk, many at a time: a file system commits them together."""
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(_sync, list(folder.rglob("*"))))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,164 @@
+"""What is random about a view: settings, and the parameters drawn from them for a whole batch at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clop_det.errors import UserError
+
+_TRIES = 10  # draws of a crop before the central one is taken, as in torchvision
+_COLUMNS = 11
+
+
+@dataclass(frozen=True)
+class AugmentSettings:
+    """Probabilities and ranges of the augmentation; the fields are the keys AUGMENT.* in lower case.
+
+    Raises:
+        UserError: a probability outside [0, 1], or a range that is empty or out of bounds; the message names the key.
+    """
+
+    crop_scale: tuple[float, float] = (0.2, 1.0)
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip_prob: float = 0.5
+    jitter_prob: float = 0.8
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1
+    grey_prob: float = 0.2
+    blur_prob: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    solarize_prob: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("flip_prob", "jitter_prob", "grey_prob", "blur_prob", "solarize_prob"):
+            self._require(name, lambda value: 0 <= value <= 1, "a probability in [0, 1]")
+        for name in ("brightness", "contrast", "saturation"):
+            self._require(name, lambda value: value >= 0, "a number >= 0")
+        self._require("hue", lambda value: 0 <= value <= 0.5, "in [0, 0.5] turns of the colour wheel")
+        self._require("crop_scale", lambda value: 0 < value[0] <= value[1] <= 1, "two numbers, 0 < low <= high <= 1")
+        self._require("crop_ratio", lambda value: 0 < value[0] <= value[1], "two numbers, 0 < low <= high")
+        self._require("blur_sigma", lambda value: 0 < value[0] <= value[1], "two numbers of pixels, 0 < low <= high")
+
+    def _require(self, name: str, rule: Any, text: str) -> None:
+        value = getattr(self, name)
+        try:
+            valid = bool(rule(value)) and (not isinstance(value, (tuple, list)) or len(value) == 2)
+        except (TypeError, IndexError):
+            valid = False
+        if not valid:
+            raise UserError(f"AUGMENT.{name.upper()} is {value!r}; it must be {text}")
+
+    @classmethod
+    def from_config(cls, node: Mapping[str, Any]) -> AugmentSettings:
+        """Settings from the config node AUGMENT."""
+        fields = {field.name: node[field.name.upper()] for field in dataclasses.fields(cls)}
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+
+    @classmethod
+    def none(cls) -> AugmentSettings:
+        """Settings that change nothing: the view is the resized image."""
+        return cls(
+            crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip_prob=0.0, jitter_prob=0.0, grey_prob=0.0
+        )  # blur and solarisation are off by default
+
+
+@dataclass(frozen=True)
+class ViewParameters:
+    """Parameters of both views of n images; `params[a:b]` are those of images a..b-1, `params.to(device)` moves them.
+
+    Attributes:
+        values: (n, 2, 11) float32; the second axis is the view. The columns are named by the properties below.
+    """
+
+    values: Tensor
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, rows: slice | Tensor) -> ViewParameters:
+        return ViewParameters(self.values[rows])
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> ViewParameters:
+        """The same parameters on another device (one copy)."""
+        return ViewParameters(self.values.to(device, non_blocking=non_blocking))
+
+    @property
+    def boxes(self) -> Tensor:
+        """(n, 2, 4): left, top, width and height of the crop as shares of the image's width and height."""
+        return self.values[..., 0:4]
+
+    @property
+    def flip(self) -> Tensor:
+        """(n, 2): 1 where the view is mirrored, else 0."""
+        return self.values[..., 4]
+
+    @property
+    def colour(self) -> Tensor:
+        """(n, 2, 4): factors of brightness, contrast and saturation (1 = unchanged, saturation 0 = grey), hue in turns."""
+        return self.values[..., 5:9]
+
+    @property
+    def blur_sigma(self) -> Tensor:
+        """(n, 2): standard deviation of the blur in pixels of the view; 0 = none."""
+        return self.values[..., 9]
+
+    @property
+    def solarize(self) -> Tensor:
+        """(n, 2): 1 where the view is solarised, else 0."""
+        return self.values[..., 10]
+
+
+def draw_parameters(settings: AugmentSettings, n: int, generator: torch.Generator) -> ViewParameters:
+    """Draw the parameters of two views for each of `n` images from a CPU generator.
+
+    Every image consumes the same amount of randomness whatever the settings, so two runs that differ in one probability
+    still share all other draws.
+    """
+    uniform = torch.rand((n, 2, 2 * _TRIES + 12), generator=generator)
+    tries, single = uniform[..., : 2 * _TRIES], uniform[..., 2 * _TRIES :].unbind(-1)
+    values = torch.empty((n, 2, _COLUMNS))
+    values[..., 0:4] = _crop_boxes(settings, tries[..., :_TRIES], tries[..., _TRIES:], single[0], single[1])
+    values[..., 4] = (single[2] < settings.flip_prob).float()
+    jittered = (single[3] < settings.jitter_prob).float()
+    for column, width in enumerate((settings.brightness, settings.contrast, settings.saturation)):
+        low, high = max(0.0, 1.0 - width), 1.0 + width
+        values[..., 5 + column] = 1.0 + jittered * (low + (high - low) * single[4 + column] - 1.0)
+    values[..., 8] = jittered * (2 * single[7] - 1) * settings.hue
+    # Grey is saturation 0: the mean luma, and so the contrast, is the same before and after.
+    values[..., 7] *= (single[8] >= settings.grey_prob).float()
+    low, high = settings.blur_sigma
+    values[..., 9] = (single[9] < settings.blur_prob).float() * (low + (high - low) * single[10])
+    values[..., 10] = (single[11] < settings.solarize_prob).float()
+    return ViewParameters(values)
+
+
+def _crop_boxes(settings: AugmentSettings, area: Tensor, ratio: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Boxes (n, 2, 4) of a random resized crop (Szegedy et al. 2015) from uniform numbers.
+
+    Area uniform, aspect ratio log-uniform, drawn until the box fits into the square image, at most ten times; then the
+    largest central box of an allowed ratio. Place uniform.
+    """
+    low, high = settings.crop_scale
+    side = (low + (high - low) * area).sqrt()
+    log_low, log_high = (math.log(value) for value in settings.crop_ratio)
+    stretch = (0.5 * (log_low + (log_high - log_low) * ratio)).exp()
+    widths, heights = side * stretch, side / stretch
+    fits = (widths <= 1) & (heights <= 1)
+    first = (~fits).long().cumprod(-1).sum(-1, keepdim=True).clamp(max=_TRIES - 1)
+    width, height = (sides.gather(-1, first).squeeze(-1) for sides in (widths, heights))
+    failed = ~fits.any(-1)
+    central_ratio = min(max(1.0, settings.crop_ratio[0]), settings.crop_ratio[1])
+    width = torch.where(failed, min(1.0, central_ratio), width)
+    height = torch.where(failed, min(1.0, 1.0 / central_ratio), height)
+    left = torch.where(failed, (1 - width) / 2, x * (1 - width))
+    top = torch.where(failed, (1 - height) / 2, y * (1 - height))
+    return torch.stack([left, top, width, height], dim=-1)
