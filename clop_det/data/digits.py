@@ -145,7 +145,7 @@ def draw_background(width: int, height: int, rng: np.random.RandomState) -> Pixe
 
 
 def pick_colour(rng: np.random.RandomState, ground: Pixels, contrast: int) -> NDArray[np.int64]:
-    """A colour whose luma differs from the mean of `ground` (h, w, 3) by at least `contrast` of 255, if one is found."""
+    """A colour whose luma differs from the mean of `ground` (h, w, 3) by `contrast` of 255 or more, if found."""
     weights = np.array([77, 150, 29])
     luma = int(ground.reshape(-1, 3).mean(0).astype(np.int64) @ weights) // 256
     colour = rng.randint(0, 256, size=3)

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from clop_det.data.building import build_once, cache_folder, exclusive_lock
 from clop_det.data.layouts import ImageList
@@ -112,7 +112,7 @@ def decode_image(path: str | os.PathLike[str], size: int) -> np.ndarray[tuple[in
     if short != size:
         width, height = (size if side == short else int(size * side / short) for side in (width, height))
         image = image.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = int(round((width - size) / 2.0)), int(round((height - size) / 2.0))
+    left, top = round((width - size) / 2), round((height - size) / 2)
     pixels = np.asarray(image)[top : top + size, left : left + size]
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 

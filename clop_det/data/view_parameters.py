@@ -60,8 +60,9 @@ class AugmentSettings:
     @classmethod
     def from_config(cls, node: Mapping[str, Any]) -> AugmentSettings:
         """Settings from the config node AUGMENT."""
-        fields = {field.name: node[field.name.upper()] for field in dataclasses.fields(cls)}
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+        fields: dict[str, Any] = {field.name: node[field.name.upper()] for field in dataclasses.fields(cls)}
+        fields.update({name: tuple(value) for name, value in fields.items() if isinstance(value, list)})
+        return cls(**fields)
 
     @classmethod
     def none(cls) -> AugmentSettings:
@@ -103,7 +104,7 @@ class ViewParameters:
 
     @property
     def colour(self) -> Tensor:
-        """(n, 2, 4): factors of brightness, contrast and saturation (1 = unchanged, saturation 0 = grey), hue in turns."""
+        """(n, 2, 4): factors of brightness, contrast, saturation (1 = unchanged, saturation 0 = grey); hue in turns."""
         return self.values[..., 5:9]
 
     @property
