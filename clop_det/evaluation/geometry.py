@@ -63,7 +63,7 @@ def nc1(features: Tensor, labels: Tensor) -> float:
         return math.nan if float(within.abs().max()) <= 1e-10 * float(rows.abs().max()) else math.inf
     # S_B = V diag(s^2 / C) V^T, so pinv(S_B) weighs the within-class scatter along axis j by C / s_j^2.
     along = (within @ axes[kept].T).square() * (len(means) / s[kept].square())
-    per_row = 1.0 / index.bincount()[index]
+    per_row = index.bincount().double().reciprocal()[index]
     return float((along.sum(dim=1) * per_row).sum() / len(means) / len(means))
 
 

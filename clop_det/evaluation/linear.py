@@ -43,15 +43,18 @@ class LogisticRegression:
         self.curvature, self.axes = curvature.clamp(min=0).to(features), axes.to(features)
         self.rotated = standard @ self.axes
 
-    def fit(self, l2: float, max_iterations: int = 100) -> tuple[Tensor, Tensor]:
-        """Weights (D, K) on raw features, and biases (K,), at the minimum for the penalty `l2`."""
+    def fit(self, l2: float, max_iterations: int = 100, tolerance: float = 1e-7) -> tuple[Tensor, Tensor]:
+        """Weights (D, K) on raw features, and biases (K,), at the minimum for the penalty `l2`.
+
+        It stops when a step changes the loss by less than `tolerance`, or after `max_iterations`.
+        """
         stretch = (self.curvature / 2 + l2).rsqrt()
         inputs = self.rotated * stretch
         weight = inputs.new_zeros(inputs.shape[1], self.num_classes, requires_grad=True)
         bias = inputs.new_zeros(self.num_classes, requires_grad=True)
         solver = torch.optim.LBFGS(
             [weight, bias], max_iter=max_iterations, history_size=20, line_search_fn="strong_wolfe",
-            tolerance_grad=1e-5, tolerance_change=1e-7,
+            tolerance_grad=100 * tolerance, tolerance_change=tolerance,
         )  # fmt: skip
 
         def closure() -> Tensor:
