@@ -16,8 +16,8 @@ from clop_det.losses.dcl import DCL
 from clop_det.losses.frames import low_coherence_frame
 from clop_det.losses.info_nce import InfoNCE
 from clop_det.losses.prototype_pull import PrototypePull
+from clop_det.losses.prototype_sets import build_prototypes
 from clop_det.losses.prototypes import (
-    build_prototypes,
     coherence,
     orthonormal_prototypes,
     random_unit,

@@ -89,7 +89,8 @@ def gather_batch(
     if world_size == 1:
         if complaint:
             raise ValueError(complaint)
-        sizes, rank = (len(labels),), 0
+        sizes: tuple[int, ...] = (len(labels),)
+        rank = 0
     else:
         rank = dist.get_rank()
         sizes = _agree(embeddings, complaint, world_size)

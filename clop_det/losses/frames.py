@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from clop_det.losses.prototypes import coherence, orthonormal_prototypes, random_unit
+
 # The largest cosine is approached through norms of rising order; each order starts from the frame of the one before.
 _ORDERS = (4, 8, 16, 32, 64, 128, 256, 512, 1024)
 _STEPS = 100
@@ -30,8 +32,6 @@ def low_coherence_frame(num_classes: int, dim: int, seed: int = 0) -> Tensor:
     Raises:
         ValueError: a number out of range.
     """
-    from clop_det.losses.prototypes import coherence, orthonormal_prototypes, random_unit
-
     if num_classes <= dim:
         return orthonormal_prototypes(num_classes, dim, seed)
     if dim == 1:
@@ -50,7 +50,7 @@ def _descend(start: Tensor) -> Tensor:
             optimizer = torch.optim.Adam([raw], lr=0.05 * 0.6**stage)
             for _ in range(_STEPS):
                 optimizer.zero_grad()
-                _log_norm(torch.nn.functional.normalize(raw, dim=1), order).backward()
+                torch.autograd.backward(_log_norm(torch.nn.functional.normalize(raw, dim=1), order))
                 optimizer.step()
     return torch.nn.functional.normalize(raw.detach(), dim=1).float()
 

@@ -27,7 +27,7 @@ from clop_det.losses.batch import Batch, gather_views
 # that the log-sum-exp needs no shift; beyond it the shifted form is used.
 _LARGEST_PLAIN_LOGIT = {torch.float32: 70.0, torch.float64: 600.0}
 # Entries of one block of logits: small enough for the processor's cache, large enough to keep a GPU busy.
-_BLOCK_ENTRIES = {"cpu": 1 << 21, "cuda": 1 << 24}
+_BLOCK_ENTRIES = {"cpu": 1 << 22, "cuda": 1 << 24}
 
 
 def mean_log_partition(batch: Batch, temperature: float, exclude_other_view: bool = False) -> Tensor:
@@ -90,7 +90,8 @@ def _symmetric_sweep(x: Tensor, batch: Batch, exclude: bool, want_gradient: bool
     inverse = sums.reciprocal_()
     weights = torch.empty_like(buffer)
     gradient = torch.zeros_like(x)
-    for a, b, strip in strips():
+    # A batch that is one block still stands in the buffer.
+    for a, b, strip in [(0, count, strip)] if block == count else strips():
         pair = torch.add(inverse[a:b, None], inverse[a:], out=weights[: strip.numel()].view(strip.shape))
         strip.mul_(pair)
         gradient[a:b].addmm_(strip, x[a:])

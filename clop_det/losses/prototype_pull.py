@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from clop_det.losses.assignment import best_assignment
 from clop_det.losses.base import Loss
 from clop_det.losses.batch import NORM_EPSILON, Batch
-from clop_det.losses.prototypes import PROTOTYPE_SETS, build_prototypes, coherence, welch_bound
+from clop_det.losses.prototype_sets import PROTOTYPE_SETS, build_prototypes
+from clop_det.losses.prototypes import coherence, welch_bound
 from clop_det.losses.registry import LossContext, Option, register_loss
 
 SIMILARITIES = ("cosine", "euclidean", "manhattan")
@@ -112,7 +113,8 @@ class PrototypePull(Loss):
         own = _unit(prototypes)[labels]
         if self.similarity == "cosine":
             return 1 - (unit * own).sum(1)
-        return torch.linalg.vector_norm(unit - own, ord=2 if self.similarity == "euclidean" else 1, dim=1)
+        distance: Tensor = (unit - own).norm(p=2 if self.similarity == "euclidean" else 1, dim=1)
+        return distance
 
     def extra_repr(self) -> str:
         """Settings for printing, with the coherence of the prototypes beside its lower bound."""
@@ -137,7 +139,7 @@ def _checked(prototypes: Tensor) -> Tensor:
     norms = prototypes.norm(dim=-1)
     if not torch.isfinite(prototypes).all() or (norms <= NORM_EPSILON).any():
         raise ValueError("prototypes: holds NaN, infinite or zero rows; every row needs a direction")
-    vectors = prototypes.detach() / norms[..., None]
+    vectors: Tensor = prototypes.detach() / norms[..., None]
     if prototypes.dim() == 3:
         overlap = vectors @ vectors.transpose(1, 2) - torch.eye(shape[1], dtype=vectors.dtype, device=vectors.device)
         if overlap.abs().max() > 1e-4:

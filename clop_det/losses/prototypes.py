@@ -7,12 +7,9 @@ every rank holds the same prototypes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
-
-from clop_det.losses.frames import low_coherence_frame
 
 
 def orthonormal_prototypes(num_classes: int, dim: int, seed: int = 0, directions: int = 1) -> Tensor:
@@ -62,7 +59,8 @@ def simplex_etf(num_classes: int, dim: int, seed: int = 0) -> Tensor:
         raise ValueError(f"num_classes={num_classes}: a simplex has at least 2 vertices")
     if dim < num_classes - 1:
         raise ValueError(
-            f"num_classes={num_classes}, dim={dim}: a simplex of {num_classes} vertices needs {num_classes - 1} dimensions"
+            f"num_classes={num_classes}, dim={dim}: the simplex of {num_classes} vertices needs {num_classes - 1} "
+            "dimensions"
         )
     # Rows of an orthonormal basis of the complement of (1, .., 1): its columns are the vertices in K - 1 dimensions.
     order = torch.arange(1, num_classes, dtype=torch.float64)
@@ -96,44 +94,11 @@ def welch_bound(num_classes: int, dim: int) -> float:
     return math.sqrt((num_classes - dim) / (dim * (num_classes - 1)))
 
 
-PROTOTYPE_SETS: dict[str, Callable[[int, int, int], Tensor]] = {
-    "orthonormal": orthonormal_prototypes,
-    "simplex_etf": simplex_etf,
-    "random_unit": random_unit,
-    "learned": random_unit,  # where training starts from
-    "low_coherence_frame": low_coherence_frame,
-}
-
-
-def build_prototypes(kind: str, num_classes: int, dim: int, seed: int = 0, directions: int = 1) -> Tensor:
-    """A set of prototypes by name.
-
-    Args:
-        kind: a name of `PROTOTYPE_SETS`.
-        num_classes: K.
-        dim: d.
-        seed: of these prototypes alone, at least 0.
-        directions: m per class; above 1 for "orthonormal" alone.
-
-    Returns:
-        (K, d) float32, or (K, m, d) if directions > 1.
-
-    Raises:
-        ValueError: unknown kind, directions above 1 with another kind than "orthonormal", or what the set refuses.
-    """
-    if kind not in PROTOTYPE_SETS:
-        raise ValueError(f"prototypes={kind!r}: must be one of {', '.join(PROTOTYPE_SETS)}")
-    if directions == 1:
-        return PROTOTYPE_SETS[kind](num_classes, dim, seed)
-    if kind != "orthonormal":
-        raise ValueError(f"directions={directions}: more than one per class is defined for 'orthonormal', not {kind!r}")
-    return orthonormal_prototypes(num_classes, dim, seed, directions)
-
-
 def _orthonormal_rows(count: int, dim: int, seed: int) -> Tensor:
     columns, triangle = torch.linalg.qr(_gaussian(count, dim, seed).t())
     signs = torch.where(triangle.diagonal() < 0, -1.0, 1.0).to(columns)
-    return (columns * signs).t().contiguous()
+    rows: Tensor = (columns * signs).t().contiguous()
+    return rows
 
 
 def _check(num_classes: int, dim: int, seed: int) -> None:
@@ -150,4 +115,4 @@ def _gaussian(rows: int, columns: int, seed: int) -> Tensor:
     """
     generator = torch.Generator().manual_seed(seed)
     uniform = torch.rand(2, rows, columns, dtype=torch.float64, generator=generator)
-    return (-2 * torch.log1p(-uniform[0])).sqrt() * torch.cos(2 * math.pi * uniform[1])
+    return torch.log1p(-uniform[0]).mul(-2).sqrt() * torch.cos(2 * math.pi * uniform[1])

@@ -23,8 +23,8 @@ class VICReg(Loss):
         v(Z) = 1/d sum_j max(0, 1 - sqrt(var(Z_j) + 1e-4)),   c(Z) = 1/d sum_{i != j} cov(Z)_ij^2
 
     The embeddings are used as they come, not on the unit sphere; labels are not used; at least two images. Variances
-    have N - 1 in the denominator, mse is the mean over images and dimensions. Source: Bardes et al. 2022, equations 1-6,
-    with the factors of the authors' code (halved variance term).
+    have N - 1 in the denominator, mse is the mean over images and dimensions. Source: Bardes et al. 2022, equations
+    1-6, with the factors of the authors' code (halved variance term).
 
     Args:
         invariance: lambda >= 0.
