@@ -1,0 +1,178 @@
+"""The command `compare`: check the matrix, run what is left, report; or report from run folders alone."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fnmatch import fnmatch
+from pathlib import Path
+
+from clop_det.comparison import tables
+from clop_det.comparison.config import load_compare_config
+from clop_det.comparison.display import Display
+from clop_det.comparison.jobs import Job, check_folder, jobs_to_run
+from clop_det.comparison.launchers import COMMANDS, Commands, Launcher, LocalLauncher
+from clop_det.comparison.matrix import Matrix, read_matrix
+from clop_det.comparison.plan import Plan, build_plan, write_plan
+from clop_det.comparison.progress import Estimator, clock, finished_seconds
+from clop_det.comparison.report import REPORT_FOLDER, write_report
+from clop_det.comparison.scheduler import Outcome, Scheduler
+from clop_det.comparison.summary import read_comparison
+from clop_det.engine.cli import add_traceback_flag
+from clop_det.engine.stop import EXIT_STOPPED
+from clop_det.errors import UserError
+
+EPILOG = """examples:
+  python tools/compare.py --config-file configs/compare/digits.yaml              # run what is left, then report
+  python tools/compare.py --config-file configs/compare/digits.yaml --dry-run    # list the jobs and what they cost
+  python tools/compare.py --config-file ... --jobs 2 COMPARE.SEEDS "[0, 1, 2]"   # two jobs at once; more seeds
+  python tools/compare.py report output/demo                                     # rebuild the report from run folders
+"""
+
+
+def main(argv: list[str] | None = None, commands: Commands = COMMANDS) -> int:
+    """Entry point; returns the exit code: 0, 1 if a job failed, 75 if stopped (start again to go on).
+
+    `commands` says how each kind of job is started.
+    """
+
+    words = sys.argv[1:] if argv is None else argv
+    if words and words[0] == "report":
+        return _report(_report_parser().parse_args(words[1:]))
+    return _run(_run_parser().parse_args(words), commands)
+
+
+def _run_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description="Pretrain, convert, fine-tune and probe a matrix of initialisations, and report.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config-file", required=True, metavar="FILE", help="the comparison's YAML")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="jobs at once; they share cores and GPUs")
+    parser.add_argument("--dry-run", action="store_true", help="list the jobs and the time they take; run nothing")
+    parser.add_argument(
+        "--only", default="", metavar="PATTERN", help="only jobs whose name matches, and what they need: 'detect*clop*'"
+    )
+    add_traceback_flag(parser)
+    parser.add_argument(
+        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides, e.g. COMPARE.SEEDS '[0,1]'"
+    )
+    return parser
+
+
+def _report_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="compare.py report", description="Rebuild the report from run folders alone.")
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="comparison or run folders")
+    parser.add_argument("--output", type=Path, help="folder of the report; default: report/ in the first DIR")
+    parser.add_argument("--baseline", default="", help="initialisation that differences are taken against")
+    parser.add_argument("--metric", default="", help="column of results.csv that the verdict is about; default AP")
+    add_traceback_flag(parser)
+    return parser
+
+
+def _report(args: argparse.Namespace) -> int:
+    comparison = read_comparison(args.folders, args.baseline, args.metric)
+    page = write_report(comparison, args.output or args.folders[0] / REPORT_FOLDER)
+    print(f"{tables.printed_table(comparison)}\n\nreport: {page}")
+    return 0
+
+
+def _run(args: argparse.Namespace, commands: Commands) -> int:
+    if args.jobs < 1:
+        raise UserError(f"--jobs is {args.jobs}; it must be at least 1.")
+    cfg = load_compare_config(args.config_file, args.opts)
+    matrix = read_matrix(cfg, Path(args.config_file).parent)
+    plan = build_plan(matrix)
+    for name, job in plan.jobs.items():
+        check_folder(job, plan.root / name)
+    jobs = select_jobs(plan, args.only)
+    todo = jobs_to_run(jobs, plan.root)
+    if args.dry_run:
+        _describe(plan, jobs, todo, args.jobs)
+        return 0
+    with _lock(matrix.output):
+        write_plan(plan)
+        outcome = _execute(plan, todo, LocalLauncher(args.jobs, commands))
+        _finish(matrix, outcome)
+    if outcome.stopped:
+        return EXIT_STOPPED
+    return 1 if outcome.failed else 0
+
+
+def select_jobs(plan: Plan, pattern: str) -> dict[str, Job]:
+    """The jobs whose names match `pattern` (shell style, "" = all) and everything they need.
+
+    Raises:
+        UserError: nothing matches.
+    """
+    chosen = {name for name in plan.jobs if not pattern or fnmatch(name, pattern) or fnmatch(name, f"*{pattern}*")}
+    if not chosen:
+        raise UserError(f'--only "{pattern}" matches no job; --dry-run lists their names.')
+    for name in reversed(list(plan.jobs)):
+        if name in chosen:
+            chosen.update(plan.jobs[name].needs)
+    return {name: job for name, job in plan.jobs.items() if name in chosen}
+
+
+def _execute(plan: Plan, todo: list[str], launcher: Launcher) -> Outcome:
+    display = Display()
+    done = len(plan.jobs) - len(todo)
+    display.event(f"{plan.matrix.name}: {len(plan.jobs)} jobs, {done} done before, {len(todo)} to run")
+    return Scheduler(plan.jobs, todo, plan.root, launcher, display).run()
+
+
+def _finish(matrix: Matrix, outcome: Outcome) -> None:
+    comparison = read_comparison([matrix.output])
+    page = write_report(comparison, matrix.output / REPORT_FOLDER, matrix.example_score)
+    print(f"\n{tables.printed_table(comparison)}")
+    for name, reason in outcome.failed.items():
+        print(f"failed: {name}: {reason}")
+    if outcome.blocked:
+        print(f"not run, because they need a failed job: {', '.join(outcome.blocked)}")
+    if outcome.stopped:
+        print("stopped; the same command goes on where it was")
+    print(f"\nreport: {page}")
+
+
+def _describe(plan: Plan, jobs: dict[str, Job], todo: list[str], slots: int) -> None:
+    estimator = Estimator()
+    for name, job in jobs.items():
+        seconds = None if name in todo else finished_seconds(plan.root / name)
+        if seconds is not None:
+            estimator.learn(job, seconds)
+    for name, job in jobs.items():
+        expected = estimator.expected(job)
+        state = "done" if name not in todo else "resume" if (plan.root / name).exists() else "run"
+        steps = f"{job.iterations} steps" if job.iterations else ""
+        print(
+            f"{state:7} {name:64} {steps:12} {'about ' + clock(expected) if expected and state != 'done' else ''}".rstrip()
+        )
+    total, complete = estimator.remaining((jobs[name] for name in todo), {}, slots)
+    time = f", {'about' if complete else 'at least'} {clock(total)} with {slots} at once" if total else ""
+    print(f"{len(jobs)} jobs, {len(todo)} to run{time}")
+    if todo and not complete:
+        print("No job like some of these has been timed yet; start the comparison, and its display gives the time.")
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """One comparison at a time in a folder."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}. Choose another OUTPUT_DIR.") from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise UserError(f"another comparison runs in {folder}. Wait for it, or choose another OUTPUT_DIR.") from error
+    try:
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,47 @@
+"""The conversion as a job of its own: a process with a run folder and a results.json like every other."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+from clop_det.checkpoints.convert import convert_checkpoint
+from clop_det.checkpoints.provenance import collect_provenance
+from clop_det.engine.cli import run_tool
+from clop_det.engine.run_folder import RESULTS_NAME
+from clop_det.files import write_json
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Convert `source` to `output` (proved stage by stage) and leave results.json beside it."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("source", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--format", default="", help="source format; empty: recognised by content")
+    args = parser.parse_args(argv)
+    start = time.monotonic()
+    report = convert_checkpoint(args.source, args.output, source_format=args.format or None, verify=True)
+    fields = dataclasses.asdict(report) if dataclasses.is_dataclass(report) else {}
+    results: dict[str, Any] = {
+        "kind": "conversion",
+        "metrics": {key: value for key, value in fields.items() if isinstance(value, float)},
+        "report": {key: _plain(value) for key, value in fields.items()},
+        "provenance": {**collect_provenance(), "seconds": time.monotonic() - start},
+    }
+    write_json(args.output.parent / RESULTS_NAME, results)
+    return 0
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (str, int, float, bool)) or value is None:
+        return value
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else str(value)
+
+
+if __name__ == "__main__":
+    run_tool(main)

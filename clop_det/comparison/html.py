@@ -1,0 +1,173 @@
+"""The page: one self-contained file, no network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jinja2
+
+from clop_det.comparison import provenance, tables
+from clop_det.comparison.examples import KEY, Gallery
+from clop_det.comparison.progress import clock
+from clop_det.comparison.rows import Row
+from clop_det.comparison.style import Picture, colours
+from clop_det.comparison.summary import Comparison
+
+_RUN_COLUMNS = ("AP", "AP50", "knn_top1", "linear_top1", "rankme")
+_MOST_DIFFERENCES = 12  # columns of the table of settings
+
+
+def render_page(
+    comparison: Comparison, pictures: Sequence[Picture], galleries: Sequence[Gallery], chosen: Sequence[str]
+) -> str:
+    """The report as HTML; everything it needs is inside."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("clop_det.comparison"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    header, lines = tables.main_table(comparison)
+    difference_header, differences = setting_differences(comparison)
+    page: str = environment.get_template("report.html.j2").render(
+        title=comparison.name,
+        description=comparison.description,
+        facts=_facts(comparison),
+        verdicts=tables.verdicts(comparison),
+        no_verdict=_no_verdict(comparison),
+        problems=problems(comparison),
+        header=header,
+        lines=_lines(comparison, lines),
+        metric=comparison.metric,
+        notes=tables.notes(comparison),
+        chosen=chosen,
+        pictures=pictures,
+        galleries=galleries,
+        key=KEY,
+        run_header=_run_header(comparison),
+        run_lines=[_run_line(comparison, row) for row in comparison.rows],
+        difference_header=difference_header,
+        differences=differences,
+        provenance=provenance.common_facts(comparison),
+        provenance_warnings=provenance.warnings(comparison),
+        job_header=provenance.JOB_HEADER,
+        job_lines=provenance.job_lines(comparison),
+        footer="Made by clop_det from the run folders alone.",
+    )
+    return page
+
+
+def problems(comparison: Comparison) -> list[str]:
+    """One line for every row without figures."""
+    lines = []
+    for row in comparison.rows:
+        if row.status != "done":
+            what = {"failed": f"failed: {row.reason}", "partial": "begun, not finished", "missing": "has not run"}[
+                row.status
+            ]
+            labels = tables.percent(row.setting.label_fraction, "labels")
+            where = ", ".join(filter(None, [row.setting.label, labels, row.setting.detection, f"seed {row.seed}"]))
+            lines.append(f"{where}: {what}")
+    return lines
+
+
+def setting_differences(comparison: Comparison) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Config keys whose values differ between settings: names of the settings, and (key, value of each)."""
+    summaries = comparison.summaries[:_MOST_DIFFERENCES]
+    values = [summary.rows[0].values for summary in summaries]
+    keys = sorted({key for item in values for key in item} - {"SEED"})
+    lines = []
+    for key in keys:
+        cells = [str(item[key]) if key in item else tables.MISSING for item in values]
+        if len(set(cells)) > 1:
+            lines.append((key, cells))
+    several = len({summary.setting.detection for summary in summaries}) > 1
+    names = [
+        " · ".join(
+            filter(
+                None,
+                [
+                    summary.setting.label,
+                    tables.percent(summary.setting.label_fraction, "labels"),
+                    summary.setting.detection if several else "",
+                ],
+            )
+        )
+        for summary in summaries
+    ]
+    return names, lines
+
+
+def _facts(comparison: Comparison) -> list[tuple[str, str]]:
+    done = sum(row.status == "done" for row in comparison.rows)
+    finished = [
+        str(r.results["provenance"].get("finished", ""))
+        for r in comparison.runs.values()
+        if r.results and "provenance" in r.results
+    ]
+    seconds = sum(run.seconds or 0 for run in comparison.runs.values())
+    facts = [
+        ("initialisations", str(len(comparison.inits))),
+        ("seeds", str(len({row.seed for row in comparison.rows}))),
+        ("runs", f"{done} of {len(comparison.rows)}" if done < len(comparison.rows) else str(done)),
+        ("baseline", comparison.baseline),
+    ]
+    if seconds:
+        facts.append(("computing time", clock(seconds)))
+    if any(finished):
+        facts.append(("last run ended", max(finished).replace("T", " ").replace("Z", " UTC")))
+    return facts
+
+
+def _no_verdict(comparison: Comparison) -> str:
+    if comparison.most_seeds == 0:
+        return "No run has ended yet, so there is nothing to compare."
+    if comparison.most_seeds == 1:
+        return (
+            "Every setting has one seed. The figures below show what the runs gave; which initialisation wins, and by how"
+            " much, they cannot tell: that takes several seeds."
+        )
+    return f"No setting shares seeds with the baseline {comparison.baseline}, so there are no paired differences."
+
+
+def _lines(comparison: Comparison, lines: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+    palette = colours(comparison.inits)
+    result = []
+    for summary, cells in zip(comparison.summaries, lines, strict=True):
+        verdict = summary.difference.verdict if summary.difference else ""
+        result.append(
+            {
+                "cells": cells,
+                "colour": palette[summary.setting.init],
+                "verdict": verdict if verdict in ("ahead", "behind") else "",
+            }
+        )
+    return result
+
+
+def _run_header(comparison: Comparison) -> list[str]:
+    names = [tables.NAMES.get(column, column) for column in _columns(comparison)]
+    return ["initialisation", "labels", "detection", "seed", *names, "wall time", "state", "run folder"]
+
+
+def _run_line(comparison: Comparison, row: Row) -> dict[str, Any]:
+    figures = []
+    for column in _columns(comparison):
+        value = row.metrics.get(column)
+        figures.append(tables.MISSING if value is None else f"{value:.3f}" if "top1" in column else f"{value:.1f}")
+    folder = row.folders.get("detect") or row.folders.get("pretrain")
+    kinds = [comparison.runs[path.name].seconds for path in row.folders.values() if path.name in comparison.runs]
+    seconds = sum(value for value in kinds if value)
+    labels = tables.percent(row.setting.label_fraction)
+    head = [labels, row.setting.detection or tables.MISSING, str(row.seed)]
+    return {
+        "label": row.setting.label,
+        "colour": colours(comparison.inits)[row.setting.init],
+        "cells": [*head, *figures, clock(seconds) if seconds else tables.MISSING],
+        "status": row.status,
+        "folder": folder.name if folder else "",
+    }
+
+
+def _columns(comparison: Comparison) -> list[str]:
+    found = {column for row in comparison.rows for column in row.metrics}
+    wanted = dict.fromkeys([comparison.metric, *_RUN_COLUMNS])
+    return [column for column in wanted if column in found or column == comparison.metric]

@@ -1,0 +1,167 @@
+"""Starting jobs: the commands, and the launcher that runs them as processes of this machine."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from clop_det.comparison.jobs import JOB_CONFIG, Job
+from clop_det.engine.run_folder import CONFIG_NAME
+
+LOG_NAME = "job.log"
+LOCK_NAME = ".job.lock"
+_PR_SET_PDEATHSIG = 1
+
+Commands = Mapping[str, Sequence[str]]  # kind -> the words before the arguments
+
+COMMANDS: Commands = {
+    "pretrain": (sys.executable, "-m", "clop_det.pretraining"),
+    "convert": (sys.executable, "-m", "clop_det.comparison.convert_job"),
+    "detect": (sys.executable, "-m", "clop_det.detection"),
+    "inspect": (sys.executable, "-m", "clop_det.comparison.inspect_job"),
+}
+
+
+class FolderBusy(Exception):
+    """Another process still works in the run folder."""
+
+
+class Running(Protocol):
+    """A job that has been started."""
+
+    def poll(self) -> int | None:
+        """Exit code, or None while it runs."""
+
+    def stop(self, at_once: bool) -> None:
+        """Ask it to save and leave, or end it at once."""
+
+
+class Launcher(Protocol):
+    """Where jobs run."""
+
+    slots: int
+
+    def start(self, job: Job, folder: Path, slot: int) -> Running:
+        """Start `job` in its prepared folder; `slot` (0 .. slots-1) is its place among those that run at once."""
+
+
+def command(job: Job, folder: Path, commands: Commands = COMMANDS) -> list[str]:
+    """The command line of a job; a run that has begun before is resumed."""
+    words = list(commands[job.kind])
+    if job.config is not None:
+        words += ["--config-file", str(folder / JOB_CONFIG)]
+        return [*words, "--resume"] if (folder / CONFIG_NAME).exists() else words
+    if job.kind == "convert":
+        words += [job.arguments["source"], str(folder / job.arguments["output"])]
+        return [*words, "--format", job.arguments["format"]] if job.arguments["format"] else words
+    return [*words, job.arguments["run"], str(folder), "--examples", job.arguments["examples"]]
+
+
+class LocalLauncher:
+    """Runs up to `slots` jobs as processes, the processor's threads and the GPUs shared out among them."""
+
+    def __init__(self, slots: int, commands: Commands = COMMANDS) -> None:
+        self.slots = slots
+        self._commands = commands
+        self._gpus = visible_gpus() if slots > 1 else []
+
+    def start(self, job: Job, folder: Path, slot: int) -> Running:
+        """Start `job`.
+
+        Raises:
+            FolderBusy: a process of an earlier comparison still works in the folder.
+        """
+        return LocalProcess(command(job, folder, self._commands), folder, self.environment(slot))
+
+    def environment(self, slot: int) -> dict[str, str]:
+        """The environment of the job in `slot`: one process's share of threads, and one GPU if there are several."""
+        environment = dict(os.environ)
+        if self.slots > 1:
+            threads = str(max(1, len(os.sched_getaffinity(0)) // self.slots))
+            environment |= {name: threads for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+        if len(self._gpus) > 1:
+            environment["CUDA_VISIBLE_DEVICES"] = self._gpus[slot % len(self._gpus)]
+        return environment
+
+
+class LocalProcess:
+    """A job's process; its output goes to job.log in the run folder."""
+
+    def __init__(self, words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
+        # The lock is inherited, so it is held exactly as long as the job's process (or a worker of it) lives.
+        lock = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise FolderBusy(str(folder)) from error
+            with (folder / LOG_NAME).open("ab") as log:
+                log.write(f"\n--- {time.strftime('%Y-%m-%d %H:%M:%S')} {' '.join(words)}\n".encode())
+                log.flush()
+                self._process = subprocess.Popen(
+                    list(words),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=dict(environment),
+                    pass_fds=(lock,),
+                    start_new_session=True,  # Ctrl-C reaches the comparison alone, which tells its jobs
+                    preexec_fn=_stop_with_parent,
+                )
+        finally:
+            os.close(lock)
+
+    def poll(self) -> int | None:
+        """Exit code (negative: ended by that signal), or None while it runs."""
+        return self._process.poll()
+
+    def stop(self, at_once: bool) -> None:
+        """SIGTERM, which a run obeys after its step; or SIGKILL for it and what it started."""
+        if self._process.poll() is not None:
+            return
+        if at_once:
+            os.killpg(self._process.pid, signal.SIGKILL)
+        else:
+            self._process.terminate()
+
+
+def visible_gpus() -> list[str]:
+    """Names of the GPUs that jobs may use, as CUDA_VISIBLE_DEVICES takes them."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [name.strip() for name in given.split(",") if name.strip()]
+    try:
+        listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [str(index) for index, line in enumerate(line for line in listing.splitlines() if line.startswith("GPU"))]
+
+
+def failure_reason(folder: Path, code: int) -> str:
+    """One line on why a job failed: its own error message if it left one."""
+    if code < 0:
+        try:
+            return f"ended by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"ended by signal {-code}"
+    try:
+        lines = (folder / LOG_NAME).read_text(encoding="utf-8", errors="replace").splitlines()[-200:]
+    except OSError:
+        lines = []
+    lines = [line.strip() for line in lines if line.strip() and not line.startswith("---")]
+    errors = [line for line in lines if line.startswith("error: ")]
+    return f"exit code {code}: {(errors or lines or ['no output'])[-1]}"
+
+
+def _stop_with_parent() -> None:
+    """Linux: if the comparison is killed, its jobs get SIGTERM, save and leave."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

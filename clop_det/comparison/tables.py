@@ -1,0 +1,221 @@
+"""The tables: results.csv (one line a run), differences.csv, results.md, results.tex, and the one that is printed."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+
+from tabulate import tabulate
+
+from clop_det.comparison.rows import BOX_METRICS, PROBES
+from clop_det.comparison.statistics import Interval, PairedDifference
+from clop_det.comparison.summary import Comparison, Summary
+
+FIRST_COLUMNS = ("init", "label_fraction", "seed", "AP", "AP50", "AP75", *PROBES)
+NAMES = {
+    "knn_top1": "kNN",
+    "linear_top1": "linear",
+    "rankme": "RankMe",
+    "knn_top1_finetuned": "kNN after",
+    "linear_top1_finetuned": "linear after",
+    "rankme_finetuned": "RankMe after",
+}
+MISSING = "–"
+
+
+def results_csv(comparison: Comparison) -> str:
+    """One line a run; empty where a figure is missing. AP in 0..100, probes as fractions."""
+    found = dict.fromkeys(column for row in comparison.rows for column in row.metrics)
+    further = sorted(column for column in found if column not in FIRST_COLUMNS)
+    grids = dict.fromkeys(
+        key for row in comparison.rows for key, _ in (*row.setting.pretrain_grid, *row.setting.detection_grid)
+    )
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow([*FIRST_COLUMNS, *further, "detection", *grids, "status", "run"])
+    for row in comparison.rows:
+        setting = row.setting
+        point = dict((*setting.pretrain_grid, *setting.detection_grid))
+        figures = [_plain(row.metrics.get(column)) for column in (*FIRST_COLUMNS[3:], *further)]
+        fraction = "" if setting.label_fraction is None else f"{setting.label_fraction:g}"
+        folder = row.folders.get("detect") or row.folders.get("pretrain")
+        run = folder.name if folder else ""
+        grid = [point.get(key, "") for key in grids]
+        writer.writerow([setting.init, fraction, row.seed, *figures, setting.detection, *grid, row.status, run])
+    return buffer.getvalue()
+
+
+def differences_csv(comparison: Comparison) -> str:
+    """One line a setting: the paired difference of the comparison's metric against the baseline."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    names = ["init", "label_fraction", "detection", "setting", "metric", "baseline", "pairs", "mean", "low", "high"]
+    writer.writerow([*names, "p_t", "p_permutation", "p_holm", "verdict"])
+    for summary in comparison.summaries:
+        difference = summary.difference
+        if difference is None:
+            continue
+        setting, interval = summary.setting, difference.interval
+        figures = (interval.mean, interval.low, interval.high)
+        p_values = (difference.p_t, difference.p_permutation, difference.p_corrected)
+        head = [setting.init, "" if setting.label_fraction is None else setting.label_fraction, setting.detection]
+        writer.writerow(
+            [*head, setting.label, comparison.metric, comparison.baseline, interval.n]
+            + [_plain(value) for value in (*figures, *p_values)]
+            + [difference.verdict]
+        )
+    return buffer.getvalue()
+
+
+def main_columns(comparison: Comparison) -> list[str]:
+    """Figures of the main table: the metric, the AP family, the probes of the initialisation and after fine-tuning."""
+    found = {column for summary in comparison.summaries for column in summary.metrics}
+    after = [f"{probe}_finetuned" for probe in PROBES[:2]]
+    wanted = [comparison.metric, *BOX_METRICS[:3], *PROBES, *after]
+    return [column for column in dict.fromkeys(wanted) if column in found or column in BOX_METRICS[:1]]
+
+
+def main_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Header and cells of the table of settings, in the order of the matrix (never ranked)."""
+    columns = main_columns(comparison)
+    several = len({summary.setting.detection for summary in comparison.summaries}) > 1
+    header = ["initialisation", *(["detection"] if several else []), "labels", "seeds"]
+    header += [NAMES.get(column, column) for column in columns]
+    header.append(f"{NAMES.get(comparison.metric, comparison.metric)} − {comparison.baseline}")
+    lines = []
+    for summary in comparison.summaries:
+        setting = summary.setting
+        cells = [setting.label, *([setting.detection] if several else []), percent(setting.label_fraction)]
+        cells.append(seeds(summary))
+        cells += [spread(summary.metrics.get(column), column) for column in columns]
+        lines.append([*cells, difference_text(summary, comparison)])
+    return header, lines
+
+
+def printed_table(comparison: Comparison) -> str:
+    """The main table for the terminal, with its notes."""
+    header, lines = main_table(comparison)
+    return "\n".join([tabulate(lines, header, tablefmt="simple", disable_numparse=True), "", *notes(comparison)])
+
+
+def markdown_table(comparison: Comparison) -> str:
+    """The main table in Markdown."""
+    header, lines = main_table(comparison)
+    return tabulate(lines, header, tablefmt="github", disable_numparse=True)
+
+
+def latex_table(comparison: Comparison) -> str:
+    """The main table as a LaTeX tabular (booktabs)."""
+    header, lines = main_table(comparison)
+    body = [r"% needs \usepackage{booktabs}", rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\toprule"]
+    body += [" & ".join(map(_latex, header)) + r" \\", r"\midrule"]
+    body += [" & ".join(map(_latex, cells)) + r" \\" for cells in lines]
+    body += [r"\bottomrule", r"\end{tabular}"]
+    return "\n".join([*body, *(f"% {note}" for note in notes(comparison))]) + "\n"
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """What a reader must know beside the figures."""
+    texts = []
+    metric = NAMES.get(comparison.metric, comparison.metric)
+    if comparison.most_seeds < 2:
+        texts.append(
+            "One seed: no interval and no test, so this table ranks nothing. Add seeds (COMPARE.SEEDS) for a verdict."
+        )
+    else:
+        texts.append(
+            f"Mean ± half of the 95 % t interval over seeds. Differences are paired by seed; p from the paired t test,"
+            f" Holm-corrected over {sum(s.difference is not None for s in comparison.summaries)} comparisons."
+        )
+    if any(summary.setting.detection for summary in comparison.summaries):
+        texts.append("kNN, linear and RankMe are those of the initialisation; “after”: of the fine-tuned backbone.")
+    missing = sum(row.status != "done" for row in comparison.rows)
+    if missing:
+        texts.append(f"{missing} of {len(comparison.rows)} runs have no final {metric} yet.")
+    return texts
+
+
+def verdicts(comparison: Comparison) -> list[str]:
+    """Sentences for the head of the report; nothing is ranked from one seed."""
+    metric = NAMES.get(comparison.metric, comparison.metric)
+    sentences = []
+    for summary in comparison.summaries:
+        difference = summary.difference
+        if difference is None or difference.interval.n < 2:
+            continue
+        interval, digits = difference.interval, _digits(comparison.metric)
+        where = ", ".join(filter(None, [summary.setting.detection, percent(summary.setting.label_fraction, "labels")]))
+        text = {"ahead": "is ahead of", "behind": "is behind", "not shown": "cannot be told from"}[difference.verdict]
+        sentences.append(
+            f"{summary.setting.label} {text} {comparison.baseline} ({where}): {interval.mean:+.{digits}f} {metric},"
+            f" 95 % interval {interval.low:+.{digits}f} to {interval.high:+.{digits}f}, {interval.n} seeds,"
+            f" p = {p_text(difference.p_corrected)}."
+        )
+    return sentences
+
+
+def spread(interval: Interval | None, column: str) -> str:
+    """ "31.2 ± 1.4", or "31.2" for one seed."""
+    if interval is None:
+        return MISSING
+    digits = _digits(column)
+    text = f"{interval.mean:.{digits}f}"
+    return text if interval.n < 2 else f"{text} ± {interval.half:.{digits}f}"
+
+
+def difference_text(summary: Summary, comparison: Comparison) -> str:
+    """The difference against the baseline, with its interval and p, or what keeps it from having them."""
+    if summary.setting.init == comparison.baseline:
+        return "baseline"
+    if summary.difference is None:
+        return MISSING
+    return paired_text(summary.difference, comparison.metric)
+
+
+def paired_text(difference: PairedDifference, column: str) -> str:
+    """ "+3.1 [+1.2, +5.0] p .02", or "+3.1 (1 seed)"."""
+    interval, digits = difference.interval, _digits(column)
+    if interval.n < 2:
+        return f"{interval.mean:+.{digits}f} (1 seed)"
+    return (
+        f"{interval.mean:+.{digits}f} [{interval.low:+.{digits}f}, {interval.high:+.{digits}f}]"
+        f" p {p_text(difference.p_corrected)}"
+    )
+
+
+def p_text(p: float) -> str:
+    """ "0.031", "< 0.001" or a dash."""
+    return MISSING if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def percent(fraction: float | None, unit: str = "") -> str:
+    """ "10 %", or a dash where labels play no part."""
+    return (MISSING if not unit else "") if fraction is None else f"{100 * fraction:g} % {unit}".strip()
+
+
+def seeds(summary: Summary) -> str:
+    """ "3", or "2 of 3" while some are missing."""
+    total = len(summary.rows)
+    return str(total) if summary.finished == total else f"{summary.finished} of {total}"
+
+
+def _digits(column: str) -> int:
+    return 3 if "top1" in column else 1
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None or math.isnan(value) else f"{value:.6g}"
+
+
+_LATEX = {"%": r"\%", "_": r"\_", "±": r"$\pm$", "−": "--", "·": r"$\cdot$", "–": "--", "&": r"\&", "<": "$<$"}
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def join_lines(parts: Iterable[str] | Sequence[str]) -> str:
+    """Blocks of text with an empty line between them and a newline at the end."""
+    return "\n\n".join(part for part in parts if part) + "\n"
