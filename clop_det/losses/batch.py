@@ -19,6 +19,8 @@ from torch import Tensor
 # Below this norm a row has no direction that could be trusted; it also bounds the gradient of a row of zeros.
 NORM_EPSILON = 1e-6
 
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -140,18 +142,20 @@ class _GatherViews(torch.autograd.Function):
 def _agree(embeddings: Tensor, complaint: str | None, world_size: int) -> tuple[int, ...]:
     """Tell all ranks the local size and whether the input is good; raise on all of them if one has bad input."""
     rows, dim = (0, 0) if complaint else embeddings.shape
+    double = not complaint and embeddings.dtype == torch.float64
     device = embeddings.device if isinstance(embeddings, Tensor) else torch.device("cpu")
-    mine = torch.tensor([int(complaint is not None), rows // 2, dim], device=device)
+    mine = torch.tensor([complaint is not None, rows // 2, dim, double], dtype=torch.int64, device=device)
     received = [torch.empty_like(mine) for _ in range(world_size)]
     dist.all_gather(received, mine)
     table = torch.stack(received).tolist()
     if complaint:
         raise ValueError(complaint)
-    bad = [rank for rank, (failed, _, _) in enumerate(table) if failed]
+    bad = [rank for rank, row in enumerate(table) if row[0]]
     if bad:
         raise ValueError(f"embeddings, labels: rank {bad[0]} reports bad input; its own error says which")
-    if len({row[2] for row in table}) > 1:
-        raise ValueError(f"embeddings: the ranks hold {[row[2] for row in table]} dimensions; all must hold the same d")
+    if len({tuple(row[2:]) for row in table}) > 1:
+        kinds = ", ".join(f"d={row[2]} in {'float64' if row[3] else 'float32'}" for row in table)
+        raise ValueError(f"embeddings: the ranks hold {kinds}; all must hold the same dimensions and precision")
     return tuple(row[1] for row in table)
 
 
@@ -159,11 +163,13 @@ def _complaint(embeddings: Tensor, labels: Tensor, num_classes: int | None, dim:
     """What is wrong with the input, or None."""
     if not isinstance(embeddings, Tensor) or embeddings.dim() != 2 or not embeddings.is_floating_point():
         return f"embeddings: {_describe(embeddings)}; must be a floating-point tensor of shape (2N, d)"
+    if not embeddings.shape[1]:
+        return "embeddings: 0 dimensions; must be at least 1"
     if len(embeddings) % 2 or not len(embeddings):
         return f"embeddings: {len(embeddings)} rows; must be an even number, N first views and then N second views"
     if dim is not None and embeddings.shape[1] != dim:
         return f"embeddings: {embeddings.shape[1]} dimensions; the prototypes or the classifier have {dim}"
-    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.shape != (len(embeddings) // 2,):
+    if not isinstance(labels, Tensor) or labels.dtype not in _INTEGERS or labels.shape != (len(embeddings) // 2,):
         return f"labels: {_describe(labels)}; must be integers of shape ({len(embeddings) // 2},), one per image"
     if not torch.isfinite(embeddings).all():
         count = int((~torch.isfinite(embeddings)).sum())

@@ -90,8 +90,8 @@ def _symmetric_sweep(x: Tensor, batch: Batch, exclude: bool, want_gradient: bool
     inverse = sums.reciprocal_()
     weights = torch.empty_like(buffer)
     gradient = torch.zeros_like(x)
-    # A batch that is one block still stands in the buffer.
-    for a, b, strip in [(0, count, strip)] if block == count else strips():
+    # A batch that is a single block still stands in the buffer.
+    for a, b, strip in [(0, count, buffer.view(count, count))] if block == count else strips():
         pair = torch.add(inverse[a:b, None], inverse[a:], out=weights[: strip.numel()].view(strip.shape))
         strip.mul_(pair)
         gradient[a:b].addmm_(strip, x[a:])
