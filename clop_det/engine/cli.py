@@ -15,6 +15,7 @@ from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser, launch
 from detectron2.utils import comm
 from torch import distributed
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from clop_det.engine.options import read_config
 from clop_det.engine.stop import EXIT_STOPPED, StopRequested
@@ -57,7 +58,7 @@ def run_tool(main: Callable[[list[str] | None], int]) -> NoReturn:
     except StopRequested:
         print("stopped; the state is saved, --resume continues", file=sys.stderr)
         code = EXIT_STOPPED
-    except torch.multiprocessing.ProcessRaisedException as error:
+    except ProcessRaisedException as error:
         code = _worker_failure(error)
     sys.exit(code)
 

@@ -13,7 +13,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from detectron2.engine.hooks import PeriodicWriter
+from detectron2.engine import HookBase
 from detectron2.utils.events import (
     CommonMetricPrinter,
     EventWriter,
@@ -57,26 +57,45 @@ class MetricsWriter(EventWriter):
         self._timing.close()
 
 
-class AlignedWriter(PeriodicWriter):
-    """Writes every `period` iterations, and also wherever figures of an evaluation or a checkpoint may depend on it.
+class AlignedWriter(HookBase):
+    """Console line with ETA, metrics.json with timing.json, and TensorBoard, written at fixed iterations.
 
-    A checkpoint that is newer than the last written line would lose that line's values on resume.
+    Written after the first step, every `period` steps, and wherever an evaluation or a checkpoint falls: a checkpoint
+    newer than the last line would lose that line's values on resume. An interrupted run writes nothing on its way out:
+    where it was interrupted must not show in the file.
     """
 
-    def __init__(self, writers: list[EventWriter], period: int, also_every: list[int]) -> None:
-        super().__init__(writers, period=period)
+    def __init__(self, folder: str, period: int, also_every: list[int]) -> None:
+        self._folder = folder
         self._periods = [p for p in [period, *also_every] if p > 0]
+        self._writers: list[EventWriter] = []
+
+    def before_train(self) -> None:
+        start, stop = self.trainer.start_iter, self.trainer.max_iter
+        self._writers = [
+            CommonMetricPrinter(stop),
+            MetricsWriter(self._folder, start),
+            TensorboardXWriter(self._folder),
+        ]
 
     def after_step(self) -> None:
-        done = self.trainer.iter + 1
-        if done == self.trainer.max_iter or any(done % period == 0 for period in self._periods):
-            for writer in self._writers:
-                writer.write()
+        if self.is_due(self.trainer.iter, self.trainer.max_iter):
+            self._write()
 
+    def after_train(self) -> None:
+        if self.trainer.iter >= self.trainer.max_iter:
+            self._write()
+        for writer in self._writers:
+            writer.close()
 
-def build_writers(folder: str, start_iter: int, max_iter: int) -> list[EventWriter]:
-    """Console line with ETA, metrics.json and timing.json, TensorBoard."""
-    return [CommonMetricPrinter(max_iter), MetricsWriter(folder, start_iter), TensorboardXWriter(folder)]
+    def is_due(self, iteration: int, max_iter: int) -> bool:
+        """Whether a line is written after step `iteration`."""
+        done = iteration + 1
+        return done in (1, max_iter) or any(done % period == 0 for period in self._periods)
+
+    def _write(self) -> None:
+        for writer in self._writers:
+            writer.write()
 
 
 def read_metrics(folder: str | os.PathLike[str], name: str = METRICS_NAME) -> list[dict[str, Any]]:

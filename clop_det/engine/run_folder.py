@@ -11,6 +11,7 @@ import yaml
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
+from detectron2.utils.events import get_event_storage
 from detectron2.utils.logger import setup_logger
 
 from clop_det import detectron2_provider
@@ -57,6 +58,10 @@ def start_logging(cfg: CfgNode) -> None:
     Call once in every worker.
     """
     rank = comm.get_rank()
+    # An earlier run in this process must not write into this run's log, nor every line twice to the screen.
+    setup_logger.cache_clear()
+    for name in (*LOGGERS, get_event_storage.__module__.split(".utils")[0]):
+        logging.getLogger(name).handlers.clear()
     setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank)
     for name in LOGGERS:
         setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name=name)

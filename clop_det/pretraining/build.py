@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from detectron2.config import CfgNode
 
@@ -20,6 +22,25 @@ def check_config(cfg: CfgNode) -> None:
         raise UserError(f"INPUT.FORMAT is {cfg.INPUT.FORMAT}; pretraining reads RGB. Set INPUT.FORMAT RGB.")
     if cfg.SOLVER.MAX_ITER < 1:
         raise UserError(f"SOLVER.MAX_ITER is {cfg.SOLVER.MAX_ITER}; it must be at least 1.")
+
+
+def _bf16(cfg: CfgNode, device: torch.device) -> bool:
+    """SOLVER.PRECISION resolved; fp32 where the CPU's bf16 convolutions cannot be trusted.
+
+    A 3x3 convolution of stride 2 over a single pixel leaves its bf16 weight gradient partly uninitialised on the CPU
+    (measured: torch 2.14, oneDNN, 20 of 30 trials not finite; fp32 none). The last stage meets that at 16 px and less.
+    """
+    chosen = use_bf16(cfg.SOLVER.PRECISION, device)
+    stride_before_res5 = 16 if cfg.ENCODER.STEM == "imagenet" else 4
+    if not chosen or device.type != "cpu" or stride_before_res5 < cfg.CLASSIFICATION.IMAGE_SIZE:
+        return chosen
+    reason = (
+        f"at CLASSIFICATION.IMAGE_SIZE {cfg.CLASSIFICATION.IMAGE_SIZE} the CPU's bf16 convolutions are not reliable"
+    )
+    if cfg.SOLVER.PRECISION == "bf16":
+        raise UserError(f"SOLVER.PRECISION is bf16, but {reason}. Set SOLVER.PRECISION fp32.")
+    logging.getLogger(__name__).info("precision: fp32 after all; %s", reason)
+    return False
 
 
 def build_model(cfg: CfgNode, num_classes: int, device: torch.device) -> PretrainModel:
@@ -43,7 +64,7 @@ def build_model(cfg: CfgNode, num_classes: int, device: torch.device) -> Pretrai
         loss = build_loss(cfg.LOSS.NAME, options, num_classes, cfg.PROJECTOR.OUT_DIM)
     except ValueError as error:
         raise UserError(f"LOSS.NAME {cfg.LOSS.NAME}, PROJECTOR.OUT_DIM {cfg.PROJECTOR.OUT_DIM}: {error}") from error
-    model = PretrainModel(
-        encoder, loss, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, use_bf16(cfg.SOLVER.PRECISION, device)
-    )
-    return model.to(device=device, memory_format=torch.channels_last)
+    model = PretrainModel(encoder, loss, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, _bf16(cfg, device))
+    model.to(device)
+    model.encoder.backbone.to(memory_format=torch.channels_last)
+    return model

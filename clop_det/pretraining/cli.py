@@ -14,7 +14,8 @@ from clop_det.checkpoints.provenance import collect_provenance
 from clop_det.engine.cli import argument_parser, launch_workers, load_config
 from clop_det.engine.run_folder import claim_run_folder, start_logging, write_results
 from clop_det.pretraining.build import build_model, check_config
-from clop_det.pretraining.data import open_data, record_split
+from clop_det.pretraining.data import BatchSource, open_data, record_split
+from clop_det.pretraining.optimizers import build_optimizer
 from clop_det.pretraining.trainer import PretrainTrainer, final_checkpoint
 
 EPILOG = """examples:
@@ -29,16 +30,18 @@ def main(argv: list[str] | None = None) -> int:
     parser = argument_parser("Pretrain a residual network with a semi-supervised contrastive loss.", EPILOG)
     args = parser.parse_args(argv)
     cfg = load_config(args)
-    prepare(cfg, args.resume)
+    prepare(cfg, args.resume, args.num_gpus * args.num_machines)
     launch_workers(worker, cfg, args)
     return 0
 
 
-def prepare(cfg: CfgNode, resume: bool) -> None:
+def prepare(cfg: CfgNode, resume: bool, world_size: int = 1) -> None:
     """Everything that can be refused is refused here, before a process starts or a file is touched."""
     check_config(cfg)
     data = open_data(cfg)
-    build_model(cfg, len(data.train.classes), torch.device("cpu"))
+    cpu = torch.device("cpu")
+    build_optimizer(cfg, build_model(cfg, len(data.train.classes), cpu))
+    BatchSource(cfg, data, 0, world_size, cpu)
     claim_run_folder(cfg, resume)
     record_split(cfg, data)
 

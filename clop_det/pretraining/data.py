@@ -12,7 +12,7 @@ from torch import Tensor
 
 from clop_det.data.augment import AugmentSettings, TwoViewAugmentation
 from clop_det.data.batches import batch_indices
-from clop_det.data.layouts import read_images
+from clop_det.data.layouts import ImageList, read_images
 from clop_det.data.splits import label_split, load_split, masked_labels, save_split
 from clop_det.data.store import ImageStore, open_store
 from clop_det.engine.seeding import derive_seed, generator
@@ -25,6 +25,8 @@ SPLIT_NAME = "label_split.json"
 class PretrainData:
     """Training images with the labels that the loss may see, and the images that the probes are evaluated on."""
 
+    listed: ImageList
+    """The training images as they lie on disk."""
     train: ImageStore
     val: ImageStore
     labelled: Tensor
@@ -33,12 +35,13 @@ class PretrainData:
     """Labels (N,) of the training images, -1 where the split hides them."""
 
 
-def open_images(cfg: CfgNode, split: str) -> ImageStore:
-    """The decoded images of one split of CLASSIFICATION.*; UserError where there are none."""
+def open_images(cfg: CfgNode, split: str) -> tuple[ImageList, ImageStore]:
+    """One split of CLASSIFICATION.* as it lies on disk, and decoded; UserError where there is none."""
     settings = cfg.CLASSIFICATION
     if not settings.ROOT:
         raise UserError("CLASSIFICATION.ROOT is empty; it must name a folder of images (or a digits:// address).")
-    return open_store(read_images(settings.LAYOUT, settings.ROOT, split), settings.IMAGE_SIZE)
+    listed = read_images(settings.LAYOUT, settings.ROOT, split)
+    return listed, open_store(listed, settings.IMAGE_SIZE)
 
 
 def open_data(cfg: CfgNode) -> PretrainData:
@@ -48,28 +51,28 @@ def open_data(cfg: CfgNode) -> PretrainData:
         UserError: a root that does not exist, a fraction outside (0, 1], a class without images, another data set's
             split file, classes of the two splits that differ.
     """
-    train = open_images(cfg, cfg.CLASSIFICATION.TRAIN_SPLIT)
-    val = open_images(cfg, cfg.CLASSIFICATION.EVAL_SPLIT)
+    listed, train = open_images(cfg, cfg.CLASSIFICATION.TRAIN_SPLIT)
+    _, val = open_images(cfg, cfg.CLASSIFICATION.EVAL_SPLIT)
     if train.classes != val.classes:
         raise UserError(
             f"the classes of {cfg.CLASSIFICATION.TRAIN_SPLIT} and {cfg.CLASSIFICATION.EVAL_SPLIT} in "
             f"{cfg.CLASSIFICATION.ROOT} differ: {', '.join(sorted(set(train.classes) ^ set(val.classes)))} in one only."
         )
     if cfg.LABELS.SPLIT_FILE:
-        labelled = load_split(cfg.LABELS.SPLIT_FILE, train.files, train.labels)
+        labelled = load_split(cfg.LABELS.SPLIT_FILE, listed)
     else:
-        labelled = label_split(train.labels, cfg.LABELS.FRACTION, derive_seed(cfg.SEED, "labels"))
-    return PretrainData(train, val, labelled, masked_labels(train.labels, labelled))
+        labelled = label_split(train.labels, cfg.LABELS.FRACTION, derive_seed(cfg.SEED, "labels"), len(train.classes))
+    return PretrainData(listed, train, val, labelled, masked_labels(train.labels, labelled))
 
 
 def record_split(cfg: CfgNode, data: PretrainData) -> None:
     """Freeze the label split into the run folder, once; a resumed run checks that it is still the same."""
     path = Path(cfg.OUTPUT_DIR) / SPLIT_NAME
     if path.exists():
-        if not torch.equal(load_split(path, data.train.files, data.train.labels), data.labelled):
+        if not torch.equal(load_split(path, data.listed), data.labelled):
             raise UserError(f"{path} holds another label split than this run would use. Choose another OUTPUT_DIR.")
         return
-    save_split(path, data.labelled, data.train.files, data.train.labels, fraction=cfg.LABELS.FRACTION, seed=cfg.SEED)
+    save_split(path, data.listed, data.labelled, fraction=cfg.LABELS.FRACTION, seed=cfg.SEED)
     logging.getLogger(__name__).info("%d of %d labels visible; split in %s", len(data.labelled), len(data.train), path)
 
 

@@ -12,6 +12,9 @@ from clop_det.modeling.encoder import Encoder
 class PretrainModel(nn.Module):
     """Encoder followed by the loss; the loss may hold parameters (a classifier, learned prototypes) and buffers."""
 
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
     def __init__(self, encoder: Encoder, loss: nn.Module, pixel_mean: list[float], pixel_std: list[float], bf16: bool):
         """`pixel_mean`, `pixel_std`: RGB, in 0..255."""
         super().__init__()
@@ -30,7 +33,7 @@ class PretrainModel(nn.Module):
     def embed(self, views: Tensor) -> Tensor:
         """Views (M,3,S,S) -> embeddings (M,d) in fp32: the losses never see half-precision logits."""
         with autocast(self.bf16, views.device):
-            _, embeddings = self.encoder(views.contiguous(memory_format=torch.channels_last))
+            embeddings: Tensor = self.encoder(views.contiguous(memory_format=torch.channels_last))[1]
         return embeddings.float()
 
     @torch.no_grad()
@@ -39,5 +42,5 @@ class PretrainModel(nn.Module):
         device = self.pixel_mean.device
         inputs = (images.to(device).float() - self.pixel_mean) / self.pixel_std
         with autocast(self.bf16, device):
-            features = self.encoder.backbone(inputs.contiguous(memory_format=torch.channels_last))
+            features: Tensor = self.encoder.backbone(inputs.contiguous(memory_format=torch.channels_last))
         return features.float()

@@ -77,7 +77,7 @@ class ProbeHook(HookBase):
         val, size = self._data.val, self._cfg.PROBE.BATCH_SIZE
         was_training = self._model.training
         self._model.eval()
-        parts = [self._model.features(val.images[part]) for part in torch.arange(len(val)).split(size)]
+        parts = [self._model.features(val.images[part]) for part in torch.split(torch.arange(len(val)), size)]
         self._model.train(was_training)
         values: list[float] = singular_values(torch.cat(parts)).tolist()
         return values

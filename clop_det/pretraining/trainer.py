@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from clop_det.checkpoints.saving import SafeCheckpointer
-from clop_det.engine.metrics import AlignedWriter, build_writers
+from clop_det.engine.metrics import AlignedWriter
 from clop_det.engine.seeding import derive_seed
 from clop_det.engine.stop import StopSignal
 from clop_det.pretraining.build import build_model
@@ -42,8 +43,8 @@ class PretrainTrainer(TrainerBase):
         # Initial weights: the same for every loss and on every rank.
         torch.manual_seed(derive_seed(cfg.SEED, "weights"))
         self.core = build_model(cfg, len(data.train.classes), device)
-        if world_size > 1:
-            self.core = nn.SyncBatchNorm.convert_sync_batchnorm(self.core) if device.type == "cuda" else self.core
+        if world_size > 1 and device.type == "cuda":
+            self.core = nn.SyncBatchNorm.convert_sync_batchnorm(self.core)  # type: ignore[no-untyped-call]
         self.model = create_ddp_model(self.core, broadcast_buffers=False)
         self.model.train()
         self.optimizer = build_optimizer(cfg, self.core)
@@ -53,11 +54,10 @@ class PretrainTrainer(TrainerBase):
             self.core, cfg.OUTPUT_DIR, keep=cfg.SOLVER.KEEP_CHECKPOINTS, provenance=provenance, trainer=self
         )
         self.probes = ProbeHook(self.core, data, cfg)
-
-    def train(self, start_iter: int, max_iter: int) -> None:
-        """Train from `start_iter` (0, or what `resume` returned) to `max_iter`."""
-        self.register_hooks(self._build_hooks(start_iter, max_iter))
-        super().train(start_iter, max_iter)
+        periods = [cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD]
+        self.writer = AlignedWriter(cfg.OUTPUT_DIR, LOG_PERIOD, periods)
+        # Before `resume`: the checkpoint restores the hooks' state (the schedule's).
+        self.register_hooks(self._build_hooks())
 
     def resume(self) -> int:
         """Load the newest checkpoint that verifies, if there is one; returns the iteration to start with."""
@@ -86,28 +86,25 @@ class PretrainTrainer(TrainerBase):
         self.optimizer.load_state_dict(state_dict["optimizer"])
 
     def _log(self, parts: dict[str, torch.Tensor], total: torch.Tensor, data_time: float) -> None:
-        done = self.iter + 1
-        # Reading a scalar waits for the device, so look only where a line may be written.
-        if self.iter % LOG_PERIOD and done % LOG_PERIOD and done != self.max_iter and not self._is_save(done):
+        # Reading a scalar waits for the device, so look only where a line is written.
+        if not self.writer.is_due(self.iter, self.max_iter):
             return
         values = {name: value.detach().item() for name, value in {**parts, "total_loss": total}.items()}
-        if not torch.isfinite(total):
-            raise FloatingPointError(f"the loss is not finite at iteration {self.iter}: {values}")
+        gradients = [p.grad for p in self.core.parameters() if p.grad is not None]
+        values["gradient_norm"] = torch.nn.utils.get_total_norm(gradients).item()
+        if not all(math.isfinite(value) for value in values.values()):
+            raise FloatingPointError(f"loss or gradient is not finite at iteration {self.iter}: {values}")
         self.storage.put_scalars(smoothing_hint=False, **values)
         self.storage.put_scalar("data_time", data_time)
 
-    def _is_save(self, done: int) -> bool:
-        periods = (self.cfg.SOLVER.CHECKPOINT_PERIOD, self.cfg.TEST.EVAL_PERIOD)
-        return any(period > 0 and done % period == 0 for period in periods)
-
-    def _build_hooks(self, start_iter: int, max_iter: int) -> list[Any]:
+    def _build_hooks(self) -> list[Any]:
         cfg = self.cfg
         entries = [hooks.IterationTimer(), hooks.LRScheduler(self.optimizer, self.scheduler), self.probes]
         if comm.is_main_process():
-            writers = build_writers(cfg.OUTPUT_DIR, start_iter, max_iter)
             # Written before it is saved: a checkpoint never knows more than the metrics file.
-            entries.append(AlignedWriter(writers, LOG_PERIOD, [cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD]))
-        entries.append(hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, max_iter))
+            entries.append(self.writer)
+        period = cfg.SOLVER.CHECKPOINT_PERIOD
+        entries.append(hooks.PeriodicCheckpointer(self.checkpointer, period, cfg.SOLVER.MAX_ITER))
         entries.append(StopSignal(self._save_now))
         return entries
 

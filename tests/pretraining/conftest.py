@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BASE_CONFIG = str(ROOT / "configs" / "pretrain" / "Base-pretrain.yaml")
 
 
-def write_images(root: Path, split: str, classes: int, per_class: int, size: int = 16) -> None:
+def write_images(root: Path, split: str, classes: int, per_class: int, size: int = 32) -> None:
     rng = np.random.default_rng(len(split))
     for label in range(classes):
         folder = root / split / f"class{label}"
@@ -31,16 +32,18 @@ def images_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CLOP_DET_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+@pytest.fixture(autouse=True, scope="session")
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLOP_DET_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_options(images_root: Path) -> list[str]:
     """KEY VALUE pairs of a run of 12 iterations that saves every 4."""
     return [
-        *("CLASSIFICATION.ROOT", str(images_root), "CLASSIFICATION.IMAGE_SIZE", "16"),
+        *("CLASSIFICATION.ROOT", str(images_root), "CLASSIFICATION.IMAGE_SIZE", "32"),
         *("SOLVER.IMS_PER_BATCH", "8", "SOLVER.MAX_ITER", "12", "SOLVER.WARMUP_ITERS", "2"),
         *("SOLVER.CHECKPOINT_PERIOD", "4", "TEST.EVAL_PERIOD", "6", "SOLVER.BASE_LR", "0.05"),
         *("PROJECTOR.HIDDEN_DIM", "16", "PROJECTOR.OUT_DIM", "8", "LABELS.FRACTION", "0.5"),

@@ -41,11 +41,12 @@ def same_files(first: Path, second: Path) -> None:
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
-@pytest.fixture
-def whole(tmp_path: Path, tiny_options: list[str]) -> Path:
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, tiny_options: list[str]) -> Path:
     """An uninterrupted run."""
-    assert main(arguments(tmp_path / "whole", tiny_options)) == 0
-    return tmp_path / "whole"
+    output = tmp_path_factory.mktemp("whole") / "run"
+    assert main(arguments(output, tiny_options)) == 0
+    return output
 
 
 def test_a_run_leaves_everything_a_user_expects(whole: Path) -> None:
@@ -60,7 +61,7 @@ def test_a_run_leaves_everything_a_user_expects(whole: Path) -> None:
     assert [line["iteration"] for line in lines if "probe/knn_top1" in line] == [0, 5, 11]
 
 
-@pytest.mark.parametrize("crash_at", [0, 3, 4, 7, 10])
+@pytest.mark.parametrize("crash_at", [0, 4, 9])
 def test_a_crash_at_any_step_changes_nothing(
     whole: Path, tmp_path: Path, tiny_options: list[str], crash_at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,7 +115,7 @@ def test_a_stop_signal_saves_and_says_so(whole: Path, tmp_path: Path, tiny_optio
 def test_losses_of_one_seed_see_the_same_weights_views_and_labels(tmp_path: Path, tiny_options: list[str]) -> None:
     runs = {}
     for loss in ("info_nce", "supcon"):
-        options = [*tiny_options, "LOSS.NAME", loss, "SOLVER.MAX_ITER", "1"]
+        options = [*tiny_options, "LOSS.NAME", loss, "SOLVER.MAX_ITER", "2"]
         main(arguments(tmp_path / loss, options))
         runs[loss] = tmp_path / loss
     splits = [(run / "label_split.json").read_bytes() for run in runs.values()]

@@ -24,7 +24,8 @@ def test_lars_against_lightly() -> None:
             optimizer.step()
         runs.append(parameters)
     for ours, oracle in zip(*runs, strict=True):
-        torch.testing.assert_close(ours, oracle, rtol=1e-9, atol=1e-12)
+        # lightly adds 1e-8 to the denominator of the scale.
+        torch.testing.assert_close(ours, oracle, rtol=1e-6, atol=1e-9)
 
 
 def test_lars_does_not_scale_what_is_not_decayed() -> None:
