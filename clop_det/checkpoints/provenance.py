@@ -31,7 +31,7 @@ def collect_provenance(cfg: Any = None) -> dict[str, Any]:
         "clop_det": clop_det.__version__,
         "commit": git_commit(),
         "commit_dirty": git_dirty(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),
         "torchvision": _version("torchvision"),
         "detectron2": _detectron2(),
         "python": platform.python_version(),

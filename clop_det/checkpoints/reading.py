@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import pickle
 import zipfile
 from pathlib import Path
@@ -39,6 +40,27 @@ def read_checkpoint(path: StrPath, *, trust_pickle: bool = False, verify: bool =
     if container == "pickle" and not trust_pickle:
         return read_array_pickle(path)
     return _read_torch(path, trust_pickle)
+
+
+def read_provenance(path: StrPath) -> dict[str, Any]:
+    """The provenance stored in a file, {} without one.
+
+    Raises:
+        UserError: see `read_checkpoint`; the file's integrity is not checked here.
+    """
+    path = Path(path)
+    if container_of(path) == "safetensors":
+        from safetensors import safe_open
+
+        with safe_open(str(path), framework="pt") as file:
+            found = json.loads((file.metadata() or {}).get("provenance", "{}"))
+    elif zipfile.is_zipfile(path):
+        content = _read_torch(path, trust_pickle=False, mmap=True)
+        found = content.get("provenance") if isinstance(content, dict) else None
+    else:
+        content = read_checkpoint(path, verify=False)
+        found = content.get("provenance") if isinstance(content, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def container_of(path: Path) -> str:
@@ -79,12 +101,12 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         raise UserError(f"cannot read {path} as safetensors: {error}. Download or copy it again.") from error
 
 
-def _read_torch(path: Path, trust_pickle: bool) -> Any:
+def _read_torch(path: Path, trust_pickle: bool, mmap: bool = False) -> Any:
     try:
         if trust_pickle:
             return _read_trusted(path)
         with torch.serialization.safe_globals(_HARMLESS):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} holds more than tensors and plain values, or is damaged: {_gist(error)} Nothing in it was run. If"

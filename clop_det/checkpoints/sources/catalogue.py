@@ -1,0 +1,200 @@
+"""The projects whose checkpoints people have, and by what each is recognised.
+
+Names are those of the file with dots between nested keys and without wrapper parts such as `module.`. An entry fits
+when one residual network's prefix matches `root` and every pattern of `marks` is found in some name or outermost key.
+The first entry that fits wins, so the particular stand before the general.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+# Outermost keys under which training scripts keep their state dict.
+_BOX = r"(?:state_dict\.|model\.|model_state_dict\.|model_state\.|net\.)?"
+_INPUT_01 = (
+    "SimCLR code often feeds images in [0, 1] without further normalisation; ImageNet's mean and std are assumed."
+    " If it did: --pixel-mean 0 0 0 --pixel-std 255 255 255"
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One entry of the catalogue.
+
+    Attributes:
+        name: what `--source` takes and the provenance records.
+        root: pattern of the backbone's prefix, matched whole.
+        marks: patterns, each of which must be found at the start of a name, or be an outermost key.
+        why: the reason, in words.
+        layouts: how the network may be spelled (see `roots.Root.layout`).
+        fc_is_projector: the network's own `fc` is the projector (MoCo, SimSiam), not a classifier.
+        extra_drops: further (reason, pattern at the start of a name) of this project.
+        warning: what the file cannot say and a person should check.
+        by_content: whether it can be recognised; the others are only taken when `--source` names them.
+    """
+
+    name: str
+    root: str
+    why: str
+    marks: tuple[str, ...] = ()
+    layouts: tuple[str, ...] = ("torchvision",)
+    fc_is_projector: bool = False
+    extra_drops: tuple[tuple[str, str], ...] = field(default=())
+    warning: str = ""
+    by_content: bool = True
+
+    def fits(self, prefix: str, layout: str) -> bool:
+        """Whether a network under this prefix, spelled this way, can be this source's backbone."""
+        return layout in self.layouts and re.fullmatch(self.root, prefix) is not None
+
+
+_ENTRIES = (
+    Source(
+        "clop_det",
+        r"model\.encoder\.backbone\.",
+        "encoder.backbone. beside encoder.projector. and a provenance: a pretraining run of this project",
+        marks=(r"model\.encoder\.projector\.", r"provenance$"),
+        extra_drops=(("loss state", r"model\.loss\."),),
+    ),
+    Source(
+        "vissl",
+        r"(?:classy_state_dict\.base_model\.model\.trunk\.|model_state_dict\.)?(?:base_model\.)?_feature_blocks\.",
+        "_feature_blocks., VISSL's name for its trunk",
+    ),
+    Source(
+        "dino",
+        r"teacher\.(?:backbone\.)?",
+        "teacher. beside student.: DINO; the teacher is the network that DINO evaluates",
+        marks=(r"student\.",),
+        extra_drops=(("student twin", r"student\."),),
+    ),
+    Source(
+        "moco",
+        rf"{_BOX}encoder_q\.",
+        "encoder_q., MoCo's query encoder",
+        fc_is_projector=True,
+    ),
+    Source(
+        "moco_v3",
+        rf"{_BOX}base_encoder\.",
+        "base_encoder., MoCo v3's encoder",
+        fc_is_projector=True,
+    ),
+    Source(
+        "openselfsup",
+        r"state_dict\.(?:backbone|encoder_q\.0|online_net\.0|encoder\.0)\.",
+        "backbone. beside neck. or head.: OpenSelfSup, mmselfsup",
+        marks=(r"(?:state_dict\.(?:neck|head|encoder_q\.1|online_net\.1|encoder\.1)\.|author$)",),
+        extra_drops=(("projector", r"state_dict\.(?:encoder_q|online_net|encoder)\.1\."),),
+    ),
+    Source(
+        "barlow_twins",
+        r"model\.backbone\.",
+        "backbone. and projector. beside bn. without weight: Barlow Twins",
+        marks=(r"model\.projector\.", r"model\.bn\.running_mean"),
+        extra_drops=(("normalisation behind the projector", r"model\.bn\."),),
+    ),
+    Source(
+        "vicreg",
+        r"model\.backbone\.",
+        "backbone. beside projector., saved as 'model' with an epoch: VICReg",
+        marks=(r"model\.projector\.", r"epoch$"),
+    ),
+    Source(
+        "lightly",
+        rf"{_BOX}(?:backbone|model\.backbone)\.",
+        "backbone. with numbered children (conv1, bn1, ..., layer4 of an nn.Sequential): lightly",
+        layouts=("numbered",),
+    ),
+    Source(
+        "byol_pytorch",
+        rf"{_BOX}(?:online_encoder\.net|net)\.",
+        "online_encoder.net. beside target_encoder.: byol-pytorch",
+        marks=(rf"{_BOX}online_encoder\.",),
+    ),
+    Source(
+        "byol_pytorch",
+        r"online_network_state_dict\.(?:encoder|net|backbone)\.",
+        "online_network_state_dict beside target_network_state_dict: PyTorch-BYOL",
+        layouts=("torchvision", "numbered"),
+    ),
+    Source(
+        "supcontrast",
+        r"model\.encoder\.",
+        "encoder. beside head., blocks with 'shortcut': SupContrast",
+        marks=(r"model\.head\.", r"model\.encoder\.layer\d\.\d+\.shortcut\."),
+    ),
+    Source(
+        "simsiam",
+        rf"{_BOX}encoder\.",
+        "encoder. with a projector as its fc, beside predictor.: SimSiam",
+        marks=(rf"{_BOX}encoder\.fc\.\d", rf"{_BOX}predictor\."),
+        fc_is_projector=True,
+    ),
+    Source(
+        "solo_learn",
+        r"state_dict\.(?:backbone|encoder)\.",
+        "backbone. beside projector. or classifier. in a Lightning checkpoint: solo-learn",
+        marks=(r"pytorch-lightning_version$", r"state_dict\.(?:momentum_)?(?:projector|classifier|predictor)\."),
+    ),
+    Source(
+        "simclr",
+        rf"{_BOX}(?:backbone|encoder|convnet|f)\.",
+        "an encoder beside a projection (or with one as its fc): SimCLR in PyTorch",
+        marks=(rf"{_BOX}(?:projector|projection|projection_head|g|(?:backbone|encoder|convnet)\.fc\.\d)",),
+        layouts=("torchvision", "numbered"),
+        fc_is_projector=True,
+        warning=_INPUT_01,
+    ),
+    Source(
+        "swav",
+        _BOX,
+        "conv1 ... layer4 beside projection_head. and prototypes.: SwAV, DeepCluster v2",
+        marks=(rf"{_BOX}(?:projection_head|prototypes)\.",),
+    ),
+    Source(
+        "timm",
+        r"state_dict\.",
+        "conv1 ... layer4 under 'state_dict' with 'arch' and 'version': a timm training run",
+        marks=(r"arch$", r"version$"),
+        extra_drops=(("momentum twin", r"state_dict_ema\."),),
+    ),
+    Source(
+        "timm",
+        r"",
+        "forced; timm's residual networks bear torchvision's names",
+        by_content=False,
+    ),
+    Source(
+        "lightning",
+        r"state_dict\.(?:.+\.)?",
+        "one torchvision network in a Lightning checkpoint",
+        marks=(r"pytorch-lightning_version$",),
+        layouts=("torchvision", "numbered"),
+    ),
+    Source(
+        "torchvision",
+        _BOX,
+        "conv1 ... layer4 without a prefix: torchvision's names, which timm's and many released backbones share",
+    ),
+    Source(
+        "detectron2",
+        r"(?:model\.)?(?:backbone\.)?(?:bottom_up\.)?",
+        "stem., res2 ... res5: Detectron2",
+        layouts=("detectron2",),
+    ),
+    Source(
+        "prefixed",
+        r".+\.",
+        "one torchvision network under a prefix of no known project",
+        layouts=("torchvision", "numbered"),
+    ),
+)
+
+SOURCES: tuple[Source, ...] = _ENTRIES
+
+
+def source_names() -> list[str]:
+    """The names that `--source` takes, in the order of the catalogue."""
+    return list(dict.fromkeys(source.name for source in SOURCES))
