@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from clop_det.data.digits import (
     CLASSES,
+    DIGIT_CONTRAST,
+    FRAGMENT_CONTRAST,
+    SOURCE,
     Pixels,
     digit_pool,
     draw_background,
@@ -34,15 +38,15 @@ def draw_cluttered(split: str, index: int, size: int, seed: int) -> tuple[Pixels
     pool = digit_pool(SPLIT_POOLS[split])
     canvas = draw_background(size, size, rng)
     digit = pool.pick(rng, index % len(CLASSES))
-    glyph = draw_glyph(digit, int(size * uniform(rng, 0.55, 0.85)), rng)
+    glyph = draw_glyph(digit, int(size * uniform(rng, 0.72, 0.95)), rng)
     left, top = (_place(size, extent, rng) for extent in (glyph.shape[1], glyph.shape[0]))
     fragments = []
-    for _ in range(rng.randint(4, 9)):
-        fragments.append(pool.pick(rng))
-        piece = draw_fragment(fragments[-1], int(size * uniform(rng, 0.5, 0.85)), rng)
+    for _ in range(rng.randint(2, 5)):
+        fragments.append(pool.pick_for_fragment(rng))
+        piece = draw_fragment(fragments[-1], int(size * uniform(rng, 0.4, 0.7)), rng)
         x, y = (rng.randint(-extent // 2, size - extent // 2) for extent in (piece.shape[1], piece.shape[0]))
-        paste(canvas, piece, x, y, rng, contrast=30)
-    paste(canvas, glyph, left, top, rng, contrast=70)
+        paste(canvas, piece, x, y, rng, FRAGMENT_CONTRAST)
+    paste(canvas, glyph, left, top, rng, DIGIT_CONTRAST)
     return canvas, digit, tuple(fragments)
 
 
@@ -54,7 +58,7 @@ def _place(size: int, extent: int, rng: np.random.RandomState) -> int:
 
 def write_cluttered(folder: Path, *, train: int, val: int, size: int, seed: int) -> None:
     """Write `train/<digit>/*.png`, `val/<digit>/*.png` and `manifest.json` (the source digits of every image)."""
-    manifest: dict[str, dict[str, object]] = {}
+    manifest: dict[str, dict[str, Any]] = {}
     for split, count in (("train", train), ("val", val)):
         for name in CLASSES:
             (folder / split / name).mkdir(parents=True, exist_ok=True)
@@ -62,5 +66,5 @@ def write_cluttered(folder: Path, *, train: int, val: int, size: int, seed: int)
             pixels, digit, fragments = draw_cluttered(split, index, size, seed)
             file = f"{split}/{CLASSES[index % len(CLASSES)]}/{index:06d}.png"
             Image.fromarray(pixels).save(folder / file, compress_level=1)
-            manifest[file] = {"digit": digit, "fragments": list(fragments)}
-    write_json(folder / "manifest.json", {"images": manifest})
+            manifest[file] = {"split": split, "digits": [digit], "fragments": list(fragments)}
+    write_json(folder / "manifest.json", {"source": SOURCE, "images": manifest})

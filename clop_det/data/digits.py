@@ -21,7 +21,10 @@ from PIL import Image
 
 Pixels = NDArray[np.uint8]
 CLASSES = tuple("0123456789")
+SOURCE = "scikit-learn load_digits: UCI Optical Recognition of Handwritten Digits (Alpaydin and Kaynak 1998), CC BY 4.0"
 POOLS = ("train", "test")
+DIGIT_CONTRAST = 105  # least difference in luma, of 255, between a whole digit and the ground below it
+FRAGMENT_CONTRAST = 20  # the same for a fragment
 _TRAIN_SHARE = 0.7
 _MASTER = 96  # side of the smooth enlargement that glyphs are cut from
 _INK = 96  # coverage from which a pixel counts as ink of the glyph, 0..255
@@ -33,10 +36,14 @@ class Pool:
 
     by_label: tuple[tuple[int, ...], ...]
 
-    def pick(self, rng: np.random.RandomState, label: int | None = None) -> int:
-        """Index of a random source digit, of the given label or of any, each label equally likely."""
-        members = self.by_label[rng.randint(len(CLASSES)) if label is None else label]
+    def pick(self, rng: np.random.RandomState, label: int) -> int:
+        """Index of a random source digit of one label."""
+        members = self.by_label[label]
         return members[rng.randint(len(members))]
+
+    def pick_for_fragment(self, rng: np.random.RandomState) -> int:
+        """Index of a random source digit of any label but 1: a piece of a 1 is a smaller 1."""
+        return self.pick(rng, (0, 2, 3, 4, 5, 6, 7, 8, 9)[rng.randint(9)])
 
 
 @functools.lru_cache(maxsize=1)
@@ -82,7 +89,7 @@ def _master(index: int) -> Image.Image:
 
 
 # Contrast curve from smooth grey to strokes with a soft edge.
-_STROKE = [min(255, max(0, (value - 80) * 255 // 90)) for value in range(256)]
+_STROKE = np.clip((np.arange(256) - 80) * 255 // 90, 0, 255).astype(np.uint8)
 
 
 def draw_glyph(index: int, height: int, rng: np.random.RandomState) -> Pixels:
@@ -102,16 +109,16 @@ def draw_glyph(index: int, height: int, rng: np.random.RandomState) -> Pixels:
     centre = _MASTER / 2
     matrix = (a, b, centre - a * half - b * half, d, e, centre - d * half - e * half)
     drawn = _master(index).transform((side, side), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR)
-    return _tight(np.asarray(drawn.point(_STROKE)))
+    return _tight(_STROKE[np.asarray(drawn)])
 
 
 def draw_fragment(index: int, height: int, rng: np.random.RandomState) -> Pixels:
-    """Coverage mask of a piece of a source digit: a random 35-55 % of its height or width, or of both."""
+    """Coverage mask of a piece of a source digit: a random 30-50 % of its height or width, or of both."""
     glyph = draw_glyph(index, height, rng)
     rows, columns = glyph.shape
     cut = rng.randint(3)
-    keep_rows = max(2, int(rows * uniform(rng, 0.35, 0.55))) if cut != 0 else rows
-    keep_columns = max(2, int(columns * uniform(rng, 0.35, 0.55))) if cut != 1 else columns
+    keep_rows = max(2, int(rows * uniform(rng, 0.3, 0.5))) if cut != 0 else rows
+    keep_columns = max(2, int(columns * uniform(rng, 0.3, 0.5))) if cut != 1 else columns
     top = rng.randint(rows - keep_rows + 1) if keep_rows < rows else 0
     left = rng.randint(columns - keep_columns + 1) if keep_columns < columns else 0
     return _tight(glyph[top : top + keep_rows, left : left + keep_columns])
@@ -119,15 +126,17 @@ def draw_fragment(index: int, height: int, rng: np.random.RandomState) -> Pixels
 
 def _tight(mask: Pixels) -> Pixels:
     """Cut a mask to the pixels that count as ink (at least one pixel is left)."""
-    rows, columns = np.flatnonzero((mask >= _INK).any(1)), np.flatnonzero((mask >= _INK).any(0))
+    ink = mask >= _INK
+    rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
     if len(rows) == 0:
         return mask[:1, :1]
     return mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 def draw_background(width: int, height: int, rng: np.random.RandomState) -> Pixels:
-    """A canvas (height, width, 3): two colours mixed by clouds or stripes, with grain."""
-    first, second = (rng.randint(30, 226, size=3) for _ in range(2))
+    """A canvas (height, width, 3): a rather dark colour and its neighbour mixed by clouds or stripes, with grain."""
+    first = rng.randint(25, 136, size=3)
+    second = np.clip(first + rng.randint(-45, 46, size=3), 0, 255)
     if rng.randint(3) == 0:
         period, angle = uniform(rng, 6, 20), uniform(rng, 0, math.pi)
         x, y = np.arange(width)[None, :], np.arange(height)[:, None]
@@ -139,7 +148,7 @@ def draw_background(width: int, height: int, rng: np.random.RandomState) -> Pixe
         clouds = Image.fromarray(rng.randint(0, 256, size=(cells, cells)).astype(np.uint8))
         mix = np.asarray(clouds.resize((width, height), Image.Resampling.BICUBIC)).astype(np.int64)
     canvas = (first * (255 - mix[..., None]) + second * mix[..., None]) // 255
-    grain = rng.randint(-9, 10, size=(height, width, 1))
+    grain = rng.randint(-6, 7, size=(height, width, 1))
     pixels: Pixels = np.clip(canvas + grain, 0, 255).astype(np.uint8)
     return pixels
 

@@ -12,10 +12,11 @@ from urllib.parse import parse_qsl
 
 from clop_det.data.building import build_once, cache_folder
 from clop_det.data.cluttered_digits import write_cluttered
+from clop_det.data.digit_scenes import write_scenes
 from clop_det.errors import UserError
 
 # Part of the key of a generated folder: raise it when the same parameters give other pixels or files.
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +40,16 @@ _GENERATORS = {
             "train": _Parameter(2600, 10, 1_000_000),
             "val": _Parameter(1000, 10, 1_000_000),
             "size": _Parameter(32, 16, 512),
+            "seed": _SEED,
+        },
+    ),
+    "scenes": _Generator(
+        write_scenes,
+        {
+            "train": _Parameter(600, 1, 100_000),
+            "val": _Parameter(100, 1, 100_000),
+            "test": _Parameter(200, 1, 100_000),
+            "size": _Parameter(128, 64, 1024),
             "seed": _SEED,
         },
     ),
