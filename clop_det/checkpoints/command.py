@@ -7,10 +7,12 @@ import json
 from pathlib import Path
 
 from clop_det.checkpoints.convert import ConversionReport, convert_checkpoint
+from clop_det.checkpoints.export import NAMINGS, export_checkpoint
 from clop_det.checkpoints.proof import TOLERANCE
 from clop_det.checkpoints.proof import table as parity_table
 from clop_det.checkpoints.sources.catalogue import source_names
 from clop_det.engine.cli import add_traceback_flag
+from clop_det.errors import UserError
 from clop_det.modeling import ARCHITECTURES
 
 _EPILOG = f"""\
@@ -29,7 +31,10 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "source", type=Path, metavar="SOURCE", help="checkpoint: .pth, .pt, .ckpt, .pkl, .safetensors, ..."
     )
-    made.add_argument("output", type=Path, metavar="OUTPUT", help=".pth to write")
+    made.add_argument("output", type=Path, metavar="OUTPUT", help=".pth (or, with --to, .safetensors) to write")
+    made.add_argument(
+        "--to", choices=("detectron2", *NAMINGS), default="detectron2", help="naming to write (default: %(default)s)"
+    )
     made.add_argument("--source", dest="source_format", metavar="NAME", help="take it for this source; see below")
     made.add_argument("--prefix", help="take the network under this prefix, where the file holds several")
     made.add_argument("--arch", choices=sorted(ARCHITECTURES), help="refuse any other architecture")
@@ -54,7 +59,13 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Convert and print the report; returns the exit code."""
     args = parser().parse_args(argv)
-    report = convert_checkpoint(
+    report = _convert(args) if args.to == "detectron2" else _export(args)
+    print(json.dumps(report.as_dict(), indent=2) if args.json else text(report))
+    return 0
+
+
+def _convert(args: argparse.Namespace) -> ConversionReport:
+    return convert_checkpoint(
         args.source,
         args.output,
         source_format=args.source_format,
@@ -68,8 +79,26 @@ def main(argv: list[str] | None = None) -> int:
         pixel_std=args.pixel_std,
         stride_in_1x1=args.stride_in_1x1,
     )
-    print(json.dumps(report.as_dict(), indent=2) if args.json else text(report))
-    return 0
+
+
+def _export(args: argparse.Namespace) -> ConversionReport:
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name in ("prefix", "allow_stem_reinit", "channel_order", "pixel_mean", "pixel_std", "stride_in_1x1")
+        if getattr(args, name)
+    ]
+    if given or args.source_format not in (None, "detectron2"):
+        raise UserError(
+            f"{', '.join(given) or '--source'} says nothing about a Detectron2 file; leave it out with --to."
+        )
+    return export_checkpoint(
+        args.source,
+        args.output,
+        naming=args.to,
+        arch=args.arch,
+        verify=not args.no_verify,
+        trust_pickle=args.trust_pickle,
+    )
 
 
 def text(report: ConversionReport) -> str:

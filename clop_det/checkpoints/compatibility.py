@@ -81,8 +81,8 @@ def provenance_of_weights(path: Path, contents: Contents) -> tuple[dict[str, Any
     roots = [root for root in find_roots(contents.tensors) if root.layout == "detectron2"]
     if not roots:
         raise UserError(
-            f"MODEL.WEIGHTS {path} is not in Detectron2's naming ({_looks_like(contents)}); Detectron2 would load next to"
-            f" nothing of it, silently. Convert it: python tools/convert_checkpoint.py {path} OUTPUT.pth"
+            f"MODEL.WEIGHTS {path} is not in Detectron2's naming ({_looks_like(contents)}); Detectron2 would load next"
+            f" to nothing of it, silently. Convert it: python tools/convert_checkpoint.py {path} OUTPUT.pth"
         )
     own = dict(contents.provenance)
     lines = []
@@ -129,6 +129,11 @@ def conventions_of(cfg: CfgNode) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     return [float(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def conventions_known(provenance: Mapping[str, Any]) -> bool:
+    """Whether a file says how its images were fed and where its network strides."""
+    return all(provenance.get(name) is not None for name in CONVENTION_KEYS.values())
 
 
 def contradictions(cfg: CfgNode, provenance: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, tuple[Any, Any]]:

@@ -50,10 +50,7 @@ def read_provenance(path: StrPath) -> dict[str, Any]:
     """
     path = Path(path)
     if container_of(path) == "safetensors":
-        from safetensors import safe_open
-
-        with safe_open(str(path), framework="pt") as file:
-            found = json.loads((file.metadata() or {}).get("provenance", "{}"))
+        found = _safetensors_provenance(path)
     elif zipfile.is_zipfile(path):
         content = _read_torch(path, trust_pickle=False, mmap=True)
         found = content.get("provenance") if isinstance(content, dict) else None
@@ -96,7 +93,18 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     from safetensors.torch import load_file
 
     try:
-        return dict(load_file(str(path)))
+        provenance = read_provenance(path)
+        return {**load_file(str(path)), **({"provenance": provenance} if provenance else {})}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"cannot read {path} as safetensors: {error}. Download or copy it again.") from error
+
+
+def _safetensors_provenance(path: Path) -> Any:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return json.loads((file.metadata() or {}).get("provenance", "{}"))
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"cannot read {path} as safetensors: {error}. Download or copy it again.") from error
 

@@ -58,7 +58,7 @@ def make_record(path: Path, contents: Contents, found: Recognition, network: Net
         **describe(network.architecture),
         "stem": network.stem,
         "stem_reinitialised": drop_stem,
-        "conventions_known": "channel_order" in origin and "pixel_mean" in origin,
+        "conventions_known": {"channel_order", "pixel_mean", "pixel_std"} <= origin.keys(),
     }
     defaults = {
         "channel_order": "RGB",

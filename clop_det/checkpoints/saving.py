@@ -160,6 +160,9 @@ class SafeCheckpointer(DetectionCheckpointer):
         for path in periodic[self.keep :]:
             path.unlink(missing_ok=True)
             sidecar_of(path).unlink(missing_ok=True)
+        # What an earlier process was writing when it was killed; this one is the folder's only writer.
+        for leftover in Path(self.save_dir).glob(".*.pth.*.tmp"):
+            leftover.unlink(missing_ok=True)
 
     def _load_file(self, filename: str) -> dict[str, Any]:
         path = Path(filename)

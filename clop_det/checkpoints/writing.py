@@ -53,9 +53,9 @@ def write_named(path: Path, state: Mapping[str, Tensor], provenance: Mapping[str
     Args:
         path: the file.
         state: the tensors.
-        provenance: goes into the file's metadata (safetensors) or beside a timm-style `state_dict`.
-        container: "safetensors"; "state_dict" (`{"state_dict": ..., "arch": ..., "provenance": ...}`, which timm reads)
-            or "flat" (only the tensors, as torchvision's own files; the provenance is lost).
+        provenance: goes into the file's metadata (safetensors) or beside the `state_dict`.
+        container: "safetensors"; "state_dict" (`{"state_dict": ..., "arch": ..., "provenance": ...}`, which timm's
+            loader reads) or "flat" (only the tensors, as torchvision's own files: no room for the provenance).
     """
     model = {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
     if container == "safetensors":

@@ -67,7 +67,7 @@ _ENTRIES = (
         r"teacher\.(?:backbone\.)?",
         "teacher. beside student.: DINO; the teacher is the network that DINO evaluates",
         marks=(r"student\.",),
-        extra_drops=(("student twin", r"student\."),),
+        extra_drops=(("student twin", r"student\."), ("projector", r"teacher\.head\.")),
     ),
     Source(
         "moco",
@@ -182,6 +182,10 @@ _ENTRIES = (
         "detectron2",
         r"(?:model\.)?(?:backbone\.)?(?:bottom_up\.)?",
         "stem., res2 ... res5: Detectron2",
+        warning=(
+            "Detectron2's own MSRA networks (R-50.pkl, R-101.pkl) want --channel-order BGR, --pixel-mean 103.53 116.28"
+            " 123.675, --pixel-std 1 1 1 and --stride-in-1x1"
+        ),
         layouts=("detectron2",),
     ),
     Source(
