@@ -28,6 +28,7 @@ from clop_det.losses.batch import Batch, gather_views
 _LARGEST_PLAIN_LOGIT = {torch.float32: 70.0, torch.float64: 600.0}
 # Entries of one block of logits: small enough for the processor's cache, large enough to keep a GPU busy.
 _BLOCK_ENTRIES = {"cpu": 1 << 22, "cuda": 1 << 24}
+_FEWEST_ROWS = 64
 
 
 def mean_log_partition(batch: Batch, temperature: float, exclude_other_view: bool = False) -> Tensor:
@@ -139,7 +140,7 @@ def _clear(strip: Tensor, offset: int, count: int, exclude_other_view: bool, val
 
 def _block_rows(columns: int, device: torch.device) -> int:
     entries = _BLOCK_ENTRIES.get(device.type, _BLOCK_ENTRIES["cuda"])
-    return min(columns, max(64, entries // columns))
+    return min(columns, max(_FEWEST_ROWS, entries // columns))
 
 
 def _blocks(rows: slice, block: int) -> Iterator[tuple[int, int]]:
