@@ -101,6 +101,11 @@ def _encode(text: str, encoding: str = "latin1") -> bytes:
     return text.encode("latin1")
 
 
+def _empty_bytes() -> bytes:
+    # How Python 3 writes b"" with pickle protocols below 3.
+    return b""
+
+
 def _text(value: Any) -> str:
     return value.decode("latin1") if isinstance(value, bytes) else str(value)
 
@@ -110,6 +115,9 @@ _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ("_codecs", "encode"): _encode,
     ("numpy", "ndarray"): _NdarrayType,
     ("numpy", "dtype"): _Dtype,
+    **{(module, "bytes"): _empty_bytes for module in ("builtins", "__builtin__")},
+    **{(module, "set"): set for module in ("builtins", "__builtin__")},
+    **{(module, "frozenset"): frozenset for module in ("builtins", "__builtin__")},
     **{(module, "_reconstruct"): _reconstruct for module in _ARRAY_MODULES},
     **{(module, "scalar"): _Scalar for module in _ARRAY_MODULES},
     **{(module, "_frombuffer"): _Buffer for module in _NUMERIC_MODULES},
