@@ -52,6 +52,7 @@ def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
     data = open_data(cfg)
     trainer = PretrainTrainer(cfg, data, checkpoint_provenance(cfg, data.train.classes))
     start_iter = trainer.resume() if args.resume else 0
+    trainer.match_prototypes()
     trainer.train(start_iter, cfg.SOLVER.MAX_ITER)
     if comm.is_main_process():
         metrics = trainer.probes.latest or trainer.probes.run()

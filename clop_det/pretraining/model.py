@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from clop_det.engine.precision import autocast
+from clop_det.losses.base import Loss
 from clop_det.modeling.encoder import Encoder
 
 
@@ -15,7 +16,7 @@ class PretrainModel(nn.Module):
     pixel_mean: Tensor
     pixel_std: Tensor
 
-    def __init__(self, encoder: Encoder, loss: nn.Module, pixel_mean: list[float], pixel_std: list[float], bf16: bool):
+    def __init__(self, encoder: Encoder, loss: Loss, pixel_mean: list[float], pixel_std: list[float], bf16: bool):
         """`pixel_mean`, `pixel_std`: RGB, in 0..255."""
         super().__init__()
         self.encoder = encoder
@@ -27,8 +28,7 @@ class PretrainModel(nn.Module):
     def forward(self, views: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Views (2N,3,S,S) normalised float, labels (N,) with -1 = unlabelled -> the loss's weighted parts, scalars."""
         embeddings = self.embed(views)
-        parts: dict[str, Tensor] = self.loss.parts(embeddings, labels)
-        return parts
+        return self.loss.parts(embeddings, labels)
 
     def embed(self, views: Tensor) -> Tensor:
         """Views (M,3,S,S) -> embeddings (M,d) in fp32: the losses never see half-precision logits."""
@@ -39,8 +39,15 @@ class PretrainModel(nn.Module):
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """Images (n,3,S,S) uint8 RGB -> pooled backbone features (n,D) in fp32, in the mode the module is in."""
-        device = self.pixel_mean.device
-        inputs = (images.to(device).float() - self.pixel_mean) / self.pixel_std
-        with autocast(self.bf16, device):
+        inputs = self._normalise(images)
+        with autocast(self.bf16, inputs.device):
             features: Tensor = self.encoder.backbone(inputs.contiguous(memory_format=torch.channels_last))
         return features.float()
+
+    @torch.no_grad()
+    def embed_images(self, images: Tensor) -> Tensor:
+        """Images (n,3,S,S) uint8 RGB -> embeddings (n,d) in fp32, in the mode the module is in."""
+        return self.embed(self._normalise(images))
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        return (images.to(self.pixel_mean.device).float() - self.pixel_mean) / self.pixel_std

@@ -37,7 +37,7 @@ class PretrainTrainer(TrainerBase):
 
     def __init__(self, cfg: CfgNode, data: PretrainData, provenance: dict[str, Any]) -> None:
         super().__init__()
-        self.cfg = cfg
+        self.cfg, self.data = cfg, data
         device = torch.device(cfg.MODEL.DEVICE)
         world_size = comm.get_world_size()
         # Initial weights: the same for every loss and on every rank.
@@ -63,6 +63,23 @@ class PretrainTrainer(TrainerBase):
         """Load the newest checkpoint that verifies, if there is one; returns the iteration to start with."""
         self.checkpointer.resume_or_load("", resume=True)
         return self.iter + 1 if self.checkpointer.has_checkpoint() else 0
+
+    def match_prototypes(self) -> None:
+        """Assign prototypes to classes by the class means of the labelled images, if the loss waits for it.
+
+        Done once, before the first step (a checkpoint holds the assignment), with the initial encoder, on every rank.
+        """
+        loss = self.core.loss
+        if not loss.needs_matching:
+            return
+        data, size = self.data, self.cfg.PROBE.BATCH_SIZE
+        self.core.eval()
+        parts = torch.split(data.labelled, size)
+        embeddings = torch.cat([self.core.embed_images(data.train.images[part]) for part in parts])
+        self.core.train()
+        labels = data.train.labels[data.labelled].to(embeddings.device)
+        classes = range(len(data.train.classes))
+        loss.match_prototypes(torch.stack([embeddings[labels == k].mean(0) for k in classes]))
 
     def run_step(self) -> None:
         start = time.perf_counter()

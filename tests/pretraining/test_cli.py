@@ -124,6 +124,17 @@ def test_losses_of_one_seed_see_the_same_weights_views_and_labels(tmp_path: Path
     assert starts[0] == starts[1]
 
 
+def test_matched_prototypes_are_assigned_once_and_survive_a_resume(tmp_path: Path, tiny_options: list[str]) -> None:
+    options = [*tiny_options, "LOSS.CLOP.ASSIGNMENT", "matched", "SOLVER.MAX_ITER", "2", "TEST.EVAL_PERIOD", "0"]
+    assert main(arguments(tmp_path / "run", options)) == 0
+    first = torch.load(tmp_path / "run" / "model_final.pth", weights_only=True)["model"]
+    assert main(arguments(tmp_path / "run", options, "--resume")) == 0
+    again = torch.load(tmp_path / "run" / "model_final.pth", weights_only=True)["model"]
+    prototypes = [key for key in first if "prototypes" in key]
+    assert prototypes
+    assert all(torch.equal(first[key], again[key]) for key in prototypes)
+
+
 BAD = [
     (["LOSS.NAME", "clob"], "clop"),
     (["SOLVER.OPTIMIZER", "LARZ"], "LARS"),
