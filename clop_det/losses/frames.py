@@ -39,24 +39,26 @@ def low_coherence_frame(num_classes: int, dim: int, seed: int = 0) -> Tensor:
     restarts = max(1, min(_MAX_RESTARTS, _ENTRIES_OF_ALL_RESTARTS // num_classes**2))
     # One large draw, cut up: the seed of this frame stays the only seed.
     starts = random_unit(restarts * num_classes, dim, seed).view(restarts, num_classes, dim)
-    frames = [_descend(start) for start in starts]
-    return min(frames, key=coherence)
+    return min(_descend(starts), key=coherence)
 
 
-def _descend(start: Tensor) -> Tensor:
-    raw = start.double().requires_grad_()
+def _descend(starts: Tensor) -> Tensor:
+    """Descend from each of (R, K, d) starts by itself, all at once."""
+    raw = starts.double().requires_grad_()
     with torch.enable_grad():
         for stage, order in enumerate(_ORDERS):
             optimizer = torch.optim.Adam([raw], lr=0.05 * 0.6**stage)
             for _ in range(_STEPS):
                 optimizer.zero_grad()
-                torch.autograd.backward(_log_norm(torch.nn.functional.normalize(raw, dim=1), order))
+                norms = _log_norms(torch.nn.functional.normalize(raw, dim=2), order)
+                torch.autograd.backward(norms.sum())
                 optimizer.step()
-    return torch.nn.functional.normalize(raw.detach(), dim=1).float()
+    return torch.nn.functional.normalize(raw.detach(), dim=2).float()
 
 
-def _log_norm(rows: Tensor, order: int) -> Tensor:
-    """Log of the p-norm of the cosines between different rows."""
-    squares = (rows @ rows.t()).square()
-    squares = squares - torch.diag(squares.diagonal())
-    return torch.logsumexp(squares.clamp(min=1e-30).log().flatten() * (order / 2), dim=0) / order
+def _log_norms(frames: Tensor, order: int) -> Tensor:
+    """Per frame, the log of the p-norm of the cosines between different rows."""
+    squares = (frames @ frames.transpose(1, 2)).square()
+    squares = squares - torch.diag_embed(squares.diagonal(dim1=1, dim2=2))
+    norms: Tensor = torch.logsumexp(squares.clamp(min=1e-30).log().flatten(1) * (order / 2), dim=1) / order
+    return norms

@@ -133,9 +133,7 @@ def _checked(prototypes: Tensor) -> Tensor:
     """A normalised copy in the default dtype or float64."""
     shape = tuple(prototypes.shape)
     if prototypes.dim() not in (2, 3) or not prototypes.numel() or not prototypes.is_floating_point():
-        raise ValueError(
-            f"prototypes: {prototypes.dtype} of shape {shape}; must be floating point, (K, d) or (K, m, d)"
-        )
+        raise ValueError(f"prototypes: {prototypes.dtype} of shape {shape}; must be floats, (K, d) or (K, m, d)")
     norms = prototypes.norm(dim=-1)
     if not torch.isfinite(prototypes).all() or (norms <= NORM_EPSILON).any():
         raise ValueError("prototypes: holds NaN, infinite or zero rows; every row needs a direction")

@@ -36,6 +36,8 @@ def build_prototypes(kind: str, num_classes: int, dim: int, seed: int = 0, direc
     """
     if kind not in PROTOTYPE_SETS:
         raise ValueError(f"prototypes={kind!r}: must be one of {', '.join(PROTOTYPE_SETS)}")
+    if directions < 1:
+        raise ValueError(f"directions={directions}: must be at least 1")
     if directions == 1:
         return PROTOTYPE_SETS[kind](num_classes, dim, seed)
     if kind != "orthonormal":

@@ -1,0 +1,113 @@
+"""The registry: every loss by name, options with defaults, errors that name what is registered."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from clop_det.losses import (
+    CLOP,
+    InfoNCE,
+    LossContext,
+    Option,
+    SupCon,
+    build_loss,
+    loss_names,
+    loss_options,
+    register_loss,
+)
+from clop_det.losses import registry as registry_module
+from tests.losses.helpers import every_loss, some_labels, two_views
+
+NAMES = ["barlow_twins", "clop", "cross_entropy", "dcl", "info_nce", "prototype_pull", "supcon", "vicreg"]
+
+
+@pytest.fixture
+def _registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry_module, "_REGISTRY", dict(registry_module._REGISTRY))
+
+
+def test_every_loss_is_registered() -> None:
+    assert loss_names() == NAMES
+    assert sorted(loss_options()) == NAMES
+
+
+def test_every_option_is_explained_and_has_a_plain_default() -> None:
+    for options in loss_options().values():
+        for name, option in options.items():
+            assert name == name.upper()
+            assert len(option.help) > 20
+            assert isinstance(option.default, (bool, int, float, str))
+
+
+@pytest.mark.parametrize("name", sorted(every_loss(3, 8)))
+def test_every_loss_gives_one_scalar_that_is_the_sum_of_its_parts(name: str) -> None:
+    loss = every_loss(3, 8)[name]
+    embeddings, labels = two_views(10, 8, torch.float32).requires_grad_(), some_labels(10, 3)
+    value, parts = loss(embeddings, labels), loss.parts(embeddings, labels)
+    assert value.shape == ()
+    torch.testing.assert_close(value, torch.stack(list(parts.values())).sum())
+    value.backward()
+    assert embeddings.grad is not None
+    assert torch.isfinite(embeddings.grad).all()
+    assert embeddings.grad.abs().sum() > 0
+
+
+def test_options_reach_the_loss_and_its_base() -> None:
+    loss = build_loss("clop", {"CLOP": {"BASE": "supcon", "WEIGHT": 3.0}, "SUPCON": {"TEMPERATURE": 0.7}}, 4, 8)
+    assert isinstance(loss, CLOP)
+    assert isinstance(loss.base, SupCon)
+    assert (loss.weight, loss.base.temperature) == (3.0, 0.7)
+
+
+@pytest.mark.usefixtures("_registry")
+def test_a_new_loss_is_one_decorator() -> None:
+    seen = []
+
+    @register_loss("half_info_nce", {"TEMPERATURE": Option(0.5, "Temperature of the halved loss; above 0.")})
+    def _build(options: dict[str, float], context: LossContext) -> InfoNCE:
+        seen.append((dict(options), context.num_classes, context.embedding_dim))
+        return InfoNCE(options["TEMPERATURE"] / 2)
+
+    assert "half_info_nce" in loss_options()
+    assert build_loss("half_info_nce", {}, 3, 8).temperature == 0.25
+    assert build_loss("clop", {"clop": {"BASE": "half_info_nce"}}, 3, 8).base.temperature == 0.25
+    assert seen == [({"TEMPERATURE": 0.5}, 3, 8)] * 2
+
+
+@pytest.mark.usefixtures("_registry")
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: build_loss("infonce", {}, 3, 8), "name='infonce': no such loss; registered are barlow_twins, clop"),
+        (lambda: build_loss("info_nce", {"info_nce": {"TEMP": 1.0}}, 3, 8), r"options=\['TEMP'\]: loss 'info_nce' has"),
+        (lambda: build_loss("info_nce", {"INFO_NCE": {"TEMPERATURE": -1.0}}, 3, 8), "temperature=-1.0: must be"),
+        (lambda: build_loss("clop", {"clop": {"BASE": "clop"}}, 3, 8), "BASE='clop': already pulls to prototypes"),
+        (lambda: build_loss("clop", {"clop": {"BASE": "nothing"}}, 3, 8), "name='nothing': no such loss"),
+        (lambda: build_loss("clop", {"clop": {"WEIGHT": -1.0}}, 3, 8), "weight=-1.0: must be a finite number"),
+        (lambda: build_loss("clop", {}, 9, 8), "num_classes=9, directions=1, dim=8: 9 orthonormal prototypes"),
+        (lambda: build_loss("info_nce", {}, 0, 8), "num_classes=0: must be at least 1"),
+        (lambda: build_loss("info_nce", {}, 3, 0), "embedding_dim=0: must be at least 1"),
+        (lambda: register_loss("info_nce")(lambda o, c: InfoNCE()), "name='info_nce': a loss of this name is already"),
+        (lambda: register_loss("New")(lambda o, c: InfoNCE()), "name='New', options=.*names are lower case"),
+    ],
+)
+def test_bad_input_names_argument_value_and_rule(call: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()  # type: ignore[operator]
+
+
+def test_the_package_depends_on_torch_alone() -> None:
+    code = (
+        "import sys; import clop_det; before = set(sys.modules); import torch; with_torch = set(sys.modules)\n"
+        "import clop_det.losses as losses\n"
+        "new = {m.split('.')[0] for m in set(sys.modules) - with_torch} - {'torch', 'clop_det'}\n"
+        "ours = {m for m in set(sys.modules) - before if m.startswith('clop_det.') and 'losses' not in m}\n"
+        "foreign = {m for m in new if m not in sys.stdlib_module_names}\n"
+        "print(sorted(foreign), sorted(ours))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert run.stdout.strip() == "[] []"
