@@ -149,9 +149,8 @@ def _describe(plan: Plan, jobs: dict[str, Job], todo: list[str], slots: int) -> 
         expected = estimator.expected(job)
         state = "done" if name not in todo else "resume" if (plan.root / name).exists() else "run"
         steps = f"{job.iterations} steps" if job.iterations else ""
-        print(
-            f"{state:7} {name:64} {steps:12} {'about ' + clock(expected) if expected and state != 'done' else ''}".rstrip()
-        )
+        about = f"about {clock(expected)}" if expected and state != "done" else ""
+        print(f"{state:7} {name:64} {steps:12} {about}".rstrip())
     total, complete = estimator.remaining((jobs[name] for name in todo), {}, slots)
     time = f", {'about' if complete else 'at least'} {clock(total)} with {slots} at once" if total else ""
     print(f"{len(jobs)} jobs, {len(todo)} to run{time}")

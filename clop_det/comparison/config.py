@@ -1,4 +1,4 @@
-"""Keys of a comparison's YAML, read with the same config system as the runs: `_BASE_`, KEY VALUE overrides, safe loading."""
+"""Keys of a comparison's YAML, read as the runs' own configs are: `_BASE_`, KEY VALUE overrides, safe loading."""
 
 from __future__ import annotations
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import time
 from pathlib import Path
-from typing import Any
 
 from clop_det.checkpoints.convert import convert_checkpoint
 from clop_det.checkpoints.provenance import collect_provenance
@@ -24,23 +22,14 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     start = time.monotonic()
     report = convert_checkpoint(args.source, args.output, source_format=args.format or None, verify=True)
-    fields = dataclasses.asdict(report) if dataclasses.is_dataclass(report) else {}
-    results: dict[str, Any] = {
+    results = {
         "kind": "conversion",
-        "metrics": {key: value for key, value in fields.items() if isinstance(value, float)},
-        "report": {key: _plain(value) for key, value in fields.items()},
-        "provenance": {**collect_provenance(), "seconds": time.monotonic() - start},
+        "metrics": {"parity_error": report.worst_error},
+        "report": report.as_dict(),
+        "provenance": {**collect_provenance(), "seconds": round(time.monotonic() - start, 2)},
     }
     write_json(args.output.parent / RESULTS_NAME, results)
     return 0
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (str, int, float, bool)) or value is None:
-        return value
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else str(value)
 
 
 if __name__ == "__main__":

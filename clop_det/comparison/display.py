@@ -1,4 +1,4 @@
-"""What a person sees while jobs run: events as lines, the state as one line that is redrawn (or repeated now and then)."""
+"""What a person sees while jobs run: events as lines, the state as one line that is redrawn (or repeated at times)."""
 
 from __future__ import annotations
 

@@ -80,15 +80,12 @@ def galleries(comparison: Comparison, score: float = 0.5) -> list[Gallery]:
 def sheet(gallery: Gallery) -> bytes:
     """The whole gallery as one PNG: a line per scene."""
     tiles = [scene.tiles for scene in gallery.scenes]
-    width, height = (
-        max(t.image.width for line in tiles for t in line),
-        max(t.image.height for line in tiles for t in line),
-    )
-    gap, head = 8, 26
-    columns = max(len(line) for line in tiles)
+    width = max(tile.image.width for line in tiles for tile in line)
+    height = max(tile.image.height for line in tiles for tile in line)
+    gap, head, columns = 8, 26, max(len(line) for line in tiles)
     page = Image.new("RGB", (columns * (width + gap) - gap, head + len(tiles) * (height + gap) - gap), "white")
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(16)
-    for column, tile in enumerate(max(tiles, key=len)):
+    for column, tile in enumerate(next(line for line in tiles if len(line) == columns)):
         draw.text((column * (width + gap), 3), tile.label, fill="#1d2430", font=font)
     for line, scene in enumerate(tiles):
         for column, tile in enumerate(scene):
@@ -172,7 +169,7 @@ def _tile(label: str, note: str, image: Image.Image, boxes: Sequence[tuple[dict[
         else:
             draw.rectangle((x0, y0, x1, y1), outline=colour, width=2)
         text = str(item["label"])
-        left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
+        _, _, right, bottom = draw.textbbox((0, 0), text, font=font)
         place = (min(x0, canvas.width - right - 5), max(0, y0 - bottom - 3))
         draw.rectangle((*place, place[0] + right + 4, place[1] + bottom + 3), fill=colour)
         draw.text((place[0] + 2, place[1] + 1), text, fill="#10141a", font=font)

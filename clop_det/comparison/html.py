@@ -36,7 +36,7 @@ def render_page(
         problems=problems(comparison),
         header=header,
         lines=_lines(comparison, lines),
-        metric=comparison.metric,
+        against=header.index(f"against {comparison.baseline}"),
         notes=tables.notes(comparison),
         chosen=chosen,
         pictures=pictures,
@@ -122,8 +122,8 @@ def _no_verdict(comparison: Comparison) -> str:
         return "No run has ended yet, so there is nothing to compare."
     if comparison.most_seeds == 1:
         return (
-            "Every setting has one seed. The figures below show what the runs gave; which initialisation wins, and by how"
-            " much, they cannot tell: that takes several seeds."
+            "Every setting has one seed. The figures below show what the runs gave; which initialisation wins, and by"
+            " how much, they cannot tell: that takes several seeds."
         )
     return f"No setting shares seeds with the baseline {comparison.baseline}, so there are no paired differences."
 

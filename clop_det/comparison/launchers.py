@@ -86,7 +86,7 @@ class LocalLauncher:
         environment = dict(os.environ)
         if self.slots > 1:
             threads = str(max(1, len(os.sched_getaffinity(0)) // self.slots))
-            environment |= {name: threads for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+            environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
         if len(self._gpus) > 1:
             environment["CUDA_VISIBLE_DEVICES"] = self._gpus[slot % len(self._gpus)]
         return environment

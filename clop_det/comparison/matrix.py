@@ -86,7 +86,8 @@ def read_matrix(cfg: CN, folder: Path) -> Matrix:
     names = [init.name for init in inits]
     if node.BASELINE not in names:
         raise UserError(
-            f'COMPARE.BASELINE "{node.BASELINE}" is not in the matrix ({", ".join(names)}).{nearest(node.BASELINE, names)}'
+            f'COMPARE.BASELINE "{node.BASELINE}" is not in the matrix ({", ".join(names)}).'
+            f"{nearest(node.BASELINE, names)}"
         )
     needs_pretraining = any(init.pretrained for init in inits)
     if needs_pretraining and not node.PRETRAIN.CONFIG:

@@ -98,7 +98,7 @@ class _Builder:
         self._hashes: dict[Path, str] = {}
 
     def add(self, init: Init, fraction: float | None, seed: int, point: Point) -> None:
-        facts = {"init": init.name, "loss": init.loss, "label_fraction": fraction, "seed": seed}
+        facts: dict[str, Any] = {"init": init.name, "loss": init.loss, "label_fraction": fraction, "seed": seed}
         facts |= {"pretrain_grid": dict(point)}
         labels = [init.name, _percent(fraction), *_point_label(point)]
         pretrain = self._pretrain(init, fraction, seed, point, facts, labels) if init.pretrained else None
@@ -177,7 +177,7 @@ class _Builder:
 
     def _inspect(self, detect: Job, needs: tuple[str, ...]) -> Job | None:
         count = self._matrix.examples
-        if not count:
+        if not count or detect.facts["seed"] != self._matrix.seeds[0]:
             return None
         arguments = {"run": str(self._plan.root / detect.name), "examples": str(count)}
         digest = digest_of("inspect", detect.digest, count)

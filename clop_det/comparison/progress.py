@@ -18,22 +18,31 @@ _TAIL = 8192  # bytes: enough for several lines of metrics
 
 @dataclass(frozen=True)
 class Progress:
-    """State of a running job: steps done, and the seconds it says it still needs (None: it does not say yet)."""
+    """State of a run.
+
+    Attributes:
+        iteration: steps done.
+        seconds_left: what it says it still needs, evaluations not counted; None: it has not said so yet.
+        changed: time of the last change of its metrics (seconds since 1970); 0: none yet.
+    """
 
     iteration: int = 0
     seconds_left: float | None = None
+    changed: float = 0.0
 
 
 def read_progress(folder: Path) -> Progress:
     """Progress of the run in `folder`, from the ends of its metrics and timing files."""
-    iteration, left = -1, None
+    iteration, left, changed = -1, None, 0.0
     for name in (METRICS_NAME, TIMING_NAME):
-        for entry in _last_lines(folder / name):
+        path = folder / name
+        changed = max(changed, path.stat().st_mtime if path.exists() else 0.0)
+        for entry in _last_lines(path):
             if isinstance(entry.get("iteration"), int):
                 iteration = max(iteration, entry["iteration"])
             if isinstance(entry.get("eta_seconds"), (int, float)):
                 left = float(entry["eta_seconds"])
-    return Progress(iteration + 1, left)
+    return Progress(iteration + 1, left, changed)
 
 
 def finished_seconds(folder: Path) -> float | None:

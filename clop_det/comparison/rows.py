@@ -11,12 +11,11 @@ from typing import Any
 
 import yaml
 
-from clop_det.comparison.jobs import JOB_NAME, RESULTS_NAME
+from clop_det.comparison.jobs import JOB_NAME
 from clop_det.comparison.plan import PLAN_NAME
 from clop_det.engine.metrics import read_metrics
-from clop_det.engine.run_folder import CONFIG_NAME
+from clop_det.engine.run_folder import CONFIG_NAME, RESULTS_NAME
 from clop_det.errors import UserError
-from clop_det.files import read_json
 
 GridPoint = tuple[tuple[str, str], ...]
 PROBES = ("knn_top1", "linear_top1", "rankme")
@@ -130,7 +129,8 @@ def find_plans(folders: Iterable[Path]) -> list[dict[str, Any]]:
 
 def collect_rows(runs: Mapping[str, Run], plans: Iterable[Mapping[str, Any]]) -> list[Row]:
     """One row for each cell of the plans, and for each further detection run (or pretraining that feeds none)."""
-    rows, used = [], set()
+    rows: list[Row] = []
+    used: set[str] = set()
     for plan in plans:
         for cell in plan["cells"]:
             names = {kind: cell[kind] for kind in ("pretrain", "convert", "detect", "inspect") if cell.get(kind)}
@@ -204,21 +204,18 @@ def _row(setting: Setting, seed: int, parts: Mapping[str, Run | None]) -> Row:
 def _metrics(row: Row, main: str) -> dict[str, float]:
     """Figures by column: final AP, the initialisation's probes, and the same probes after fine-tuning."""
     final = _floats(row.results.get(main, {}).get("metrics", {}))
-    figures: dict[str, float] = {}
     if main == "pretrain":
-        return {key.removeprefix("probe/"): value for key, value in final.items()}
-    for key, value in final.items():
-        if key.startswith("probe/"):
-            figures[f"{key.removeprefix('probe/')}_finetuned"] = value
-        elif key.startswith("bbox/"):
-            figures[key.removeprefix("bbox/")] = value
-        else:
-            figures[key] = value
+        return {_column(key): value for key, value in final.items()}
+    figures = {_column(key) + ("_finetuned" if "probe/" in key else ""): value for key, value in final.items()}
     first = row.history[0] if row.history and row.history[0]["iteration"] <= 0 else {}
-    probes = {key.removeprefix("probe/"): value for key, value in _floats(first).items() if key.startswith("probe/")}
+    probes = {_column(key): value for key, value in _floats(first).items() if "probe/" in key}
     before = _floats(row.results.get("pretrain", {}).get("metrics", {}))
-    probes = {**{key.removeprefix("probe/"): value for key, value in before.items()}, **probes}
-    return {**probes, **figures}
+    return {**{_column(key): value for key, value in before.items()}, **probes, **figures}
+
+
+def _column(key: str) -> str:
+    """Column of results.csv for a key of metrics.json: "bbox/AP" -> "AP", "object_probe/rankme" -> "object_rankme"."""
+    return key.replace("object_probe/", "object_").replace("probe/", "").replace("bbox/", "")
 
 
 def _floats(values: Mapping[str, Any]) -> dict[str, float]:

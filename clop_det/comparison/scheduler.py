@@ -37,7 +37,7 @@ class _Active:
     slot: int
     record: dict[str, Any]
     started: float
-    first_iteration: int
+    mark: tuple[float, int] | None = None  # when the first of its own steps was seen, and which it was
     asked_to_stop: bool = False
 
 
@@ -110,7 +110,7 @@ class Scheduler:
         record["attempts"].append({"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
         write_json(folder / JOB_NAME, record)
         self._waiting.remove(name)
-        self._active[name] = _Active(process, slot, record, time.monotonic(), read_progress(folder).iteration)
+        self._active[name] = _Active(process, slot, record, time.monotonic())
         again = " (resumed)" if len(record["attempts"]) > 1 else ""
         expected = self._estimator.expected(job)
         about = f", about {clock(expected)}" if expected and not again else ""
@@ -148,16 +148,19 @@ class Scheduler:
             self._estimator.learn(self._jobs[name], seconds)
 
     def _left(self, name: str) -> float | None:
-        """Seconds that an active job still needs: its own estimate, that of its steps so far, or that of its like."""
-        active, job = self._active[name], self._jobs[name]
-        elapsed = time.monotonic() - active.started
+        """Seconds that an active job still needs: from its steps so far, its own estimate, or what its like took."""
+        active, job, now = self._active[name], self._jobs[name], time.monotonic()
         progress = read_progress(self._root / name)
-        steps = progress.iteration - active.first_iteration
-        if job.iterations and steps > 0:
-            by_steps = elapsed / steps * (job.iterations - progress.iteration)
-            return by_steps if progress.seconds_left is None else max(progress.seconds_left, 0.8 * by_steps)
+        if active.mark is None and progress.changed > time.time() - (now - active.started):
+            active.mark = now, progress.iteration  # starting up and the first evaluation are behind it
+        if active.mark is not None and job.iterations:
+            seconds, steps = now - active.mark[0], progress.iteration - active.mark[1]
+            if steps >= max(10, job.iterations // 20):
+                return seconds / steps * (job.iterations - progress.iteration)
+            if progress.seconds_left is not None:
+                return progress.seconds_left
         expected = self._estimator.expected(job)
-        return None if expected is None else max(0.0, expected - elapsed)
+        return None if expected is None else max(0.0, expected - (now - active.started))
 
     def _show(self) -> None:
         if not self._active:

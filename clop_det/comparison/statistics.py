@@ -108,7 +108,7 @@ def permutation_test(differences: Sequence[float], seed: int = 0) -> float:
     if n <= EXACT_PERMUTATIONS:
         patterns = itertools.product((1, -1), repeat=n)
         hits = sum(abs(math.fsum(s * d for s, d in zip(p, differences, strict=True))) >= threshold for p in patterns)
-        return hits / 2**n
+        return float(hits / 2**n)
     draw = random.Random(seed)
     hits = sum(abs(math.fsum(draw.choice((1, -1)) * d for d in differences)) >= threshold for _ in range(_DRAWN))
     return (hits + 1) / (_DRAWN + 1)
@@ -138,7 +138,7 @@ def correlation(x: Sequence[float], y: Sequence[float]) -> float:
     mean_x, mean_y = math.fsum(x) / len(x), math.fsum(y) / len(y)
     cov = math.fsum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True))
     spread = math.sqrt(math.fsum((a - mean_x) ** 2 for a in x) * math.fsum((b - mean_y) ** 2 for b in y))
-    return cov / spread if spread > 0 else math.nan
+    return float(cov / spread) if spread > 0 else math.nan
 
 
 def ranks(values: Sequence[float]) -> list[float]:

@@ -123,14 +123,20 @@ def _summary(setting: Setting, rows: list[Row]) -> Summary:
 
 
 def _reference(setting: Setting, summaries: Iterable[Summary], baseline: str) -> Summary | None:
-    """The baseline's summary under the same conditions; conditions that the baseline does not have do not count."""
+    """The baseline's summary under the same conditions; conditions that one of the two does not have do not count.
+
+    None if the baseline has none or several of them (a baseline at two label fractions, and a setting without one).
+    """
+    found = []
     for candidate in summaries:
         other = candidate.setting
         if (
             other.init == baseline
             and (other.detection, other.detection_grid) == (setting.detection, setting.detection_grid)
-            and other.label_fraction in (setting.label_fraction, None)
-            and other.pretrain_grid in (setting.pretrain_grid, ())
+            and (
+                None in (other.label_fraction, setting.label_fraction) or other.label_fraction == setting.label_fraction
+            )
+            and (not other.pretrain_grid or not setting.pretrain_grid or other.pretrain_grid == setting.pretrain_grid)
         ):
-            return candidate
-    return None
+            found.append(candidate)
+    return found[0] if len(found) == 1 else None

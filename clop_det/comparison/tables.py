@@ -22,7 +22,7 @@ NAMES = {
     "linear_top1_finetuned": "linear after",
     "rankme_finetuned": "RankMe after",
 }
-MISSING = "–"
+MISSING = "–"  # noqa: RUF001 (a dash)
 
 
 def results_csv(comparison: Comparison) -> str:
@@ -82,15 +82,15 @@ def main_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     columns = main_columns(comparison)
     several = len({summary.setting.detection for summary in comparison.summaries}) > 1
     header = ["initialisation", *(["detection"] if several else []), "labels", "seeds"]
-    header += [NAMES.get(column, column) for column in columns]
-    header.append(f"{NAMES.get(comparison.metric, comparison.metric)} − {comparison.baseline}")
+    header += [NAMES.get(columns[0], columns[0]), f"against {comparison.baseline}"]
+    header += [NAMES.get(column, column) for column in columns[1:]]
     lines = []
     for summary in comparison.summaries:
         setting = summary.setting
         cells = [setting.label, *([setting.detection] if several else []), percent(setting.label_fraction)]
         cells.append(seeds(summary))
-        cells += [spread(summary.metrics.get(column), column) for column in columns]
-        lines.append([*cells, difference_text(summary, comparison)])
+        figures = [spread(summary.metrics.get(column), column) for column in columns]
+        lines.append([*cells, figures[0], difference_text(summary, comparison), *figures[1:]])
     return header, lines
 
 
@@ -209,7 +209,7 @@ def _plain(value: float | None) -> str:
     return "" if value is None or math.isnan(value) else f"{value:.6g}"
 
 
-_LATEX = {"%": r"\%", "_": r"\_", "±": r"$\pm$", "−": "--", "·": r"$\cdot$", "–": "--", "&": r"\&", "<": "$<$"}
+_LATEX = {"%": r"\%", "_": r"\_", "&": r"\&", "±": r"$\pm$", "·": r"$\cdot$", MISSING: "--", "<": "$<$"}
 
 
 def _latex(text: str) -> str:
