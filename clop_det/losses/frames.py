@@ -39,7 +39,8 @@ def low_coherence_frame(num_classes: int, dim: int, seed: int = 0) -> Tensor:
     restarts = max(1, min(_MAX_RESTARTS, _ENTRIES_OF_ALL_RESTARTS // num_classes**2))
     # One large draw, cut up: the seed of this frame stays the only seed.
     starts = random_unit(restarts * num_classes, dim, seed).view(restarts, num_classes, dim)
-    return min(_descend(starts), key=coherence)
+    frames: list[Tensor] = list(_descend(starts))
+    return min(frames, key=coherence)
 
 
 def _descend(starts: Tensor) -> Tensor:
