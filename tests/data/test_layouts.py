@@ -1,0 +1,93 @@
+"""Folders of classes: files, labels, classes, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from clop_det.data.layouts import ImageList, layout_names, read_images, register_layout
+from clop_det.errors import UserError
+
+
+def _touch(root: Path, *files: str) -> None:
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).write_bytes(b"")
+
+
+def test_files_labels_and_classes(tmp_path: Path) -> None:
+    _touch(tmp_path, "train/dog/b.jpg", "train/dog/a.PNG", "train/cat/z.jpeg", "train/cat/deep/er/y.webp")
+    _touch(tmp_path, "train/cat/notes.txt", "train/cat/.hidden.jpg", "train/.cache/x.jpg", "train/list.txt")
+    images = read_images("folder", tmp_path, "train")
+    assert images.files == ("train/cat/deep/er/y.webp", "train/cat/z.jpeg", "train/dog/a.PNG", "train/dog/b.jpg")
+    assert images.labels.tolist() == [0, 0, 1, 1]
+    assert images.labels.dtype == torch.int64
+    assert images.classes == ("cat", "dog")
+    assert images.root == tmp_path
+    assert len(images) == 4
+
+
+def test_labels_mean_the_same_in_a_split_that_lacks_a_class(tmp_path: Path) -> None:
+    _touch(tmp_path, "train/a/1.jpg", "train/b/1.jpg", "train/c/1.jpg", "val/c/1.jpg", "val/a/2.jpg")
+    train, val = read_images("folder", tmp_path, "train"), read_images("folder", tmp_path, "val")
+    assert val.classes == train.classes == ("a", "b", "c")
+    assert val.labels.tolist() == [0, 2]
+
+
+@pytest.mark.parametrize(
+    ("data_set", "split", "images", "classes"),
+    [("grocery_cls", "val", 296, 43), ("grocery_cls", "train", 2640, 43), ("bccd_crops_cls", "train", 1493, 3)],
+)
+def test_real_photographs(real_data: Path, data_set: str, split: str, images: int, classes: int) -> None:
+    listed = read_images("folder", real_data / data_set, split)
+    assert len(listed) == images
+    assert len(listed.classes) == classes
+    for file, label in zip(listed.files, listed.labels.tolist(), strict=True):
+        assert Path(file).parts[:2] == (split, listed.classes[label])
+
+
+def test_missing_root_or_split_is_refused(tmp_path: Path) -> None:
+    _touch(tmp_path, "train/a/1.jpg")
+    with pytest.raises(UserError, match=r"no split folder 'test' in .*; folders there: train"):
+        read_images("folder", tmp_path, "test")
+    with pytest.raises(UserError, match="no split folder ''"):
+        read_images("folder", tmp_path, "")
+    with pytest.raises(UserError, match="nowhere' does not exist"):
+        read_images("folder", tmp_path / "nowhere", "train")
+
+
+def test_a_class_without_an_image_is_refused(tmp_path: Path) -> None:
+    _touch(tmp_path, "train/a/1.jpg", "train/b/readme.txt")
+    with pytest.raises(UserError, match=r"class folder .*train/b holds no image"):
+        read_images("folder", tmp_path, "train")
+
+
+def test_a_split_without_classes_is_refused(tmp_path: Path) -> None:
+    _touch(tmp_path, "train/1.jpg")
+    with pytest.raises(UserError, match="holds no class folder"):
+        read_images("folder", tmp_path, "train")
+
+
+def test_unknown_layout_names_the_known(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"unknown layout 'zip'.*known: .*folder"):
+        read_images("zip", tmp_path, "train")
+
+
+def test_a_registered_layout_is_found_and_a_name_is_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clop_det.data.layouts._LAYOUTS", {})
+
+    @register_layout("one")
+    def read_one(root: Path, split: str) -> ImageList:
+        return ImageList(root, (f"{split}.png",), torch.tensor([0]), ("thing",))
+
+    assert layout_names() == ("one",)
+    assert read_images("one", tmp_path, "x").files == ("x.png",)
+    with pytest.raises(ValueError, match="registered twice"):
+        register_layout("one")(read_one)
+
+
+def test_labels_must_fit_the_files(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="2 files, but labels of shape"):
+        ImageList(tmp_path, ("a", "b"), torch.tensor([0]), ("x",))

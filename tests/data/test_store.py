@@ -1,0 +1,273 @@
+"""The decoded store: pixels against torchvision, reuse, integrity, kills, unreadable images."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+from clop_det.data import store as store_module
+from clop_det.data.layouts import ImageList, read_images
+from clop_det.data.store import decode_image, open_store
+from clop_det.errors import UserError
+
+
+def _write_images(root: Path, count: int = 6) -> ImageList:
+    """Photos of several shapes, modes and formats, in two classes."""
+    rng = np.random.default_rng(0)
+    for i in range(count):
+        height, width = 20 + 7 * i, 61 - 5 * i
+        pixels = np.kron(rng.integers(0, 256, (8, 8, 3)), np.ones((10, 10, 1))).astype(np.uint8)[:height, :width]
+        folder = root / "train" / "ab"[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(folder / (f"{i}.png" if i % 3 else f"{i}.jpg"))
+    return read_images("folder", root, "train")
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> ImageList:
+    return _write_images(tmp_path / "data")
+
+
+@pytest.mark.parametrize("size", [8, 20, 64])
+def test_pixels_are_torchvisions_resize_and_centre_crop(images: ImageList, tmp_path: Path, size: int) -> None:
+    store = open_store(images, size, tmp_path / "stores")
+    assert store.images.shape == (6, 3, size, size)
+    assert store.images.dtype == torch.uint8
+    assert torch.equal(store.labels, images.labels)
+    assert (store.files, store.classes) == (images.files, images.classes)
+    steps = v2.Compose([v2.Resize(size, v2.InterpolationMode.BILINEAR), v2.CenterCrop(size), v2.PILToTensor()])
+    for file, stored in zip(images.files, store.images, strict=True):
+        with Image.open(images.root / file) as image:
+            assert torch.equal(stored, steps(image.convert("RGB")))
+
+
+def test_an_image_of_the_right_size_is_kept_as_it_is(cluttered: Path) -> None:
+    listed = read_images("folder", cluttered, "val")
+    store = open_store(listed, 24)
+    with Image.open(cluttered / listed.files[5]) as image:
+        assert np.array_equal(store.images[5].permute(1, 2, 0).numpy(), np.asarray(image))
+
+
+def test_real_photographs_are_stored(real_data: Path, tmp_path: Path) -> None:
+    listed = read_images("folder", real_data / "bccd_crops_cls", "val")
+    store = open_store(listed, 64, tmp_path)
+    assert len(store) == len(listed) == 340
+    index = 123
+    assert np.array_equal(store.images[index].numpy(), decode_image(listed.root / listed.files[index], 64))
+
+
+def test_a_second_opening_decodes_nothing(images: ImageList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = open_store(images, 16, tmp_path / "stores")
+    monkeypatch.setattr(store_module, "decode_image", lambda *_: pytest.fail("decoded again"))
+    again = open_store(images, 16, tmp_path / "stores")
+    assert again.folder == first.folder
+    assert torch.equal(again.images, first.images)
+    with pytest.raises(pytest.fail.Exception):
+        open_store(images, 17, tmp_path / "stores")  # another size is another store
+
+
+def test_changed_sources_are_decoded_again(images: ImageList, tmp_path: Path) -> None:
+    first = open_store(images, 16, tmp_path / "stores")
+    path = images.root / images.files[0]
+    Image.new("RGB", (30, 30), (200, 10, 30)).save(path)
+    changed = open_store(images, 16, tmp_path / "stores")
+    assert changed.folder != first.folder
+    assert changed.images[0, :, 8, 8].tolist() != first.images[0, :, 8, 8].tolist()
+    assert torch.equal(changed.images[1:], first.images[1:])
+    # The same length, touched a nanosecond later: the time tells.
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+    assert open_store(images, 16, tmp_path / "stores").folder != changed.folder
+
+
+def test_a_copy_with_its_times_shares_the_store(images: ImageList, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(images.root, tmp_path / "copy", copy_function=shutil.copy2)
+    copied = read_images("folder", tmp_path / "copy", "train")
+    assert open_store(copied, 16, tmp_path / "s").folder == open_store(images, 16, tmp_path / "s").folder
+
+
+def test_labels_come_from_the_list_not_from_the_store(images: ImageList, tmp_path: Path) -> None:
+    open_store(images, 16, tmp_path / "stores")
+    hidden = ImageList(images.root, images.files, torch.full((6,), -1), images.classes)
+    assert open_store(hidden, 16, tmp_path / "stores").labels.tolist() == [-1] * 6
+
+
+def test_content_hash_of_the_sources(images: ImageList, tmp_path: Path) -> None:
+    expected = hashlib.sha256()
+    for file in images.files:
+        expected.update(hashlib.sha256((images.root / file).read_bytes()).digest())
+    assert open_store(images, 16, tmp_path).sources_sha256 == expected.hexdigest()
+
+
+def test_writing_to_the_images_does_not_reach_the_file(images: ImageList, tmp_path: Path) -> None:
+    store = open_store(images, 16, tmp_path)
+    before = store.images.clone()
+    store.images.zero_()
+    assert torch.equal(open_store(images, 16, tmp_path).images, before)
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "header", "no header", "empty header"])
+def test_a_damaged_store_is_reported_and_rebuilt(
+    images: ImageList, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
+) -> None:
+    store = open_store(images, 16, tmp_path)
+    good, pixels, header = store.images.clone(), store.folder / "images.u8", store.folder / "store.json"
+    if damage == "flip":
+        content = bytearray(pixels.read_bytes())
+        content[1000] ^= 1
+        pixels.write_bytes(content)
+    elif damage == "truncate":
+        os.truncate(pixels, 1000)
+    elif damage == "header":
+        header.write_text(header.read_text().replace('"clop_det image store', '"some other store'))
+    elif damage == "no header":
+        header.unlink()
+    else:
+        header.write_text("{}")
+    rebuilt = open_store(images, 16, tmp_path)
+    assert torch.equal(rebuilt.images, good)
+    assert "damaged" in caplog.text
+    caplog.clear()
+    open_store(images, 16, tmp_path)
+    assert "damaged" not in caplog.text
+
+
+def _break(path: Path, kind: str) -> None:
+    content = path.read_bytes()
+    if kind == "text":
+        path.write_text("not an image")
+    elif kind == "empty":
+        path.write_bytes(b"")
+    else:
+        path.write_bytes(content[: len(content) // 2])
+
+
+@pytest.mark.parametrize("kind", ["text", "empty", "truncated"])
+@pytest.mark.parametrize("index", [0, 1])  # a PNG and a JPEG
+def test_an_unreadable_image_is_named_and_leaves_no_store(
+    images: ImageList, tmp_path: Path, kind: str, index: int
+) -> None:
+    _break(images.root / images.files[index], kind)
+    with pytest.raises(UserError, match=f"cannot read image .*{images.files[index]}"):
+        open_store(images, 16, tmp_path / "stores")
+    assert [path for path in (tmp_path / "stores").iterdir() if not path.name.endswith(".lock")] == []
+
+
+def test_a_vanished_image_is_named(images: ImageList, tmp_path: Path) -> None:
+    (images.root / images.files[2]).unlink()
+    with pytest.raises(UserError, match=f"cannot read image .*{images.files[2]}"):
+        open_store(images, 16, tmp_path)
+
+
+def test_bad_sizes_and_empty_lists_are_refused(images: ImageList, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="image size is 0"):
+        open_store(images, 0, tmp_path)
+    with pytest.raises(UserError, match="no image to decode"):
+        open_store(ImageList(images.root, (), torch.empty(0, dtype=torch.int64), ("a",)), 8, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("mode", "value", "expected"),
+    [
+        ("L", 77, (77, 77, 77)),
+        ("RGBA", (10, 20, 30, 128), (10, 20, 30)),
+        ("I;16", 77 * 256 + 13, (77, 77, 77)),
+        ("1", 1, (255, 255, 255)),
+        ("P", 0, None),
+        ("CMYK", (0, 0, 0, 0), (255, 255, 255)),
+    ],
+)
+def test_every_mode_becomes_rgb(tmp_path: Path, mode: str, value: object, expected: object) -> None:
+    path = tmp_path / ("x.tif" if mode == "CMYK" else "x.png")
+    Image.new(mode, (9, 9), value).save(path)  # type: ignore[arg-type]
+    pixels = decode_image(path, 6)
+    assert pixels.shape == (3, 6, 6)
+    if expected is not None:
+        assert tuple(pixels[:, 3, 3]) == expected
+
+
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+    pixels = np.zeros((10, 10, 3), dtype=np.uint8)
+    pixels[:5] = 255  # white above
+    image = Image.fromarray(pixels)
+    exif = image.getexif()
+    exif[0x0112] = 3  # stored upside down
+    image.save(tmp_path / "x.png", exif=exif)
+    decoded = decode_image(tmp_path / "x.png", 10)
+    assert decoded[:, 0].max() == 0
+    assert decoded[:, -1].min() == 255
+
+
+SLOW_STORE = """
+import sys, time
+from pathlib import Path
+from clop_det.data import store
+from clop_det.data.layouts import read_images
+original, seen = store.decode_image, []
+
+def slow(path, size):
+    seen.append(path)
+    if len(seen) == 4:
+        Path(sys.argv[3]).write_text("under way")
+        time.sleep(60)
+    return original(path, size)
+
+store.decode_image = slow
+store.open_store(read_images("folder", sys.argv[1], "train"), 16, sys.argv[2])
+"""
+
+
+def test_a_killed_build_leaves_no_store(images: ImageList, tmp_path: Path) -> None:
+    cache, sign = tmp_path / "stores", tmp_path / "sign"
+    process = subprocess.Popen([sys.executable, "-c", SLOW_STORE, str(images.root), str(cache), str(sign)])
+    deadline = time.monotonic() + 60
+    while not sign.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert sign.exists()
+    assert not [path for path in cache.iterdir() if not path.name.startswith(".")]
+    store = open_store(images, 16, cache)
+    assert np.array_equal(store.images[3].numpy(), decode_image(images.root / images.files[3], 16))
+    assert [path.name for path in cache.iterdir() if ".building." in path.name] == []
+
+
+def test_an_unwritable_cache_is_a_user_error(images: ImageList, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="CLOP_DET_CACHE"):
+        open_store(images, 16, tmp_path / "file" / "stores")
+
+
+def test_opening_a_store_does_not_load_it(tmp_path: Path) -> None:
+    """Peak memory of opening and indexing 96 MB of pixels stays far below them."""
+    listed = _write_images(tmp_path / "data")
+    many = ImageList(listed.root, listed.files * 334, listed.labels.repeat(334), listed.classes)
+    open_store(many, 128, tmp_path / "stores")
+    code = """
+import resource, sys, torch
+from clop_det.data.layouts import ImageList, read_images
+from clop_det.data.store import open_store
+listed = read_images("folder", sys.argv[1], "train")
+many = ImageList(listed.root, listed.files * 334, listed.labels.repeat(334), listed.classes)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+store = open_store(many, 128, sys.argv[2])
+store.images[torch.randint(len(store), (32,))].float().mean()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    command = [sys.executable, "-c", code, str(listed.root), str(tmp_path / "stores")]
+    kilobytes = int(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
+    assert (tmp_path / "stores").exists()
+    assert kilobytes < 40_000
