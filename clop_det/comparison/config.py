@@ -12,6 +12,9 @@ from fvcore.common.config import CfgNode as CN
 
 from clop_det.errors import UserError
 
+# Nodes whose keys are those of the runs.
+_OPEN = ("COMPARE.PRETRAIN.OPTS.", "COMPARE.PRETRAIN.GRID.")
+
 
 def add_compare_config(cfg: CN) -> None:
     """Add the comparison's keys and defaults to an empty node, in place."""
@@ -38,9 +41,9 @@ def add_compare_config(cfg: CN) -> None:
     # Pretraining config, relative to the comparison's file (or to the working directory).
     cfg.COMPARE.PRETRAIN.CONFIG = ""
     # Config values of every pretraining: {SOLVER.MAX_ITER: 100, ...}.
-    cfg.COMPARE.PRETRAIN.OPTS = CN(new_allowed=True)
+    cfg.COMPARE.PRETRAIN.OPTS = CN()
     # Config key -> list of values; every combination is a setting of its own: {SOLVER.BASE_LR: [0.1, 0.3]}.
-    cfg.COMPARE.PRETRAIN.GRID = CN(new_allowed=True)
+    cfg.COMPARE.PRETRAIN.GRID = CN()
 
     # Detection configs, each a mapping with CONFIG and optionally NAME (default: the file's name), OPTS, GRID and
     # SELECT: {BY: data set of DATASETS.TEST on which the best setting of GRID is chosen, REPORT: data set reported}.
@@ -112,14 +115,19 @@ def nearest(name: str, known: Sequence[str]) -> str:
 
 def _merge(cfg: CN, values: Mapping[str, Any], origin: str) -> None:
     known = sorted(_keys(cfg))
-    open_nodes = ("COMPARE.PRETRAIN.OPTS", "COMPARE.PRETRAIN.GRID")
-    for key in flattened(values):
-        if key not in known and not key.startswith(open_nodes):
+    flat = flattened(values)
+    for key in flat:
+        if key not in known and not key.startswith(_OPEN):
             raise UserError(f"{origin}: unknown key {key}.{nearest(key, known)}")
+    # Below an open node the runs' keys stay dotted: SOLVER.BASE_LR is one entry of COMPARE.PRETRAIN.OPTS.
+    tree = nested({key: value for key, value in flat.items() if not key.startswith(_OPEN)})
     try:
-        cfg.merge_from_other_cfg(CN(_plain(values)))
+        cfg.merge_from_other_cfg(CN(tree))
     except (KeyError, ValueError, AssertionError) as error:
         raise UserError(f"{origin}: {' '.join(str(error).split())}") from error
+    for node in _OPEN:
+        options = cfg.COMPARE.PRETRAIN[node.rstrip(".").rsplit(".", 1)[-1]]
+        options.update({key.removeprefix(node): value for key, value in flat.items() if key.startswith(node)})
 
 
 def _keys(node: CN, prefix: str = "") -> Iterator[str]:
@@ -127,10 +135,6 @@ def _keys(node: CN, prefix: str = "") -> Iterator[str]:
         if isinstance(value, CN):
             yield from _keys(value, f"{prefix}{key}.")
         yield prefix + key
-
-
-def _plain(value: Any) -> Any:
-    return {key: _plain(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
 def _pairs(overrides: Sequence[str]) -> Iterator[tuple[str, Any]]:

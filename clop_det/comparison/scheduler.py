@@ -18,6 +18,7 @@ from clop_det.comparison.progress import Estimator, clock, finished_seconds, rea
 from clop_det.engine.stop import EXIT_STOPPED
 from clop_det.files import write_json
 
+_REDRAW = 1.0  # seconds between looks at how far the jobs are
 GRACE = 120.0  # seconds that a job has to save after SIGTERM before it is ended
 
 
@@ -51,7 +52,7 @@ class Scheduler:
         root: Path,
         launcher: Launcher,
         display: Display,
-        poll: float = 0.5,
+        poll: float = 0.1,
     ) -> None:
         self._jobs, self._root, self._launcher, self._display, self._poll = jobs, root, launcher, display, poll
         self._waiting = list(todo)
@@ -60,6 +61,7 @@ class Scheduler:
         self._busy: set[str] = set()
         self._signals = 0
         self._deadline = 0.0
+        self._shown = 0.0
         self._estimator = Estimator()
         self.outcome = Outcome()
         for name in jobs:
@@ -163,8 +165,9 @@ class Scheduler:
         return None if expected is None else max(0.0, expected - (now - active.started))
 
     def _show(self) -> None:
-        if not self._active:
+        if not self._active or time.monotonic() - self._shown < _REDRAW:
             return
+        self._shown = time.monotonic()
         left = {name: self._left(name) for name in self._active}
         parts = []
         for name, seconds in left.items():
@@ -172,7 +175,9 @@ class Scheduler:
             step = f" {read_progress(self._root / name).iteration}/{job.iterations}" if job.iterations else ""
             parts.append(f"{job.title}{step}" + (f" ({clock(seconds)} left)" if seconds is not None else ""))
         total, complete = self._estimator.remaining((self._jobs[n] for n in self._waiting), left, self._launcher.slots)
-        whole = f"all done in {'about' if complete else 'at least'} {clock(total)}"
+        whole = (
+            f"all done in {'about' if complete else 'at least'} {clock(total)}" if total else "timing the first steps"
+        )
         self._display.status(f"[{self._number()}/{self._total}] {' + '.join(parts)} · {whole}")
 
     def _number(self) -> int:

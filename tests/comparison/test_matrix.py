@@ -1,0 +1,187 @@
+"""The matrix: what is read, and what is refused before anything runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clop_det.comparison.config import flattened, load_compare_config, nested
+from clop_det.comparison.matrix import read_matrix
+from clop_det.comparison.plan import build_plan
+from clop_det.errors import UserError
+from tests.comparison.workplace import Workplace
+
+
+def plan(workplace: Workplace, changes: dict[str, Any], *overrides: str) -> Any:
+    path = workplace.write(changes)
+    return build_plan(read_matrix(load_compare_config(path, overrides), path.parent))
+
+
+REFUSED = [
+    ({"INITS": ["random", "clopp"]}, 'unknown loss "clopp".*"clop"'),
+    ({"INITS": ["random", {"NAME": "a", "LOSS": "supconn"}]}, '"supconn".*"supcon"'),
+    ({"INITS": []}, "INITS must be a list with at least one"),
+    ({"INITS": ["random", "clop", "clop"]}, "has clop twice"),
+    ({"INITS": ["random", {"NAME": "clop", "LOS": "clop"}]}, "unknown key LOS.*LOSS"),
+    ({"INITS": ["random", {"NAME": "bad/name"}]}, "no usable NAME"),
+    ({"INITS": ["random", {"NAME": "x", "CHECKPOINT": "absent.pth"}]}, "no file.*absent.pth"),
+    ({"INITS": ["random", {"NAME": "x", "CHECKPOINT": "pretrain.yaml", "LOSS": "clop"}]}, "can have no LOSS"),
+    ({"INITS": ["random", {"NAME": "clop", "GRID": "no"}]}, "GRID must be True or False"),
+    ({"INITS": ["random", "clop", {"NAME": "same", "LOSS": "clop"}]}, "are the same run"),
+    ({"BASELINE": "randon"}, "BASELINE.*not in the matrix.*random"),
+    ({"SEEDS": []}, "SEEDS must be a list with at least one"),
+    ({"SEEDS": [0, -1]}, "-1"),
+    ({"SEEDS": [0, True]}, "whole numbers"),
+    ({"SEEDS": [1, 1]}, "has 1 twice"),
+    ({"LABEL_FRACTIONS": [0]}, r"\(0, 1\]"),
+    ({"LABEL_FRACTIONS": [1.5]}, "1.5"),
+    ({"LABEL_FRACTIONS": ["a"]}, r"\(0, 1\]"),
+    ({"PRETRAIN": {"CONFIG": "pretrai.yaml"}}, 'no file "pretrai.yaml".*pretrain.yaml'),
+    ({"PRETRAIN": {"CONFIG": ""}}, "PRETRAIN.CONFIG is empty"),
+    ({"PRETRAIN": {"CONFIG": "pretrain.yaml", "OPTS": {"SOLVER.BASE_LRR": 1}}}, "SOLVER.BASE_LRR.*SOLVER.BASE_LR"),
+    ({"PRETRAIN": {"CONFIG": "pretrain.yaml", "OPTS": {"SEED": 1}}}, "sets SEED"),
+    ({"PRETRAIN": {"CONFIG": "pretrain.yaml", "OPTS": {"OUTPUT_DIR": "x"}}}, "sets OUTPUT_DIR"),
+    ({"PRETRAIN": {"CONFIG": "pretrain.yaml", "GRID": {"SOLVER.BASE_LR": 0.1}}}, "must be a list"),
+    ({"PRETRAIN": {"CONFIG": "pretrain.yaml", "GRID": {"SOLVER.BASE_LR": [0.1, 0.1]}}}, "twice"),
+    ({"DETECTION": [{"NAME": "x"}]}, "has no CONFIG"),
+    ({"DETECTION": ["detect.yaml", "detect.yaml"]}, "has detect twice"),
+    ({"DETECTION": [{"CONFIG": "detect.yaml", "OPTS": {"MODEL.WEIGHTS": "x"}}]}, "sets MODEL.WEIGHTS"),
+    ({"DETECTION": [{"CONFIG": "detect.yaml", "SELECT": {"BY": "b"}}]}, "both BY and REPORT"),
+    ({"DETECTION": [{"CONFIG": "detect.yaml", "SELECT": {"BY": "b", "REPORT": "b"}}]}, "use another"),
+    ({"DETECTION": [{"CONFIG": "detect.yaml", "SELECT": {"BY": "b", "REPORT": "c"}}]}, "c is not in"),
+    ({"INITS": ["random"], "DETECTION": []}, "nothing to run"),
+    ({"BASELIN": "random"}, "unknown key COMPARE.BASELIN.*BASELINE"),
+    ({"SEEDS": "all"}, "SEEDS"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), REFUSED)
+def test_refused_before_anything_runs(workplace: Workplace, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        plan(workplace, changes)
+    assert not workplace.output.exists()
+
+
+def test_missing_and_unsafe_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no comparison config"):
+        load_compare_config(tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_text("COMPARE: !!python/object/apply:os.system ['touch pwned']\n")
+    with pytest.raises(UserError, match="cannot read"):
+        load_compare_config(tmp_path / "bad.yaml")
+    assert not Path("pwned").exists()
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    with pytest.raises(UserError, match="mapping"):
+        load_compare_config(tmp_path / "list.yaml")
+
+
+def test_base_and_overrides(workplace: Workplace) -> None:
+    workplace.write({"SEEDS": [3]})
+    child = workplace.folder / "child.yaml"
+    child.write_text(
+        "_BASE_: compare.yaml\nCOMPARE: {LABEL_FRACTIONS: [0.5], PRETRAIN: {OPTS: {SOLVER: {MAX_ITER: 3}}}}\n"
+    )
+    cfg = load_compare_config(child, ["COMPARE.SEEDS", "[4, 5]", "COMPARE.PRETRAIN.OPTS.SOLVER.BASE_LR", "0.5"])
+    matrix = read_matrix(cfg, child.parent)
+    assert matrix.seeds == (4, 5)
+    assert matrix.fractions == (0.5,)
+    assert matrix.pretrain_opts == {"SOLVER.MAX_ITER": 3, "SOLVER.BASE_LR": 0.5}
+    assert matrix.name == "child"
+    with pytest.raises(UserError, match="KEY VALUE"):
+        load_compare_config(child, ["COMPARE.SEEDS"])
+
+
+def test_flattened_and_nested_are_inverse() -> None:
+    tree = {"A": {"B": 1, "C": {"D": [2]}}, "E": 3}
+    assert flattened(tree) == {"A.B": 1, "A.C.D": [2], "E": 3} == flattened({"A.B": 1, "A": {"C.D": [2]}, "E": 3})
+    assert nested(flattened(tree)) == tree
+
+
+def test_plan_pairs_seeds_and_shares_jobs(workplace: Workplace) -> None:
+    made = plan(
+        workplace,
+        {
+            "INITS": ["random", {"NAME": "info_nce", "USES_LABELS": False}, "clop"],
+            "LABEL_FRACTIONS": [0.1, 0.5],
+            "SEEDS": [0, 7],
+        },
+    )
+    kinds = [job.kind for job in made.jobs.values()]
+    # Per seed: random and InfoNCE once, CLOP for each fraction; pictures from the first seed alone.
+    assert {kind: kinds.count(kind) for kind in set(kinds)} == {"pretrain": 6, "convert": 6, "detect": 8, "inspect": 4}
+    assert len(made.cells) == 8
+    for cell in made.cells:
+        for name in filter(None, (cell.pretrain, cell.detect)):
+            assert cell.seed == made.jobs[name].config.SEED
+        if cell.init == "random":
+            assert made.jobs[cell.detect].config.MODEL.WEIGHTS == ""
+            assert not cell.pretrain
+        else:
+            assert made.jobs[cell.detect].config.MODEL.WEIGHTS.endswith(f"{cell.convert}/backbone.pth")
+            assert cell.init == made.jobs[cell.pretrain].config.LOSS.NAME
+    assert {cell.label_fraction for cell in made.cells if cell.init == "clop"} == {0.1, 0.5}
+    assert [cell.seed for cell in made.cells] == [0] * 4 + [7] * 4  # a cut-short comparison is complete for its seeds
+    for index, name in enumerate(made.jobs):
+        assert set(made.jobs[name].needs) <= set(list(made.jobs)[:index])
+
+
+def test_grids(workplace: Workplace) -> None:
+    made = plan(
+        workplace,
+        {
+            "PRETRAIN": {
+                "CONFIG": "pretrain.yaml",
+                "GRID": {"SOLVER.BASE_LR": [0.1, 0.2], "SOLVER.IMS_PER_BATCH": [8, 16]},
+            },
+            "INITS": ["random", "clop", {"NAME": "supcon", "GRID": False}],
+            "DETECTION": [{"NAME": "d", "CONFIG": "detect.yaml", "GRID": {"SOLVER.BASE_LR": [0.01, 0.02, 0.04]}}],
+        },
+    )
+    per_init = [cell.init for cell in made.cells]
+    assert {init: per_init.count(init) for init in set(per_init)} == {"random": 3, "clop": 12, "supcon": 3}
+    points = {
+        (c.pretrain_grid["SOLVER.BASE_LR"], c.pretrain_grid["SOLVER.IMS_PER_BATCH"])
+        for c in made.cells
+        if c.init == "clop"
+    }
+    assert points == {(0.1, 8), (0.1, 16), (0.2, 8), (0.2, 16)}
+    for cell in made.cells:
+        assert cell.detection_grid["SOLVER.BASE_LR"] == made.jobs[cell.detect].config.SOLVER.BASE_LR
+
+
+def test_job_names_follow_content(workplace: Workplace) -> None:
+    first = list(plan(workplace, {}).jobs)
+    assert list(plan(workplace, {}).jobs) == first
+    longer = {"DETECTION": [{"NAME": "scenes", "CONFIG": "detect.yaml", "OPTS": {"SOLVER.MAX_ITER": 9}}]}
+    other = list(plan(workplace, longer).jobs)
+    changed = {name.split("-")[0] for name in set(first) ^ set(other)}
+    assert changed == {"detect", "inspect"}  # pretraining and conversion stay what they were
+    weaker = list(plan(workplace, {"PRETRAIN": {"CONFIG": "pretrain.yaml", "OPTS": {"SOLVER.BASE_LR": 0.7}}}).jobs)
+    assert {name for name in first if "random" in name} <= set(weaker)
+    assert not {name for name in first if "clop" in name} & set(weaker)
+    # Where the comparison lies is no content.
+    elsewhere = list(plan(workplace, {}, "OUTPUT_DIR", str(workplace.folder / "elsewhere")).jobs)
+    assert elsewhere == first
+
+
+def test_a_given_checkpoint_is_converted_once_and_known_by_content(workplace: Workplace) -> None:
+    (workplace.folder / "net.pth").write_bytes(b"one")
+    changes = {
+        "INITS": ["random", {"NAME": "imagenet", "CHECKPOINT": "net.pth", "SOURCE": "torchvision"}],
+        "SEEDS": [0, 1],
+    }
+    made = plan(workplace, changes)
+    convert = [job for job in made.jobs.values() if job.kind == "convert"]
+    assert len(convert) == 1
+    assert not convert[0].needs
+    assert convert[0].arguments["format"] == "torchvision"
+    assert not [job for job in made.jobs.values() if job.kind == "pretrain"]
+    (workplace.folder / "net.pth").write_bytes(b"two")
+    assert convert[0].name not in plan(workplace, changes).jobs
+
+
+def test_pretraining_alone(workplace: Workplace) -> None:
+    made = plan(workplace, {"INITS": ["clop", "supcon"], "BASELINE": "supcon", "DETECTION": []})
+    assert {job.kind for job in made.jobs.values()} == {"pretrain"}
+    assert len(made.cells) == 2

@@ -1,0 +1,273 @@
+"""Running a comparison: nothing is repeated, what was killed resumes, what failed is reported."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from clop_det.comparison.cli import main, select_jobs
+from clop_det.comparison.config import load_compare_config
+from clop_det.comparison.jobs import digest_of, is_done, prepare_folder
+from clop_det.comparison.launchers import COMMANDS, FolderBusy, LocalLauncher, command, failure_reason
+from clop_det.comparison.matrix import read_matrix
+from clop_det.comparison.plan import build_plan
+from clop_det.errors import UserError
+from tests.comparison.workplace import Workplace
+
+
+def results(workplace: Workplace) -> list[dict[str, str]]:
+    with (workplace.output / "report" / "results.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def wait_for(condition, seconds: float = 30.0) -> None:  # type: ignore[no-untyped-def]
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def test_from_yaml_to_report(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    assert workplace.run() == 0
+    out = capsys.readouterr().out
+    assert "[1/6] start" in out
+    assert "report:" in out
+    assert "ranks nothing" in out
+    rows = {row["init"]: row for row in results(workplace)}
+    assert set(rows) == {"random", "clop"}
+    assert all(rows[init]["status"] == "done" for init in rows)
+    assert float(rows["clop"]["AP"]) > 0
+    assert float(rows["clop"]["knn_top1"]) > float(rows["random"]["knn_top1"])
+    columns = ["init", "label_fraction", "seed", "AP", "AP50", "AP75", "knn_top1", "linear_top1", "rankme"]
+    assert list(rows["clop"])[: len(columns)] == columns
+    assert rows["clop"]["label_fraction"] == "0.1"
+    assert rows["random"]["label_fraction"] == ""
+    for name in ("results.md", "results.tex", "report.html", "differences.csv", "figures/metric_by_setting.png"):
+        assert (workplace.output / "report" / name).stat().st_size > 0
+
+
+def test_finished_jobs_are_never_repeated_and_a_new_seed_runs_only_what_is_new(workplace: Workplace) -> None:
+    assert workplace.run() == 0
+    before = workplace.started()
+    assert workplace.run() == 0
+    assert workplace.started() == before
+    assert workplace.run("COMPARE.SEEDS", "[0, 1]") == 0
+    new = workplace.started()[len(before) :]
+    # Per new seed: CLOP's pretraining and conversion, two detections.
+    assert len(new) == 4
+    assert all("-s1-" in line for line in new)
+    assert len(results(workplace)) == 4
+
+
+def test_a_failed_job_is_reported_and_does_not_stop_the_rest(
+    workplace: Workplace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workplace.write({"INITS": ["random", "supcon", "clop"]})
+    fault = workplace.control / "fail-pretrain-supcon"
+    fault.touch()
+    assert workplace.run() == 1
+    out = capsys.readouterr().out
+    assert "FAILED   pretrain supcon" in out
+    assert "error: made to fail" in out
+    assert "not run" in out
+    rows = {row["init"]: row for row in results(workplace)}
+    assert rows["supcon"]["status"] == "failed"
+    assert rows["supcon"]["AP"] == ""
+    assert rows["clop"]["status"] == "done"
+    assert rows["random"]["status"] == "done"
+    assert "made to fail" in (workplace.output / "report" / "report.html").read_text()
+    fault.unlink()
+    done = len(workplace.started())
+    assert workplace.run() == 0
+    again = workplace.started()[done:]
+    assert len(again) == 4
+    assert all("supcon" in line for line in again)
+    assert {row["status"] for row in results(workplace)} == {"done"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_signal_stops_the_jobs_and_the_next_start_goes_on(workplace: Workplace, number: signal.Signals) -> None:
+    slow = workplace.control / "slow"
+    slow.touch()
+    (workplace.folder / "pretrain.yaml").write_text("SOLVER: {MAX_ITER: 400}\n")
+    process = workplace.start("--jobs", "2")
+    jobs = workplace.output / "jobs"
+    wait_for(lambda: any(jobs.glob("pretrain-*/state.json")))
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 75, output
+    assert "stopped" in output
+    assert "report:" in output
+    folder = next(jobs.glob("pretrain-*"))
+    steps = json.loads((folder / "state.json").read_text())
+    assert 0 < steps < 400
+    assert not (folder / "results.json").exists()
+    time.sleep(0.3)
+    assert json.loads((folder / "state.json").read_text()) == steps  # nothing runs on
+    slow.unlink()
+    assert workplace.run() == 0
+    assert f"resume {folder.name}" in workplace.started()
+    iterations = [json.loads(line)["iteration"] for line in (folder / "metrics.json").read_text().splitlines()]
+    assert iterations == list(range(400))
+
+
+def test_a_killed_comparison_leaves_no_orphan_and_goes_on(workplace: Workplace) -> None:
+    slow = workplace.control / "slow"
+    slow.touch()
+    (workplace.folder / "pretrain.yaml").write_text("SOLVER: {MAX_ITER: 400}\n")
+    workplace.write({"INITS": ["clop", "random"]})
+    process = workplace.start()
+    jobs = workplace.output / "jobs"
+    wait_for(lambda: any(jobs.glob("pretrain-*/state.json")))
+    process.kill()
+    process.communicate(timeout=30)
+    slow.unlink()
+    # The second start waits for the first one's job if that still lives, then resumes it.
+    assert workplace.run() == 0
+    folder = next(jobs.glob("pretrain-*"))
+    iterations = [json.loads(line)["iteration"] for line in (folder / "metrics.json").read_text().splitlines()]
+    assert iterations == list(range(400))
+    assert workplace.started().count(f"start {folder.name}") == 1
+
+
+def test_only_one_comparison_at_a_time(workplace: Workplace) -> None:
+    (workplace.control / "slow").touch()
+    (workplace.folder / "detect.yaml").write_text("SOLVER: {MAX_ITER: 400}\nDATASETS: {TRAIN: [a], TEST: [b]}\n")
+    process = workplace.start()
+    wait_for(lambda: any((workplace.output / "jobs").glob("detect-*/state.json")))
+    try:
+        with pytest.raises(UserError, match="another comparison runs"):
+            workplace.run()
+    finally:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def test_a_folder_in_use_is_not_entered(tmp_path: Path) -> None:
+    first = LocalLauncher(1, {"convert": ("sleep",)})
+    workplace = Workplace(tmp_path)
+    plan = build_plan(read_matrix(load_compare_config(workplace.config), tmp_path))
+    job = next(job for job in plan.jobs.values() if job.kind == "convert")
+    holder = LocalLauncher(1, {"convert": ("python3", "-c", "import time; time.sleep(30)")})
+    running = holder.start(job, tmp_path, 0)
+    with pytest.raises(FolderBusy):
+        first.start(job, tmp_path, 0)
+    running.stop(at_once=True)
+    wait_for(lambda: running.poll() is not None)
+    assert running.poll() == -signal.SIGKILL
+    first.start(job, tmp_path, 0).stop(at_once=True)
+
+
+def test_output_folders_that_belong_to_others_are_refused(workplace: Workplace) -> None:
+    assert workplace.run("--only", "detect*random") == 0
+    with pytest.raises(UserError, match='holds the comparison "compare"'):
+        workplace.run("COMPARE.NAME", "another")
+    job = next((workplace.output / "jobs").glob("detect-*"))
+    (job / "job.json").unlink()
+    with pytest.raises(UserError, match="no job of a comparison"):
+        workplace.run()
+    (job / "job.json").write_text('{"digest": "other"}')
+    with pytest.raises(UserError, match="holds another job"):
+        workplace.run()
+
+
+def test_dry_run_runs_nothing(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
+    assert workplace.run("--dry-run") == 0
+    out = capsys.readouterr().out
+    assert "6 jobs, 6 to run" in out
+    assert "pretrain-clop-10pct-s0" in out
+    assert "8 steps" in out
+    assert not workplace.output.exists()
+    assert not workplace.started()
+    workplace.run()
+    capsys.readouterr()
+    workplace.run("--dry-run", "COMPARE.SEEDS", "[0, 1]")
+    out = capsys.readouterr().out
+    assert "10 jobs, 4 to run, about 0:0" in out
+    assert out.count("done ") == 6
+
+
+def test_only_takes_a_pattern_and_what_it_needs(workplace: Workplace) -> None:
+    assert workplace.run("--only", "detect*clop*") == 0
+    assert sorted(line.split()[1].split("-")[0] for line in workplace.started()) == ["convert", "detect", "pretrain"]
+    assert {row["init"]: row["status"] for row in results(workplace)} == {"random": "missing", "clop": "done"}
+    with pytest.raises(UserError, match="matches no job"):
+        workplace.run("--only", "nothing")
+
+
+def test_a_deleted_product_is_made_again_only_if_it_is_needed(workplace: Workplace) -> None:
+    assert workplace.run() == 0
+    before = len(workplace.started())
+    product = next((workplace.output / "jobs").glob("convert-*/backbone.pth"))
+    product.unlink()
+    assert workplace.run() == 0
+    assert len(workplace.started()) == before
+    detect = next(line.split()[1] for line in workplace.started() if "detect-scenes-clop" in line)
+    (workplace.output / "jobs" / detect / "results.json").unlink()
+    assert workplace.run() == 0
+    assert [line.split()[1].split("-")[0] for line in workplace.started()[before:]] == ["convert", "detect"]
+
+
+def test_bad_arguments(workplace: Workplace) -> None:
+    with pytest.raises(UserError, match="--jobs is 0"):
+        workplace.run("--jobs", "0")
+    with pytest.raises(UserError, match="no comparison config"):
+        main(["--config-file", "absent.yaml"])
+    process = workplace.start("COMPARE.SEEDS", "[]")
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "error: COMPARE.SEEDS" in output
+    assert "Traceback" not in output
+
+
+def test_commands(workplace: Workplace, tmp_path: Path) -> None:
+    plan = build_plan(read_matrix(load_compare_config(workplace.config), workplace.folder))
+    folder = tmp_path / "run"
+    folder.mkdir()
+    by_kind = {job.kind: job for job in plan.jobs.values()}
+    pretrain = command(by_kind["pretrain"], folder)
+    assert pretrain[1:] == ["-m", "clop_det.pretraining", "--config-file", str(folder / "job.yaml")]
+    (folder / "config.yaml").touch()
+    assert command(by_kind["pretrain"], folder)[-1] == "--resume"
+    convert = command(by_kind["convert"], folder)
+    assert convert[2] == "clop_det.comparison.convert_job"
+    assert convert[-1] == str(folder / "backbone.pth")
+    assert convert[-2].endswith(f"{by_kind['pretrain'].name}/model_final.pth")
+    assert set(COMMANDS) == {"pretrain", "convert", "detect", "inspect"}
+
+
+def test_threads_and_gpus_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    two = LocalLauncher(2)
+    assert [two.environment(slot)["CUDA_VISIBLE_DEVICES"] for slot in range(2)] == ["4", "6"]
+    assert two.environment(0)["OMP_NUM_THREADS"] == "4"
+    one = LocalLauncher(1).environment(0)
+    assert one["CUDA_VISIBLE_DEVICES"] == "4,6"
+    assert one.get("OMP_NUM_THREADS") == os.environ.get("OMP_NUM_THREADS")
+
+
+def test_failure_reasons(tmp_path: Path) -> None:
+    assert failure_reason(tmp_path, -9) == "ended by SIGKILL"
+    assert failure_reason(tmp_path, 3) == "exit code 3: no output"
+    (tmp_path / "job.log").write_text("\n--- command\nline\nerror: this is why\nbye\n")
+    assert failure_reason(tmp_path, 2) == "exit code 2: error: this is why"
+
+
+def test_job_folder_round_trip(workplace: Workplace, tmp_path: Path) -> None:
+    plan = build_plan(read_matrix(load_compare_config(workplace.config), workplace.folder))
+    job = next(iter(plan.jobs.values()))
+    folder = tmp_path / job.name
+    record = prepare_folder(job, folder)
+    assert record["init"] == "random"
+    assert not is_done(job, folder)
+    (folder / "results.json").write_text("{}")
+    assert is_done(job, folder)
+    assert prepare_folder(job, folder)["digest"] == job.digest == digest_of("detect", job.config, "random")
+    assert len(select_jobs(plan, "")) == 6

@@ -1,0 +1,70 @@
+"""A small comparison whose trainers are stand-ins."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import yaml
+
+from clop_det.comparison.cli import main
+from clop_det.comparison.launchers import Commands
+
+FAKE = Path(__file__).with_name("fake_job.py")
+COMMANDS: Commands = {kind: (sys.executable, str(FAKE), kind) for kind in ("pretrain", "convert", "detect", "inspect")}
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Workplace:
+    """A folder with a comparison's YAML, the configs it names and the stand-ins' control folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.control = folder / "control"
+        self.output = folder / "out"
+        self.config = folder / "compare.yaml"
+        self.control.mkdir(parents=True)
+        (folder / "pretrain.yaml").write_text("SOLVER: {MAX_ITER: 6}\n")
+        (folder / "detect.yaml").write_text("SOLVER: {MAX_ITER: 8}\nDATASETS: {TRAIN: [a], TEST: [b]}\n")
+        self.write({})
+
+    def write(self, changes: dict) -> Path:
+        """The YAML: two initialisations and one seed unless `changes` (keys of COMPARE) say otherwise."""
+        compare = {
+            "INITS": ["random", "clop"],
+            "PRETRAIN": {"CONFIG": "pretrain.yaml"},
+            "DETECTION": [{"NAME": "scenes", "CONFIG": "detect.yaml"}],
+        }
+        self.config.write_text(yaml.safe_dump({"COMPARE": {**compare, **changes}, "OUTPUT_DIR": str(self.output)}))
+        return self.config
+
+    def run(self, *arguments: str) -> int:
+        """Run the comparison in this process."""
+        return main(["--config-file", str(self.config), *arguments], COMMANDS)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start it as a process of its own, which can be killed."""
+        script = f"""
+            import sys
+            from clop_det.comparison.cli import main
+            from clop_det.engine.cli import run_tool
+            commands = {{k: (sys.executable, {str(FAKE)!r}, k) for k in {list(COMMANDS)!r}}}
+            run_tool(lambda argv: main(argv, commands))
+        """
+        words = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script), "--config-file", str(self.config)]
+        return subprocess.Popen(
+            [*words, *arguments],
+            cwd=ROOT,
+            env={**os.environ, "FAKE_JOBS": str(self.control)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def started(self) -> list[str]:
+        """ "start NAME" or "resume NAME" for every job that was started."""
+        path = self.control / "started.txt"
+        return path.read_text().splitlines() if path.exists() else []
