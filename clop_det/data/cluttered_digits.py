@@ -38,10 +38,10 @@ def draw_cluttered(split: str, index: int, size: int, seed: int) -> tuple[Pixels
     pool = digit_pool(SPLIT_POOLS[split])
     canvas = draw_background(size, size, rng)
     digit = pool.pick(rng, index % len(CLASSES))
-    glyph = draw_glyph(digit, int(size * uniform(rng, 0.72, 0.95)), rng)
+    glyph = draw_glyph(digit, int(size * uniform(rng, 0.75, 0.95)), rng)
     left, top = (_place(size, extent, rng) for extent in (glyph.shape[1], glyph.shape[0]))
     fragments = []
-    for _ in range(rng.randint(2, 5)):
+    for _ in range(rng.randint(1, 4)):
         fragments.append(pool.pick_for_fragment(rng))
         piece = draw_fragment(fragments[-1], int(size * uniform(rng, 0.4, 0.7)), rng)
         x, y = (rng.randint(-extent // 2, size - extent // 2) for extent in (piece.shape[1], piece.shape[0]))

@@ -37,7 +37,11 @@ def test_order_does_not_depend_on_what_was_asked_before() -> None:
 
 
 def test_epochs_and_seeds_differ() -> None:
-    first, next_epoch, other_seed = batch_indices(64, 64, 0, 0), batch_indices(64, 64, 1, 0), batch_indices(64, 64, 0, 1)
+    first, next_epoch, other_seed = (
+        batch_indices(64, 64, 0, 0),
+        batch_indices(64, 64, 1, 0),
+        batch_indices(64, 64, 0, 1),
+    )
     assert not torch.equal(first, next_epoch)
     assert not torch.equal(first, other_seed)
 

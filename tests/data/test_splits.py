@@ -124,7 +124,9 @@ def test_a_file_that_does_not_fit_is_refused(tmp_path: Path, images: ImageList, 
 
 def test_a_split_of_another_data_set_is_refused(tmp_path: Path, images: ImageList) -> None:
     save_split(tmp_path / "split.json", images, torch.tensor([0, 12]))
-    grown = ImageList(images.root, (*images.files, "train/dog/new.png"), torch.cat([images.labels, torch.tensor([1])]), images.classes)
+    grown = ImageList(
+        images.root, (*images.files, "train/dog/new.png"), torch.cat([images.labels, torch.tensor([1])]), images.classes
+    )
     with pytest.raises(UserError, match="another list of 20 images than the 21"):
         load_split(tmp_path / "split.json", grown)
 

@@ -53,7 +53,9 @@ def test_crops_are_distributed_as_torchvisions(scale: tuple[float, float], ratio
 
 
 @pytest.mark.parametrize(("ratio", "size"), [((2.0, 3.0), (1.0, 0.5)), ((0.2, 0.25), (0.25, 1.0))])
-def test_a_crop_that_never_fits_is_the_largest_central_one(ratio: tuple[float, float], size: tuple[float, float]) -> None:
+def test_a_crop_that_never_fits_is_the_largest_central_one(
+    ratio: tuple[float, float], size: tuple[float, float]
+) -> None:
     boxes = _draw(50, crop_scale=(1.0, 1.0), crop_ratio=ratio).boxes
     expected = torch.tensor([(1 - size[0]) / 2, (1 - size[1]) / 2, *size])
     torch.testing.assert_close(boxes, expected.expand(50, 2, 4))
