@@ -121,3 +121,14 @@ def _add_solver_keys(cfg: CN) -> None:
 def _add_detection_keys(cfg: CN) -> None:
     # Detection data sets to register before the run: a list of mappings, see clop_det.detection.datasets.
     cfg.DATASETS.REGISTER = []
+    # Decoded images that the loaders keep in memory, in MiB over all workers of a process; 0: decode every time.
+    cfg.DATALOADER.CACHE_MIB = 1024
+    # "matmul": RoIAlign as matrix products on small feature maps (fast on CPUs, deterministic); "torchvision": its
+    # kernel; "auto": matmul on CPUs.
+    cfg.MODEL.ROI_ALIGN = "auto"
+    # Test images of one size that are inferred at once, >= 1.
+    cfg.TEST.IMS_PER_BATCH = 8
+    # Figure whose best checkpoint is kept as model_best.pth, e.g. "bbox/AP50"; empty: none.
+    cfg.TEST.KEEP_BEST = "bbox/AP"
+    # Test images drawn with their detections at the end of a run; 0: none.
+    cfg.TEST.PICTURES = 8

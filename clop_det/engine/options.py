@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -96,7 +97,10 @@ def _nearest(name: str, root: CfgNode) -> str:
 
 
 def _coerce(value: Any, old: Any, name: str, where: str) -> Any:
-    """The value in the type of the default: whole numbers and "1e-4" (a YAML string) are floats, lists are tuples."""
+    """The value in the type of the default: whole numbers and "1e-4" (a YAML string) are floats, lists are tuples.
+
+    A sequence may also be a string in Python's notation, `STEPS: (18000, 22000)`, as Detectron2's configs write it.
+    """
     kind = type(old)
     if old is None or value is None or type(value) is kind:
         return value
@@ -105,6 +109,10 @@ def _coerce(value: Any, old: Any, name: str, where: str) -> Any:
             return float(value)
         except ValueError:
             pass
-    if kind in (list, tuple) and isinstance(value, list | tuple):
-        return kind(value)
+    if kind in (list, tuple):
+        if isinstance(value, str):
+            with contextlib.suppress(ValueError, SyntaxError):
+                value = ast.literal_eval(value)
+        if isinstance(value, list | tuple):
+            return kind(value)
     raise UserError(f"{name} in {where} is {value!r} ({type(value).__name__}); it must be of type {kind.__name__}.")

@@ -1,0 +1,137 @@
+"""The command `train_net`: check everything, claim the run folder, fine-tune, leave results.json."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+from detectron2.utils import comm
+
+from clop_det.checkpoints.compatibility import apply_weights_provenance, conventions_of
+from clop_det.checkpoints.provenance import collect_provenance
+from clop_det.checkpoints.reading import read_checkpoint
+from clop_det.checkpoints.saving import SafeCheckpointer
+from clop_det.detection.datasets import register_datasets, set_num_classes
+from clop_det.detection.model import check_model
+from clop_det.detection.scaling import fit_to_processes
+from clop_det.detection.trainer import DetectionTrainer
+from clop_det.engine.cli import argument_parser, launch_workers, load_config
+from clop_det.engine.metrics import read_metrics
+from clop_det.engine.run_folder import claim_run_folder, start_logging, write_results
+from clop_det.errors import UserError
+from clop_det.files import write_json
+
+EPILOG = """examples:
+  python tools/train_net.py --config-file configs/detection/digits/faster_rcnn_R_18_FPN_digits.yaml \\
+      MODEL.WEIGHTS converted.pth OUTPUT_DIR output/detect      # without MODEL.WEIGHTS: random initialisation
+  python tools/train_net.py --config-file ... --resume          # go on after a kill, exactly
+  python tools/train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/detect/model_final.pth
+"""
+_EVALUATED = re.compile(r"(^|/)(bbox|coco|voc07|voc12|segm|probe|object_probe)/")
+WEIGHT_FACTS = ("loss", "source_format", "label_fraction", "arch", "source_sha256")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    parser = argument_parser("Fine-tune a detector and evaluate it: AP beside classification probes.", EPILOG)
+    args = parser.parse_args(argv)
+    cfg = load_config(args)
+    notes = prepare(cfg, args)
+    for note in notes:
+        print(note)
+    if not args.eval_only:
+        claim_run_folder(cfg, args.resume)
+    launch_workers(worker, cfg, args)
+    return 0
+
+
+def prepare(cfg: CfgNode, args: argparse.Namespace) -> list[str]:
+    """Complete `cfg` in place, and refuse here what can be refused, before a process starts or a file is touched.
+
+    Returns:
+        lines that say what was changed.
+    """
+    cfg.defrost()
+    if cfg.SEED < 0:
+        raise UserError(f"SEED is {cfg.SEED}; a run is a function of its seed, so it must be 0 or more.")
+    if cfg.MODEL.WEIGHTS and "://" not in cfg.MODEL.WEIGHTS and not Path(cfg.MODEL.WEIGHTS).is_file():
+        raise UserError(f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS} does not exist.")
+    if args.eval_only and not cfg.MODEL.WEIGHTS:
+        cfg.MODEL.WEIGHTS = _own_weights(cfg)
+    register_datasets(cfg.DATASETS.REGISTER)
+    set_num_classes(cfg)
+    notes = fit_to_processes(cfg, _processes(args))
+    notes += apply_weights_provenance(cfg)
+    check_model(cfg)
+    cfg.freeze()
+    return notes
+
+
+def _own_weights(cfg: CfgNode) -> str:
+    for name in ("model_final.pth", "model_best.pth"):
+        path = Path(cfg.OUTPUT_DIR) / name
+        if path.is_file():
+            return str(path)
+    raise UserError(
+        f"--eval-only needs MODEL.WEIGHTS, or an OUTPUT_DIR with a finished run ({cfg.OUTPUT_DIR} is none)."
+    )
+
+
+def _processes(args: argparse.Namespace) -> int:
+    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+        return int(os.environ["WORLD_SIZE"])
+    return int(args.num_gpus) * int(args.num_machines)
+
+
+def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """One process of the run."""
+    start_logging(cfg)
+    register_datasets(cfg.DATASETS.REGISTER)  # a spawned process starts without them
+    facts = weight_facts(cfg)
+    if args.eval_only:
+        evaluate_only(cfg)
+        return
+    trainer = DetectionTrainer(cfg, {**collect_provenance(cfg), **conventions_of(cfg), **facts})
+    start_iter = trainer.resume_or_load(args.resume)
+    if start_iter < cfg.SOLVER.MAX_ITER:
+        trainer.train(start_iter, cfg.SOLVER.MAX_ITER)
+    if comm.is_main_process():
+        metrics = trainer.evaluation.latest or _last_figures(cfg)
+        path = write_results(cfg, "detection", metrics, **facts, iterations=cfg.SOLVER.MAX_ITER)
+        logging.getLogger(__name__).info("weights in %s/model_final.pth, figures in %s", cfg.OUTPUT_DIR, path)
+
+
+def evaluate_only(cfg: CfgNode) -> None:
+    """Evaluate MODEL.WEIGHTS on DATASETS.TEST; the figures go to OUTPUT_DIR/evaluation.json."""
+    trainer = DetectionTrainer(cfg, {}, train=False)
+    SafeCheckpointer(trainer.core).load(cfg.MODEL.WEIGHTS)
+    figures = trainer.evaluate()
+    if comm.is_main_process():
+        path = Path(cfg.OUTPUT_DIR) / "evaluation.json"
+        write_json(path, {"weights": cfg.MODEL.WEIGHTS, "metrics": figures, "provenance": collect_provenance(cfg)})
+        logging.getLogger(__name__).info("figures in %s", path)
+
+
+def weight_facts(cfg: CfgNode) -> dict[str, Any]:
+    """What the run starts from: init (the pretraining loss, the source's format, or "random") and label_fraction."""
+    if not cfg.MODEL.WEIGHTS:
+        return {"init": "random", "label_fraction": None}
+    content = read_checkpoint(Path(cfg.MODEL.WEIGHTS)) if "://" not in cfg.MODEL.WEIGHTS else {}
+    found = content.get("provenance") if isinstance(content, dict) else None
+    found = found if isinstance(found, dict) else {}
+    init = found.get("init") or found.get("loss") or found.get("source_format") or Path(cfg.MODEL.WEIGHTS).stem
+    weights = {key: found[key] for key in WEIGHT_FACTS if key in found}
+    return {"init": init, "label_fraction": found.get("label_fraction"), "weights": weights}
+
+
+def _last_figures(cfg: CfgNode) -> dict[str, float]:
+    """The figures of the last evaluation in metrics.json, for a run that ended before it wrote results.json."""
+    for line in reversed(read_metrics(cfg.OUTPUT_DIR)):
+        if any("bbox/" in key for key in line):
+            return {key: value for key, value in line.items() if _EVALUATED.search(key)}
+    return {}

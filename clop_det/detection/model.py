@@ -1,0 +1,95 @@
+"""The detector, and how it computes: bf16 where it may, fp32 where it must, memory layout, RoIAlign."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+from torch import Tensor, nn
+
+import clop_det.detection.roi_heads  # noqa: F401  (registers the heads that configs name)
+from clop_det.detection.roi_align import use_small_map_roi_align
+from clop_det.engine.seeding import derive_seed
+from clop_det.errors import UserError
+
+# Last layers of every head: what comes out goes into losses and box arithmetic, which bf16 would blur.
+_LAST_LAYERS = ("objectness_logits", "anchor_deltas", "cls_score", "bbox_pred", "predictor")
+
+
+def build_detector(cfg: CfgNode) -> nn.Module:
+    """Detectron2's model for `cfg`, in training mode, with weights drawn from cfg.SEED.
+
+    Raises:
+        UserError: a config that Detectron2 cannot build.
+    """
+    check_model(cfg)
+    torch.manual_seed(derive_seed(cfg.SEED, "detector weights"))
+    try:
+        model: nn.Module = build_model(cfg)
+    except (AssertionError, KeyError) as error:
+        raise UserError(f"Detectron2 cannot build this model: {error}") from error
+    keep_last_layers_in_fp32(model)
+    if cfg.MODEL.DEVICE.startswith("cpu") or cfg.SOLVER.PRECISION != "fp32":
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if cfg.MODEL.ROI_ALIGN == "matmul" or (cfg.MODEL.ROI_ALIGN == "auto" and cfg.MODEL.DEVICE.startswith("cpu")):
+        use_small_map_roi_align(model)
+    return model
+
+
+def check_model(cfg: CfgNode) -> None:
+    """Refuse what would run and mean nothing.
+
+    Raises:
+        UserError: an unknown setting; a shallow network as C4; a frozen backbone without weights.
+    """
+    if cfg.MODEL.ROI_ALIGN not in ("auto", "torchvision", "matmul"):
+        raise UserError(f'MODEL.ROI_ALIGN is "{cfg.MODEL.ROI_ALIGN}": it must be "auto", "torchvision" or "matmul".')
+    if cfg.MODEL.RESNETS.DEPTH < 50 and cfg.MODEL.ROI_HEADS.NAME.startswith("Res5"):
+        raise UserError(
+            f"MODEL.RESNETS.DEPTH is {cfg.MODEL.RESNETS.DEPTH} and MODEL.ROI_HEADS.NAME {cfg.MODEL.ROI_HEADS.NAME}: the"
+            " res5 head is made of bottleneck blocks, so it would hold a mixture of two networks. Use an FPN config."
+        )
+    if cfg.MODEL.WEIGHTS:
+        return
+    frozen = cfg.MODEL.BACKBONE.FREEZE_AT
+    if frozen > 0 or cfg.MODEL.RESNETS.NORM == "FrozenBN":
+        what = f"MODEL.BACKBONE.FREEZE_AT is {frozen}" if frozen > 0 else "MODEL.RESNETS.NORM is FrozenBN"
+        raise UserError(
+            f"{what}, but MODEL.WEIGHTS is empty: layers of random numbers would never learn. Give weights, or set"
+            " FREEZE_AT 0 and NORM BN (SyncBN on several GPUs)."
+        )
+
+
+def keep_last_layers_in_fp32(model: nn.Module) -> None:
+    """Under autocast, run the last layer of every head in fp32, in place; without autocast nothing changes."""
+    for name, module in model.named_modules():
+        if name.rsplit(".", 1)[-1] in _LAST_LAYERS and isinstance(module, nn.Linear | nn.Conv2d):
+            _run_in_fp32(module)
+
+
+def _run_in_fp32(module: nn.Module) -> None:
+    forward: Any = module.forward
+
+    def in_fp32(values: Tensor) -> Any:
+        with torch.autocast(values.device.type, enabled=False):
+            return forward(values.float())
+
+    module.forward = in_fp32
+
+
+def residual_features(model: nn.Module, images: Tensor) -> Tensor:
+    """Pooled features (N, D) of the detector's residual network, for normalised `images` (N, 3, H, W).
+
+    The last stage (res5) is averaged over the image: in FPN models that of the bottom-up network, in C4 models that of
+    the ROI head, applied to the whole map.
+    """
+    backbone: Any = model.backbone
+    network = getattr(backbone, "bottom_up", backbone)
+    outputs = network(images)
+    features: Tensor = outputs[max(outputs)]  # res2 < ... < res5
+    head: Any = getattr(model, "roi_heads", None)
+    if hasattr(head, "res5"):
+        features = getattr(head, "residual_res5", head.res5)(features)
+    return features.float().mean(dim=(2, 3))

@@ -1,0 +1,71 @@
+"""The classification probes of a detector's residual network, as it is now."""
+
+from __future__ import annotations
+
+import torch
+from detectron2.config import CfgNode
+from torch import Tensor, nn
+
+from clop_det.data.layouts import read_images
+from clop_det.data.store import ImageStore, open_store
+from clop_det.detection.model import residual_features
+from clop_det.engine.precision import autocast
+from clop_det.engine.seeding import generator
+from clop_det.errors import UserError
+from clop_det.evaluation.probes import run_probes
+
+
+class ClassificationProbes:
+    """kNN, linear probe, RankMe and geometry on the images of CLASSIFICATION.*.
+
+    Raises:
+        UserError: the images cannot be opened, or their two splits have other classes.
+    """
+
+    def __init__(self, cfg: CfgNode) -> None:
+        settings = cfg.CLASSIFICATION
+        self._bank, self._queries = (
+            self._open(settings, split) for split in (settings.TRAIN_SPLIT, settings.EVAL_SPLIT)
+        )
+        if self._bank.classes != self._queries.classes:
+            differing = ", ".join(sorted(set(self._bank.classes) ^ set(self._queries.classes)))
+            raise UserError(
+                f"the probes' two splits in {settings.ROOT} differ in their classes: {differing} in one only."
+            )
+        self._probe = cfg.PROBE
+        self._rgb = cfg.INPUT.FORMAT == "RGB"
+        self._subset = torch.arange(len(self._bank))
+        if 0 < cfg.PROBE.MAX_BANK < len(self._bank):
+            # The same subset as in pretraining.
+            chosen = torch.randperm(len(self._bank), generator=generator(cfg.SEED, "probe bank"))
+            self._subset = chosen[: cfg.PROBE.MAX_BANK].sort().values
+
+    @staticmethod
+    def _open(settings: CfgNode, split: str) -> ImageStore:
+        return open_store(read_images(settings.LAYOUT, settings.ROOT, split), settings.IMAGE_SIZE)
+
+    def run(self, model: nn.Module, bf16: bool) -> dict[str, float]:
+        """The figures of `run_probes`; leaves the model in the mode it was in."""
+        was_training = model.training
+        model.eval()
+        try:
+            return run_probes(
+                lambda images: self._encode(model, images, bf16),
+                self._bank.images[self._subset],
+                self._bank.labels[self._subset],
+                self._queries.images[torch.arange(len(self._queries))],
+                self._queries.labels,
+                ks=tuple(self._probe.KNN_K),
+                batch_size=self._probe.BATCH_SIZE,
+                temperature=self._probe.KNN_TEMPERATURE,
+            )
+        finally:
+            model.train(was_training)
+
+    def _encode(self, model: nn.Module, images: Tensor, bf16: bool) -> Tensor:
+        """Features (n, D) on the CPU of images (n, 3, S, S) uint8 RGB."""
+        device = model.pixel_mean.device  # type: ignore[union-attr]
+        images = images if self._rgb else images.flip(1)
+        with torch.no_grad(), autocast(bf16, device):  # type: ignore[arg-type]
+            normalised = (images.to(device).float() - model.pixel_mean) / model.pixel_std  # type: ignore[operator,arg-type]
+            return residual_features(model, normalised).cpu()

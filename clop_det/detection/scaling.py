@@ -1,0 +1,65 @@
+"""Fitting a schedule and its norm layers to the processes at hand."""
+
+from __future__ import annotations
+
+from detectron2.config import CfgNode
+from detectron2.engine import DefaultTrainer
+
+from clop_det.errors import UserError
+
+_SCALED = (
+    "SOLVER.IMS_PER_BATCH",
+    "SOLVER.BASE_LR",
+    "SOLVER.MAX_ITER",
+    "SOLVER.STEPS",
+    "SOLVER.WARMUP_ITERS",
+    "SOLVER.CHECKPOINT_PERIOD",
+    "TEST.EVAL_PERIOD",
+)
+
+
+def fit_to_processes(cfg: CfgNode, processes: int) -> list[str]:
+    """Scale the schedule to `processes` and replace norms that need several, in place.
+
+    With SOLVER.REFERENCE_WORLD_SIZE > 0, batch, learning rate, iterations, steps, warm-up and periods change together,
+    so that the images seen and the learning rate an image stay what they were; scaling some of them alone is another
+    recipe. SyncBN becomes BN where there is one process or no GPU.
+
+    Returns:
+        lines that say what changed, before and after.
+
+    Raises:
+        UserError: the reference batch cannot be divided so.
+    """
+    notes = []
+    reference = cfg.SOLVER.REFERENCE_WORLD_SIZE
+    if reference not in (0, processes):
+        if cfg.SOLVER.IMS_PER_BATCH % reference:
+            raise UserError(
+                f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, which SOLVER.REFERENCE_WORLD_SIZE {reference}"
+                " does not divide; nothing can be scaled."
+            )
+        before = _values(cfg)
+        scaled = DefaultTrainer.auto_scale_workers(cfg, processes)
+        cfg.SOLVER, cfg.TEST = scaled.SOLVER.clone(), scaled.TEST.clone()
+        cfg.defrost()
+        after = _values(cfg)
+        changes = ", ".join(f"{key} {before[key]} -> {after[key]}" for key in _SCALED if before[key] != after[key])
+        notes.append(f"schedule of {reference} processes scaled to {processes}: {changes}")
+    return notes + _replace_norms(cfg, processes)
+
+
+def _values(cfg: CfgNode) -> dict[str, object]:
+    return {key: cfg[key.split(".")[0]][key.split(".")[1]] for key in _SCALED}
+
+
+def _replace_norms(cfg: CfgNode, processes: int) -> list[str]:
+    if processes > 1 and cfg.MODEL.DEVICE.startswith("cuda"):
+        return []
+    notes = []
+    for name, node in (("RESNETS", cfg.MODEL.RESNETS), ("FPN", cfg.MODEL.FPN)):
+        # naiveSyncBN handles one process by itself, and works over gloo.
+        if node.NORM == "SyncBN":
+            node.NORM = "BN"
+            notes.append(f"MODEL.{name}.NORM: SyncBN -> BN ({processes} process(es) on {cfg.MODEL.DEVICE})")
+    return notes

@@ -1,0 +1,165 @@
+"""The detection trainer: Detectron2's SimpleTrainer and hooks; batch i derives from (seed, i, rank)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.engine import SimpleTrainer, create_ddp_model, hooks
+from detectron2.solver import build_lr_scheduler, build_optimizer
+from detectron2.utils import comm
+
+from clop_det.checkpoints.saving import SafeCheckpointer
+from clop_det.detection.evaluation import Evaluation, TestSet, flatten
+from clop_det.detection.hooks import BestCheckpoint, EvaluationHook, raise_if
+from clop_det.detection.loader import Record, train_loader, training_records
+from clop_det.detection.model import build_detector
+from clop_det.detection.probing import ClassificationProbes
+from clop_det.detection.report import figures_table
+from clop_det.engine.metrics import AlignedWriter
+from clop_det.engine.precision import autocast, use_bf16
+from clop_det.engine.seeding import derive_seed
+from clop_det.engine.stop import StopSignal
+
+LOG_PERIOD = 20
+
+
+class DetectionTrainer(SimpleTrainer):
+    """Fine-tunes a detector; state is (model, optimiser, schedule, iteration), everything else derives from the config.
+
+    Args:
+        cfg: the frozen config, data sets registered.
+        provenance: stored in every checkpoint.
+        train: without it the trainer only loads and evaluates.
+    """
+
+    def __init__(self, cfg: CfgNode, provenance: dict[str, Any], *, train: bool = True) -> None:
+        self.cfg = cfg
+        self.device = torch.device(cfg.MODEL.DEVICE)
+        self.core = build_detector(cfg)
+        model = create_ddp_model(self.core, broadcast_buffers=False) if train else self.core
+        super().__init__(model, None, build_optimizer(cfg, model))
+        self.bf16 = use_bf16(cfg.SOLVER.PRECISION, self.device)
+        self.scheduler = build_lr_scheduler(cfg, self.optimizer)
+        self.checkpointer = SafeCheckpointer(
+            self.core, cfg.OUTPUT_DIR, keep=cfg.SOLVER.KEEP_CHECKPOINTS, provenance=provenance, trainer=self
+        )
+        self.test_sets = [TestSet(cfg, name) for name in cfg.DATASETS.TEST]
+        self.probes = ClassificationProbes(cfg) if cfg.PROBE.ENABLED and cfg.CLASSIFICATION.ROOT else None
+        self.evaluations: dict[str, Evaluation] = {}
+        self.evaluation = EvaluationHook(cfg.TEST.EVAL_PERIOD, self.evaluate, self.run_probes)
+        self._stop = StopSignal(self._save_now)
+        if train:
+            self._records = training_records(cfg)
+            self.register_hooks(self._build_hooks())
+
+    def resume_or_load(self, resume: bool) -> int:
+        """Load the newest checkpoint of the run, or MODEL.WEIGHTS; returns the iteration to start with."""
+        resume = resume and bool(self.checkpointer.get_checkpoint_file())
+        self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
+        return self.iter + 1 if resume else 0
+
+    def train(self, start_iter: int, max_iter: int) -> None:
+        """Train from `start_iter` (what `resume_or_load` returned) to `max_iter`."""
+        self.data_loader = self._loader("train", start_iter)
+        super().train(start_iter, max_iter)
+
+    def run_step(self) -> None:
+        """One step; the sampling of anchors and regions is seeded by (seed, iteration, rank)."""
+        start = time.perf_counter()
+        data = next(self._data_loader_iter)
+        data_time = time.perf_counter() - start
+        self._seed_sampling("sampling", self.iter)
+        with autocast(self.bf16, self.device):
+            losses = self.model(data)
+        total = sum(losses.values())
+        self.optimizer.zero_grad()
+        total.backward()
+        self.after_backward()
+        self._write_metrics(losses, data_time)
+        self.optimizer.step()
+
+    def evaluate(self) -> dict[str, float]:
+        """AP of every family on every test set, and the probes, as flat figures (main process); prints the table."""
+        figures: dict[str, float] = {}
+        for test_set in self.test_sets:
+            evaluation = test_set.evaluate(self.core, self.bf16, raise_if(self._stop.requested))
+            if evaluation is not None:
+                self.evaluations[test_set.name] = evaluation
+                # With one test set the names are Detectron2's: bbox/AP.
+                prefix = f"{test_set.name}/" if len(self.test_sets) > 1 else ""
+                figures |= flatten(evaluation.families, prefix)
+        figures |= self.run_probes()
+        if comm.is_main_process():
+            title = f"{', '.join(self.cfg.DATASETS.TEST)} after {self._done()} iterations"
+            print(figures_table(figures, self.test_sets[0].main_family, title), flush=True)
+        return figures
+
+    def run_probes(self) -> dict[str, float]:
+        """The classification probes of the residual network as it is now ("probe/..."), on the main process."""
+        if self.probes is None or not comm.is_main_process():
+            return {}
+        return {f"probe/{name}": value for name, value in self.probes.run(self.core, self.bf16).items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Iteration, hooks (the schedule, the best figure) and the optimiser."""
+        state: dict[str, Any] = super().state_dict()
+        return {**state, "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` gave."""
+        super().load_state_dict(state_dict)
+        self.optimizer.load_state_dict(state_dict["optimizer"])
+
+    def _build_hooks(self) -> list[Any]:
+        cfg = self.cfg
+        entries = [hooks.IterationTimer(), hooks.LRScheduler(self.optimizer, self.scheduler)]
+        if cfg.TEST.PRECISE_BN.ENABLED:
+            entries.append(PreciseBN(cfg.TEST.EVAL_PERIOD, self.core, cfg.TEST.PRECISE_BN.NUM_ITER, self._bn_batches))
+        entries.append(self.evaluation)
+        if comm.is_main_process():
+            # Written before it is saved: a checkpoint never knows more than the metrics file.
+            periods = [cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD]
+            entries.append(AlignedWriter(cfg.OUTPUT_DIR, LOG_PERIOD, periods))
+        if cfg.TEST.KEEP_BEST:
+            entries.append(BestCheckpoint(self.checkpointer.save, lambda: self.evaluation.latest, cfg.TEST.KEEP_BEST))
+        entries.append(hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, cfg.SOLVER.MAX_ITER))
+        entries.append(self._stop)
+        return entries
+
+    def _loader(self, purpose: str, start: int) -> Any:
+        return train_loader(self.cfg, self._records, start, comm.get_rank(), comm.get_world_size(), purpose=purpose)
+
+    def _bn_batches(self) -> Iterator[list[Record]]:
+        # A function of the iteration, so that a resumed run sees the same.
+        purpose = f"precise bn {self.iter}"
+        self._seed_sampling(purpose, 0)
+        batches: Iterator[list[Record]] = iter(self._loader(purpose, 0))
+        return batches
+
+    def _seed_sampling(self, purpose: str, iteration: int) -> None:
+        torch.manual_seed(derive_seed(self.cfg.SEED, purpose, iteration, comm.get_rank()))
+
+    def _done(self) -> int:
+        return int(self.iter) + 1 if hasattr(self, "storage") else int(self.iter)
+
+    def _save_now(self) -> None:
+        self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
+
+
+class PreciseBN(hooks.PreciseBN):
+    """Detectron2's hook, with batches that are a function of the iteration instead of how often it has run."""
+
+    def __init__(
+        self, period: int, model: torch.nn.Module, num_iter: int, batches: Callable[[], Iterator[list[Record]]]
+    ) -> None:
+        super().__init__(period, model, (), num_iter)
+        self._batches = batches
+
+    def update_stats(self) -> None:
+        if not self._disabled:
+            self._data_iter: Any = self._batches()
+            super().update_stats()
