@@ -1,0 +1,149 @@
+"""The pictures of docs/collapse.md, drawn from sweeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from clop_det.collapse.style import _SETTINGS, BLUE, GREEN, GREY, INK, OCHRE, ORANGE, PURPLE, SOFT, new_figure, tidy
+from clop_det.collapse.sweeps import Row, Scenario
+from clop_det.collapse.thresholds import pinned_learning_rate, smallest_weight
+
+MEASURES = (("effective_rank", "effective rank"), ("mean_norm", "length of the mean"), ("mean_cosine", "mean cosine"))
+COLOURS = (GREY, OCHRE, BLUE, GREEN, PURPLE, ORANGE)
+Curve = tuple[str, str, str, Sequence[Row]]  # label, colour, line style, rows
+
+
+def learning_rate_figure(rows: Sequence[Row], clop_rows: Sequence[Row]) -> Figure:
+    """Rank, mean and cosine against eta / T: repulsion alone above, with CLOP's pull below.
+
+    Args:
+        rows: repulsion alone, under several rules and temperatures.
+        clop_rows: the rule "ambient" at one temperature, several labelled fractions and weights.
+    """
+    with matplotlib.rc_context(_SETTINGS):
+        figure = new_figure(12, 7.4)
+        grid = figure.add_gridspec(2, 4, width_ratios=(1, 1, 1, 0.62), wspace=0.34, hspace=0.5)
+        titles = ("Repulsion alone", f"With CLOP's pull, T = {clop_rows[0].temperature:g}")
+        for line, (title, curves) in enumerate(zip(titles, (_rule_curves(rows), _clop_curves(clop_rows)), strict=True)):
+            panels = [figure.add_subplot(grid[line, column]) for column in range(3)]
+            for axes, (measure, name) in zip(panels, MEASURES, strict=True):
+                _draw_curves(axes, curves, measure)
+                axes.set_title(name, color=INK)
+                axes.set_xlabel("learning rate η / T")
+            handles = panels[0].get_legend_handles_labels()
+            legend = figure.add_subplot(grid[line, 3])
+            legend.axis("off")
+            legend.legend(*handles, loc="center left", frameon=False, fontsize=11, bbox_to_anchor=(-0.25, 0.5))
+            height = panels[0].get_position().y1
+            figure.text(0.055, height + 0.075, title, fontsize=15, fontweight="bold", color=INK)
+        figure.subplots_adjust(left=0.055, right=0.995, top=0.87, bottom=0.075)
+        # The row titles follow the final place of their panels.
+        for text, axes in zip(figure.texts, (figure.axes[0], figure.axes[4]), strict=True):
+            text.set_y(axes.get_position().y1 + 0.062)
+    return figure
+
+
+def _rule_curves(rows: Sequence[Row]) -> list[Curve]:
+    curves: list[Curve] = []
+    looks = {"ambient": "-", "tangent": "--", "free": ":"}
+    names = {"ambient": "step, then sphere", "tangent": "tangent step", "free": "free vectors"}
+    temperatures = list(dict.fromkeys(row.temperature for row in rows))
+    for rule in dict.fromkeys(row.scenario.rule for row in rows):
+        # The other rules look alike at every temperature; the paper's is drawn at all.
+        for index, temperature in enumerate(temperatures if rule == "ambient" else temperatures[:1]):
+            chosen = [row for row in rows if row.scenario.rule == rule and row.temperature == temperature]
+            colour = (BLUE, GREEN, ORANGE)[index % 3] if rule == "ambient" else (PURPLE if rule == "tangent" else GREY)
+            curves.append((f"{names[rule]}, T = {temperature:g}", colour, looks[rule], chosen))
+    return curves
+
+
+def _clop_curves(rows: Sequence[Row]) -> list[Curve]:
+    curves: list[Curve] = []
+    for index, scenario in enumerate(dict.fromkeys(row.scenario for row in rows)):
+        chosen = [row for row in rows if row.scenario == scenario]
+        style = "--" if scenario.weight > 1 else "-"
+        curves.append((_clop_name(scenario), COLOURS[index % len(COLOURS)], style, chosen))
+    return curves
+
+
+def _clop_name(scenario: Scenario) -> str:
+    if not scenario.weight * scenario.labelled_fraction:
+        return "no labels"
+    return f"{scenario.labelled_fraction:.0%} labels, λ = {scenario.weight:g}"
+
+
+def _draw_curves(axes: Axes, curves: Sequence[Curve], measure: str) -> None:
+    for label, colour, style, rows in curves:
+        ratios = sorted({row.ratio for row in rows})
+        values = [[getattr(row, measure) for row in rows if row.ratio == ratio] for ratio in ratios]
+        middle = [float(np.median(v)) for v in values]
+        axes.fill_between(ratios, [min(v) for v in values], [max(v) for v in values], color=colour, alpha=0.2, lw=0)
+        axes.plot(ratios, middle, style, color=colour, linewidth=2.2, label=label)
+    axes.axvline(1.0, color=INK, linewidth=0.9, linestyle=(0, (2, 2)))
+    axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
+    tidy(axes)
+
+
+def phase_figure(
+    fractions: Sequence[float],
+    weights: Sequence[float],
+    by_weight: Tensor,
+    ratio: float,
+    ratios: Sequence[float],
+    by_ratio: Tensor,
+    strong: float,
+    temperature: float,
+    classes: int,
+) -> Figure:
+    """Where CLOP keeps the rank: over (lambda, labelled fraction) at one eta, and over (eta, fraction) at one lambda.
+
+    Args:
+        fractions: labelled fractions, rising.
+        weights: lambda of the left panel, rising.
+        by_weight: effective ranks (fractions, weights) at eta = ratio * T.
+        ratio: eta / T of the left panel.
+        ratios: eta / T of the right panel, rising.
+        by_ratio: effective ranks (fractions, ratios) at lambda = strong.
+        strong: lambda of the right panel.
+        temperature: T of both.
+        classes: K.
+    """
+    with matplotlib.rc_context(_SETTINGS):
+        figure = new_figure(12, 5.2)
+        left, right = figure.subplots(1, 2, sharey=True)
+        for axes, x, ranks in ((left, weights, by_weight), (right, ratios, by_ratio)):
+            share = (ranks / classes).clamp(max=1).numpy()
+            image = axes.pcolormesh(x, fractions, share, cmap="cividis", vmin=0, vmax=1, shading="nearest", rasterized=True)
+            axes.contour(x, fractions, (ranks / classes).numpy(), levels=[0.95], colors="white", linewidths=2.4)
+            axes.spines[["top", "right"]].set_visible(False)
+        left.set_xscale("log")
+        fine = np.linspace(0.005, 1, 800)
+        limits = np.array([smallest_weight(ratio * temperature, temperature, f) for f in fine])
+        shown = limits <= max(weights)
+        left.plot(limits[shown], fine[shown], color=ORANGE, linewidth=2.6, linestyle="--")
+        limits = np.array([pinned_learning_rate(temperature, f) / temperature for f in fine[:-1]])
+        shown = limits <= max(ratios)
+        right.plot(limits[shown], fine[:-1][shown], color=ORANGE, linewidth=2.6, linestyle="--")
+        left.set_title(f"past the threshold: η = {ratio:g} T")
+        right.set_title(f"strong pull: λ = {strong:g}")
+        left.set_xlabel("weight λ of the pull")
+        right.set_xlabel("learning rate η / T")
+        left.set_ylabel("labelled fraction f")
+        left.set_xlim(min(weights), max(weights))
+        right.set_xlim(min(ratios), max(ratios))
+        left.set_ylim(min(fractions), max(fractions))
+        figure.subplots_adjust(left=0.065, right=0.9, top=0.86, bottom=0.2, wspace=0.09)
+        bar = figure.colorbar(image, cax=figure.add_axes((0.92, 0.2, 0.016, 0.66)))
+        bar.set_label(f"effective rank / K (K = {classes}), cut at 1")
+        bar.outline.set_visible(False)
+        figure.text(
+            0.065, 0.035, "white: measured, rank reaches 0.95 K     orange, dashed: predicted, mean stops growing",
+            fontsize=11.5, color=SOFT,
+        )  # fmt: skip
+    return figure
