@@ -14,6 +14,10 @@ from clop_det.errors import UserError
 # roi_heads.res5.
 # An extra norm behind res5 (roi_heads.res5.norm) is not part of it.
 _BACKBONE = re.compile(r"(^|\.)(stem\.conv1|res[2-5]\.\d+)\.(?!.*num_batches_tracked$)")
+_REMEDY = (
+    "Convert it with tools/convert_checkpoint.py, and set MODEL.RESNETS.DEPTH, RES2_OUT_CHANNELS, WIDTH_PER_GROUP and"
+    " NORM to the checkpoint's network."
+)
 _STEM = re.compile(r"(^|\.)stem\.conv1\.")
 
 
@@ -23,7 +27,7 @@ def backbone_keys(model: nn.Module) -> list[str]:
 
 
 def check_backbone_loaded(model: nn.Module, incompatible: Any, provenance: Mapping[str, Any]) -> None:
-    """Raise unless every tensor of the model's residual network came from the file.
+    """Raise unless the model's residual network came from the file, whole, and the file's went into the model.
 
     Args:
         model: Detectron2 model or backbone; a model without residual network passes.
@@ -31,7 +35,8 @@ def check_backbone_loaded(model: nn.Module, incompatible: Any, provenance: Mappi
         provenance: the file's provenance; a stem that the converter was told to leave out may be missing.
 
     Raises:
-        UserError: missing or misshapen tensors.
+        UserError: tensors that the file lacks or has in another shape, or that the model has no place for: a deeper
+            network in the file, or another normalisation in the model.
     """
     keys = backbone_keys(model)
     shapes = {
@@ -42,11 +47,25 @@ def check_backbone_loaded(model: nn.Module, incompatible: Any, provenance: Mappi
     missing = [key for key in keys if key in absent]
     if provenance.get("stem_reinitialised"):
         missing = [key for key in missing if not _STEM.search(key)]
-    if not missing:
-        return
-    examples = ", ".join(f"{key} ({shapes[key]})" if key in shapes else key for key in missing[:3])
-    raise UserError(
-        f"the checkpoint gives {len(keys) - len(missing)} of {len(keys)} backbone tensors; missing or of another shape:"
-        f" {examples}{', ...' if len(missing) > 3 else ''}. Convert it with tools/convert_checkpoint.py, and set"
-        " MODEL.RESNETS.DEPTH, RES2_OUT_CHANNELS, WIDTH_PER_GROUP and NORM to the checkpoint's network."
-    )
+    if missing:
+        examples = [f"{key} ({shapes[key]})" if key in shapes else key for key in missing]
+        raise UserError(
+            f"the checkpoint gives {len(keys) - len(missing)} of {len(keys)} backbone tensors; missing or of another"
+            f" shape: {_some(examples)}. {_REMEDY}"
+        )
+    # A detector may leave a whole stage out, but not part of one.
+    stages = {_stage(key) for key in keys}
+    unused = [key for key in incompatible.unexpected_keys if _BACKBONE.search(key) and _stage(key) in stages]
+    if unused:
+        raise UserError(
+            f"the model has no place for {len(unused)} backbone tensors of the checkpoint: {_some(unused)}. {_REMEDY}"
+        )
+
+
+def _stage(key: str) -> str:
+    match = _BACKBONE.search(key)
+    return match.group(2).split(".")[0] if match else ""
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

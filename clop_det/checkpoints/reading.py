@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,8 @@ def _read_trusted(path: Path) -> Any:
 def _gist(error: Exception) -> str:
     """The sentence of torch's long message that names what was refused."""
     text = " ".join(str(error).split())
+    if found := re.search(r"(?:GLOBAL|global:?|class) ([A-Za-z_][\w.]*\.\w+)", text):
+        return f"it asks for {found.group(1)}."
     for marker in ("Unsupported", "WeightsUnpickler error: "):
         at = text.find(marker)
         if at >= 0:

@@ -6,7 +6,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ def staged(output: Path) -> Iterator[Path]:
     """
     staging = output.with_name(f".{output.name}.{uuid.uuid4().hex[:8]}.staging")
     try:
+        output.parent.mkdir(parents=True, exist_ok=True)
         yield staging
         digest = sha256_of(staging)
         sidecar_of(output).unlink(missing_ok=True)
@@ -36,8 +37,9 @@ def staged(output: Path) -> Iterator[Path]:
     except OSError as error:
         raise UserError(f"cannot write {output}: {error.strerror or error}. Choose another folder.") from error
     finally:
-        staging.unlink(missing_ok=True)
-        sidecar_of(staging).unlink(missing_ok=True)
+        for leftover in (staging, sidecar_of(staging)):
+            with suppress(OSError):  # nothing there, or no folder either
+                leftover.unlink()
 
 
 def write_detectron2(path: Path, state: Mapping[str, Tensor], provenance: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from clop_det.checkpoints.sources.roots import Root, find_roots
 from clop_det.errors import UserError
 
 _SAME = "the same tensors under another name"
+_PASSED_OVER = "another network, passed over by --prefix"
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def recognise(contents: Contents, *, source: str | None = None, prefix: str | No
     if not roots:
         raise UserError(_no_network(contents))
     entry, root = _choose(contents, roots, source, prefix)
-    state, dropped, unexplained = _account(contents, entry, root, roots)
+    state, dropped, unexplained = _account(contents, entry, root, roots, chosen=prefix is not None)
     if unexplained:
         shown = ", ".join(unexplained[:8]) + (f" and {len(unexplained) - 8} more" if len(unexplained) > 8 else "")
         raise UserError(
@@ -114,11 +115,13 @@ def _equal(contents: Contents, one: Root, other: Root) -> bool:
 
 
 def _account(
-    contents: Contents, entry: Source, root: Root, roots: list[Root]
+    contents: Contents, entry: Source, root: Root, roots: list[Root], chosen: bool
 ) -> tuple[dict[str, Tensor], dict[str, list[str]], list[str]]:
     others = {name: other for other in roots if other is not root for name in other.names}
     # Looked up once a network, not once a tensor: comparing two networks reads all their tensors.
-    of_network = {other.prefix: _reason_for_network(contents, root, other) for other in roots if other is not root}
+    of_network = {
+        other.prefix: _reason_for_network(contents, root, other, chosen) for other in roots if other is not root
+    }
     state: dict[str, Tensor] = {}
     dropped: dict[str, list[str]] = {}
     unexplained: list[str] = []
@@ -151,10 +154,12 @@ def _reason(entry: Source, root: Root, name: str) -> str | None:
     return _extra_reason(entry, name) or drop_reason(name)
 
 
-def _reason_for_network(contents: Contents, root: Root, other: Root) -> str | None:
+def _reason_for_network(contents: Contents, root: Root, other: Root, chosen: bool) -> str | None:
     if is_twin(other.prefix):
         return TWIN
-    return _SAME if _equal(contents, root, other) else None
+    if _equal(contents, root, other):
+        return _SAME
+    return _PASSED_OVER if chosen else None
 
 
 def _no_network(contents: Contents) -> str:
