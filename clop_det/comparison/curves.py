@@ -8,6 +8,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from clop_det.comparison.labels import (
     LIMIT,
@@ -25,6 +26,8 @@ from clop_det.comparison.statistics import Interval, mean_interval
 from clop_det.comparison.style import Ink, Picture, colours, render
 from clop_det.comparison.summary import Comparison, Summary
 from clop_det.comparison.tables import MISSING, percent
+
+_FEW = {1: "One seed.", 2: "Mean of two seeds."}
 
 
 def metric_over_iterations(comparison: Comparison) -> list[Picture]:
@@ -67,7 +70,7 @@ def _over_iterations(comparison: Comparison, key: str, name: str, title: str, un
                 f"_{part}" for part in (detection, percent(fraction).replace(" %", "pct")) if part != MISSING
             )
             band = "Mean over seeds; the band is the 95 % interval of the mean."
-            caption = band if comparison.most_seeds > 2 else f"Mean of {comparison.most_seeds} seed(s)."
+            caption = band if comparison.most_seeds > 2 else _FEW.get(comparison.most_seeds, "")
             pictures.append(render(name + suffix, f"{title}{place}", caption, draw))
     return pictures
 
@@ -84,6 +87,7 @@ def _curves(comparison: Comparison, group: Sequence[Summary], key: str, unit: st
             intervals = {x: mean_interval(list(seeds.values())) for x, seeds in sorted(points.items())}
             _plot(axes, intervals, style, colour, label)
         axes.set_xlabel("iterations")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.set_ylabel(unit)
         axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]))
         legend(axes, len(series))
@@ -139,5 +143,7 @@ def _series(rows: Iterable[Row], key: str) -> dict[float, dict[int, float]]:
         for entry in row.history:
             value = entry.get(key)
             if isinstance(value, (int, float)) and math.isfinite(value):
-                points.setdefault(entry["iteration"], {})[row.seed] = float(value)
+                # Steps are counted from 0, so a line after step i is about i + 1 of them; the very first is about none.
+                done = entry["iteration"] and entry["iteration"] + 1
+                points.setdefault(done, {})[row.seed] = float(value)
     return points

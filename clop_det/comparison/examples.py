@@ -11,10 +11,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 
-from clop_det.comparison.rows import Row
+from clop_det.comparison.rows import Row, read_object
 from clop_det.comparison.summary import Comparison
-from clop_det.errors import UserError
-from clop_det.files import read_json
 
 EXAMPLES_NAME = "examples.json"
 RIGHT, WRONG, MISSED, TRUTH = "#28c76f", "#ff5a52", "#ffd23f", "#4db8ff"
@@ -68,10 +66,9 @@ def galleries(comparison: Comparison, score: float = 0.5) -> list[Gallery]:
         chosen: dict[str, tuple[Row, dict[str, Any]]] = {}
         for row in comparison.rows:
             if row.setting.detection == detection and row.setting.label not in chosen and "inspect" in row.folders:
-                try:
-                    chosen[row.setting.label] = row, read_json(row.folders["inspect"] / EXAMPLES_NAME)
-                except UserError:
-                    continue
+                content = read_object(row.folders["inspect"] / EXAMPLES_NAME)
+                if content:
+                    chosen[row.setting.label] = row, content
         if chosen:
             found.append(_gallery(detection, chosen, score))
     return [gallery for gallery in found if gallery.scenes]

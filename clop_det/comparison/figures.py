@@ -69,7 +69,7 @@ def metric_by_setting(comparison: Comparison) -> list[Picture]:
         ", lines the 95 % interval." if comparison.most_seeds > 1 else ". One seed: an order of bars is no ranking."
     )
     title = f"{metric_name(comparison.metric)} per initialisation"
-    return [render("metric_by_setting", title, caption, draw, (5.4, 1.2 + 0.46 * len(shown)))]
+    return [render("metric_by_setting", title, caption, draw, (5.4, max(2.6, 1.2 + 0.42 * len(shown))))]
 
 
 def metric_against_probe(comparison: Comparison) -> list[Picture]:
@@ -103,7 +103,8 @@ def spectra(comparison: Comparison) -> list[Picture]:
         for style, (label, values) in styled(curves, inits):
             axes.plot(range(1, len(values) + 1), values, style, color=palette[inits[label]], label=label)
         axes.set_yscale("log")
-        axes.set_ylim(bottom=max(1e-7, min(min(values) for values in curves.values())))
+        axes.minorticks_off()
+        axes.set_ylim(max(1e-6, min(min(values) for values in curves.values())), 1.6)
         axes.set_xlabel("index")
         axes.set_ylabel("singular value, largest = 1")
         legend(axes, len(curves))

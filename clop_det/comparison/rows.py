@@ -94,8 +94,8 @@ _KINDS = {"pretraining": "pretrain", "detection": "detect", "conversion": "conve
 
 def read_run(folder: Path) -> Run | None:
     """The run in `folder`; None if it holds none."""
-    record = _read(folder / JOB_NAME)
-    results = _read(folder / RESULTS_NAME)
+    record = read_object(folder / JOB_NAME)
+    results = read_object(folder / RESULTS_NAME)
     if not record and not results and not (folder / CONFIG_NAME).exists():
         return None
     kind = record.get("kind") or _KINDS.get(str(results.get("kind")), "") or _kind_of_config(folder)
@@ -124,7 +124,7 @@ def find_runs(folders: Iterable[Path]) -> dict[str, Run]:
 def find_plans(folders: Iterable[Path]) -> list[dict[str, Any]]:
     """Content of every plan.json in and below `folders`."""
     paths = sorted({path for top in folders for path in top.rglob(PLAN_NAME)})
-    return [plan for plan in map(_read, paths) if plan.get("cells") is not None]
+    return [plan for plan in map(read_object, paths) if plan.get("cells") is not None]
 
 
 def collect_rows(runs: Mapping[str, Run], plans: Iterable[Mapping[str, Any]]) -> list[Row]:
@@ -226,7 +226,8 @@ def _floats(values: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty if it is missing, damaged or something else: a report shows what there is."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,0 +1,300 @@
+"""The report: tables, figures and the page, from run folders alone."""
+
+from __future__ import annotations
+
+import csv
+import html.parser
+import io
+import json
+import re
+import shutil
+import subprocess
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import stats
+
+from clop_det.comparison.cli import main
+from clop_det.comparison.examples import iou, judge
+from clop_det.comparison.rows import find_runs
+from clop_det.comparison.style import colours, render
+from clop_det.comparison.summary import Comparison, read_comparison
+from clop_det.comparison.tables import latex_table, main_table, notes, printed_table, results_csv, verdicts
+from clop_det.errors import UserError
+from tests.comparison.workplace import Workplace
+
+REPORT = Path("report")
+
+
+@pytest.fixture(scope="module")
+def comparison(finished: Workplace) -> Comparison:
+    return read_comparison([finished.output])
+
+
+def lines(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_rows_hold_the_figures_of_their_runs(comparison: Comparison, finished: Workplace) -> None:
+    assert len(comparison.rows) == 3 * (2 + 2 * 2)
+    assert comparison.complete
+    for row in comparison.rows:
+        results = json.loads((row.folders["detect"] / "results.json").read_text())["metrics"]
+        first = json.loads((row.folders["detect"] / "metrics.json").read_text().splitlines()[0])
+        assert row.metrics["AP"] == results["bbox/AP"]
+        assert row.metrics["knn_top1"] == first["probe/knn_top1"]
+        assert row.metrics["linear_top1_finetuned"] == results["probe/linear_top1"]
+
+
+def test_summaries_and_paired_differences_against_scipy(comparison: Comparison) -> None:
+    table = lines(results_csv(comparison))
+    ap = {
+        (init, share): [float(row["AP"]) for row in table if (row["init"], row["label_fraction"]) == (init, share)]
+        for init, share in (("random", ""), ("info_nce", ""), ("clop", "0.1"), ("clop", "0.5"))
+    }
+    p_values = []
+    for summary in comparison.summaries:
+        share = summary.setting.label_fraction
+        values = ap.get((summary.setting.init, "" if share is None else f"{share:g}"))
+        if summary.difference is not None:
+            p_values.append(summary.difference.p_t)
+        if values is None:
+            continue
+        assert summary.metrics["AP"].mean == pytest.approx(np.mean(values), rel=1e-5)
+        assert summary.metrics["AP"].std == pytest.approx(np.std(values, ddof=1), rel=1e-3)
+        if summary.setting.init == "random":
+            assert summary.difference is None
+        else:
+            reference = stats.ttest_rel(values, ap["random", ""])
+            assert summary.difference is not None
+            assert summary.difference.p_t == pytest.approx(reference.pvalue, rel=1e-3)
+            low, high = reference.confidence_interval()
+            assert summary.difference.interval.low == pytest.approx(low, abs=1e-3)
+            assert summary.difference.interval.high == pytest.approx(high, abs=1e-3)
+    assert len(p_values) == 5
+    smallest = min(comparison.summaries, key=lambda s: s.difference.p_t if s.difference else 2).difference
+    assert smallest is not None
+    assert smallest.p_corrected == pytest.approx(5 * smallest.p_t)
+
+
+def test_tables_say_what_they_are_about(comparison: Comparison) -> None:
+    header, body = main_table(comparison)
+    assert header[:5] == ["initialisation", "labels", "seeds", "AP", "against random"]
+    assert [line[0] for line in body] == ["random", "info_nce", "supcon", "clop", "supcon", "clop"]
+    assert body[0][4] == "baseline"
+    assert re.fullmatch(r"\+\d+\.\d \[[+-]\d+\.\d, \+\d+\.\d\] p 0\.\d{3}", body[3][4])
+    text = printed_table(comparison)
+    assert "paired by seed" in text
+    assert "Holm-corrected over 5" in text
+    assert any("clop is ahead of random" in sentence for sentence in verdicts(comparison))
+    tex = latex_table(comparison)
+    assert tex.count(r"\\") == 7
+    assert r"info\_nce" in tex
+    assert r"10 \%" in tex
+    assert r"$\pm$" in tex
+
+
+def test_one_seed_ranks_nothing(workplace: Workplace) -> None:
+    assert workplace.run() == 0
+    comparison = read_comparison([workplace.output])
+    assert verdicts(comparison) == []
+    assert "ranks nothing" in notes(comparison)[0]
+    _, body = main_table(comparison)
+    assert "(1 seed)" in body[1][4]
+    assert "±" not in str(body)
+    assert [line[0] for line in body] == ["random", "clop"]  # the matrix's order, not that of the figures
+    page = (workplace.output / REPORT / "report.html").read_text()
+    assert "takes several seeds" in page
+    assert 'class="ahead"' not in page
+
+
+def test_report_is_rebuilt_from_run_folders_alone(finished: Workplace, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(finished.output / "jobs", moved)
+    assert main(["report", str(moved), "--output", str(tmp_path / "report"), "--baseline", "random"]) == 0
+    rebuilt = lines((tmp_path / "report" / "results.csv").read_text())
+    original = lines((finished.output / REPORT / "results.csv").read_text())
+    key = ("init", "label_fraction", "seed")
+    assert sorted(rebuilt, key=lambda row: [row[k] for k in key]) == sorted(
+        original, key=lambda row: [row[k] for k in key]
+    )
+
+
+def test_partial_folders_are_reported_with_what_is_missing(finished: Workplace, tmp_path: Path) -> None:
+    part = tmp_path / "part"
+    shutil.copytree(finished.output, part)
+    gone = next((part / "jobs").glob("detect-scenes-clop-10pct-s1-*"))
+    shutil.rmtree(gone)
+    halfway = next((part / "jobs").glob("detect-scenes-supcon-10pct-s1-*"))
+    (halfway / "results.json").unlink()
+    (halfway / "metrics.json").write_text((halfway / "metrics.json").read_text()[:-7])  # torn last line
+    assert main(["report", str(part)]) == 0
+    status = {
+        (row["init"], row["label_fraction"], row["seed"]): row
+        for row in lines((part / REPORT / "results.csv").read_text())
+    }
+    assert status["supcon", "0.1", "1"]["status"] == "partial"
+    assert status["clop", "0.1", "1"]["status"] == "partial"
+    assert status["clop", "0.1", "1"]["AP"] == ""
+    assert status["clop", "0.1", "0"]["status"] == "done"
+    page = (part / REPORT / "report.html").read_text()
+    assert "Not complete" in page
+    assert "clop, 10 % labels, scenes, seed 1: begun, not finished" in page
+    assert "2 of 3" in page
+
+
+def test_runs_outside_a_comparison_are_reported_too(tmp_path: Path) -> None:
+    for seed, ap in ((0, 10.0), (1, 12.0)):
+        for init, gain in (("random", 0.0), ("moco", 5.0)):
+            folder = tmp_path / f"{init}{seed}"
+            folder.mkdir()
+            content = {"kind": "detection", "init": init, "label_fraction": None, "seed": seed}
+            (folder / "results.json").write_text(
+                json.dumps({**content, "metrics": {"bbox/AP": ap + gain + 0.1 * seed * gain}})
+            )
+    comparison = read_comparison([tmp_path])
+    assert comparison.baseline == "random"
+    moco = next(summary for summary in comparison.summaries if summary.setting.init == "moco")
+    assert moco.difference is not None
+    assert moco.difference.interval.mean == pytest.approx(5.25)
+
+
+def test_bad_folders_and_baselines(tmp_path: Path, finished: Workplace) -> None:
+    with pytest.raises(UserError, match="no folder"):
+        read_comparison([tmp_path / "none"])
+    with pytest.raises(UserError, match="no runs"):
+        read_comparison([tmp_path])
+    with pytest.raises(UserError, match='baseline "moco"'):
+        read_comparison([finished.output], baseline="moco")
+
+
+def test_damaged_files_do_not_stop_a_report(finished: Workplace, tmp_path: Path) -> None:
+    shutil.copytree(finished.output, tmp_path / "out")
+    jobs = tmp_path / "out" / "jobs"
+    next(jobs.glob("detect-*random-s0*/")).joinpath("results.json").write_text('{"kind": "detec')
+    next(jobs.glob("inspect-*random*/")).joinpath("examples.json").write_text("[]")
+    next(jobs.glob("inspect-*supcon-10pct*/")).joinpath("0.png").write_bytes(b"no image")
+    assert main(["report", str(tmp_path / "out")]) == 0
+
+
+def test_a_run_is_found_once(finished: Workplace) -> None:
+    runs = find_runs([finished.output, finished.output / "jobs"])
+    assert len(runs) == len(list((finished.output / "jobs").iterdir()))
+
+
+class Page(html.parser.HTMLParser):
+    """Collects tags and attributes, and checks that what is opened is closed."""
+
+    void = frozenset(("meta", "link", "img", "br", "input"))
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in self.void:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_page_is_well_formed_and_self_contained(finished: Workplace) -> None:
+    text = (finished.output / REPORT / "report.html").read_text()
+    page = Page(text)
+    assert not page.open
+    tags = [tag for tag, _ in page.found]
+    assert "script" not in tags
+    images = [attributes for tag, attributes in page.found if tag == "img"]
+    assert len(images) >= 8
+    for attributes in images:
+        assert str(attributes["src"]).startswith(("data:image/svg+xml;base64,", "data:image/jpeg;base64,"))
+        assert attributes["alt"]
+    assert not re.search(r"(?:src|href|url)\s*[=(]\s*[\"']?https?:", text)
+    assert {"results", "runs", "settings", "jobs"} <= {a.get("id") for tag, a in page.found if tag == "table"}
+    assert "<title>Stand-ins &lt;compared&gt;</title>" in text  # what a user names is escaped
+    assert "cpu (fake)" in text  # provenance
+
+
+def test_svg_follows_the_reader_and_png_does_not(tmp_path: Path) -> None:
+    def draw(figure, ink):  # type: ignore[no-untyped-def]
+        axes = figure.add_subplot()
+        axes.plot([0, 1], color=ink.strong, label="a < b")
+        axes.set_xlabel("x")
+
+    picture = render("name", "title", "caption", draw)
+    ElementTree.fromstring(picture.svg)
+    assert "prefers-color-scheme:dark" in picture.svg
+    for stand_in in ("#010203", "#040506", "#070809"):
+        assert stand_in not in picture.svg
+    assert picture.svg == render("name", "title", "caption", draw).svg  # the same figure has the same bytes
+    pixels = np.asarray(Image.open(io.BytesIO(picture.png)).convert("RGB"))
+    assert (pixels[0, 0] == 255).all()
+
+
+def test_colours_do_not_change_when_random_joins() -> None:
+    assert colours(["clop", "supcon"])["supcon"] == colours(["random", "clop", "supcon"])["supcon"]
+    assert len(set(colours([f"i{k}" for k in range(10)]).values())) == 11
+
+
+def test_iou_by_hand() -> None:
+    assert iou([0, 0, 2, 2], [1, 1, 3, 3]) == pytest.approx(1 / 7)
+    assert iou([0, 0, 1, 1], [1, 0, 2, 1]) == 0
+    assert iou([0, 0, 4, 2], [0, 0, 4, 2]) == 1
+    assert iou([0, 0, 0, 0], [0, 0, 0, 0]) == 0
+
+
+def test_judging_matches_each_object_once_best_score_first() -> None:
+    truth = [{"box": [0, 0, 10, 10], "label": "a"}, {"box": [20, 20, 30, 30], "label": "b"}]
+    detections = [
+        {"box": [0, 0, 10, 9], "label": "a", "score": 0.7},
+        {"box": [0, 0, 10, 10], "label": "a", "score": 0.9},
+        {"box": [20, 20, 30, 30], "label": "a", "score": 0.8},
+        {"box": [20, 20, 30, 30], "label": "b", "score": 0.4},
+    ]
+    judged, missed = judge(detections, truth, score=0.5)
+    assert [(item["score"], right) for item, right in judged] == [(0.9, True), (0.8, False), (0.7, False)]
+    assert missed == [truth[1]]
+
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+LOOK = """<script>addEventListener("load", () => { document.title = JSON.stringify({
+  broken: [...document.images].filter(i => !i.complete || !i.naturalWidth).length, images: document.images.length,
+  rows: document.querySelectorAll("#results tbody tr").length, width: innerWidth,
+  overflow: document.documentElement.scrollWidth - innerWidth,
+  small: [...document.querySelectorAll("td, p, figcaption")]
+    .filter(e => parseFloat(getComputedStyle(e).fontSize) < 11).length
+})})</script>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium or Chrome in PATH")
+@pytest.mark.parametrize("width", [1280, 500])
+def test_page_in_a_real_browser(finished: Workplace, tmp_path: Path, width: int) -> None:
+    copy = tmp_path / "page.html"
+    copy.write_text((finished.output / REPORT / "report.html").read_text().replace("</head>", f"{LOOK}</head>"))
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--enable-logging=stderr",
+    ]
+    words = [str(CHROMIUM), *flags, f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},900"]
+    done = subprocess.run(
+        [*words, "--virtual-time-budget=4000", "--dump-dom", copy.as_uri()], capture_output=True, text=True, timeout=120
+    )
+    assert not [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
+    title = re.search(r"<title>(\{.*?\})</title>", done.stdout)
+    assert title, done.stdout[:500]
+    seen = json.loads(title.group(1))
+    assert seen["broken"] == 0
+    assert seen["images"] >= 8
+    assert seen["rows"] == 6
+    assert seen["overflow"] <= 0  # wide tables scroll inside their frames, the page does not
+    assert seen["small"] == 0
