@@ -1,4 +1,5 @@
-"""Convert a residual-network checkpoint of any common source to Detectron2, and back; see docs/conversion.md."""
+#!/usr/bin/env python3
+"""Convert residual-network checkpoints of any common source to Detectron2, and back; `--help` lists the arguments."""
 
 from clop_det.checkpoints.command import main
 from clop_det.engine.cli import run_tool

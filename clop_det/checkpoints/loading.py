@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from torch import nn
@@ -19,6 +21,20 @@ _REMEDY = (
     " NORM to the checkpoint's network."
 )
 _STEM = re.compile(r"(^|\.)stem\.conv1\.")
+
+
+@contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Silence the loader's warnings, where heads are random on purpose."""
+    loggers = [logging.getLogger(name) for name in ("fvcore", "detectron2", "LabGym.detectron2", "d2")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def backbone_keys(model: nn.Module) -> list[str]:

@@ -9,9 +9,7 @@ do not show a wrong channel order or stride placement (measured on ResNet-50: 0.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,7 @@ from detectron2.modeling.roi_heads import build_roi_heads
 from torch import Tensor, nn
 
 from clop_det.checkpoints.conventions import follow
-from clop_det.checkpoints.loading import backbone_keys
+from clop_det.checkpoints.loading import backbone_keys, quiet_loading
 from clop_det.checkpoints.naming import is_stem_name, torchvision_name
 from clop_det.checkpoints.reading import read_provenance
 from clop_det.checkpoints.saving import SafeCheckpointer
@@ -150,7 +148,7 @@ def _load(target: str, path: Path) -> tuple[CfgNode, _Detector]:
     for key in keys:
         if not (provenance.get("stem_reinitialised") and ".stem." in key):
             state[key].fill_(float("nan"))
-    with _quiet():
+    with quiet_loading():
         SafeCheckpointer(detector).load(str(path))
     return cfg, detector
 
@@ -245,17 +243,3 @@ def move_strides(network: nn.Module) -> None:
     for block in network.modules():
         if isinstance(block, torchvision.models.resnet.Bottleneck):
             block.conv1.stride, block.conv2.stride = block.conv2.stride, block.conv1.stride
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the loader's warnings about heads, which are random here on purpose."""
-    loggers = [logging.getLogger(name) for name in ("fvcore", "detectron2", "LabGym.detectron2", "d2")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

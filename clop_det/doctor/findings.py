@@ -1,0 +1,58 @@
+"""What a check sees and what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode
+
+from clop_det.checkpoints.contents import Contents
+from clop_det.modeling import Architecture
+
+OK, WARN, ERROR = "ok", "warn", "error"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report.
+
+    Attributes:
+        check: what was looked at.
+        status: "ok"; "warn": it runs, but look at it; "error": the run would fail or mean nothing.
+        message: what was found.
+        remedy: what to do; "" if nothing.
+    """
+
+    check: str
+    status: str
+    message: str
+    remedy: str = ""
+
+
+@dataclass
+class Situation:
+    """What the checks look at.
+
+    Attributes:
+        cfg: the configuration as given, not frozen; the checks change nothing in it.
+        processes: processes of the run.
+        weights: file of MODEL.WEIGHTS; None without one, or where it is not a local file.
+        contents: its tensors; None if they could not be read.
+        provenance: what is known of the weights.
+        architecture: the weights' network; None if unknown.
+        images: data set -> number of images, filled in by the check of the data.
+    """
+
+    cfg: CfgNode
+    processes: int = 1
+    weights: Path | None = None
+    contents: Contents | None = None
+    provenance: dict[str, Any] = field(default_factory=dict)
+    architecture: Architecture | None = None
+    images: dict[str, int] = field(default_factory=dict)
+
+
+Check = Callable[[Situation], Iterator[Finding]]

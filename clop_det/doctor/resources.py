@@ -1,0 +1,97 @@
+"""Checks of what the run needs around it: device, data, disk."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from clop_det import detectron2_provider
+from clop_det.data.layouts import read_images
+from clop_det.detection.datasets import load_dataset, register_datasets, set_num_classes
+from clop_det.doctor.findings import ERROR, OK, WARN, Finding, Situation
+
+_LOOKED_AT = 200  # image files whose presence is checked, spread over the data set
+_DETECTOR_BYTES = 80 << 20  # heads and pyramid of a ResNet-18 to 50 detector, about
+
+
+def check_device(situation: Situation) -> Iterator[Finding]:
+    """The framework and the device."""
+    yield Finding("detectron2", OK, detectron2_provider.describe())
+    device = str(situation.cfg.MODEL.DEVICE)
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        yield Finding(
+            "device", ERROR, f"MODEL.DEVICE is {device}, but no CUDA device is visible", "set MODEL.DEVICE cpu"
+        )
+    elif device.startswith("cuda") and torch.cuda.device_count() < situation.processes:
+        count = torch.cuda.device_count()
+        yield Finding(
+            "device", ERROR, f"{situation.processes} processes, but {count} CUDA devices", f"set --num-gpus {count}"
+        )
+    else:
+        yield Finding("device", OK, f"{device}, {situation.processes} process(es)")
+
+
+def check_data(situation: Situation) -> Iterator[Finding]:
+    """Every data set: registered, readable, its images there, its classes those of the model."""
+    cfg = situation.cfg.clone()
+    register_datasets(cfg.DATASETS.REGISTER)
+    set_num_classes(cfg)
+    for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
+        records = load_dataset(name)
+        situation.images[name] = len(records)
+        yield _finding_of(name, records)
+    shared = set(cfg.DATASETS.TRAIN) & set(cfg.DATASETS.TEST)
+    if shared:
+        yield Finding("data", WARN, f"{', '.join(sorted(shared))} is trained on and tested on", "test on other images")
+
+
+def _finding_of(name: str, records: list[dict[str, Any]]) -> Finding:
+    check = f"data {name}"
+    if not records:
+        return Finding(check, ERROR, "holds no image", "check its SPLIT and ROOT in DATASETS.REGISTER")
+    boxes = sum(len(record.get("annotations", ())) for record in records)
+    stride = max(1, len(records) // _LOOKED_AT)
+    missing = [record["file_name"] for record in records[::stride] if not os.path.isfile(record["file_name"])]
+    if missing:
+        return Finding(check, ERROR, f"{len(missing)} image files are missing, e.g. {missing[0]}", "restore them")
+    if not boxes:
+        return Finding(check, ERROR, f"{len(records)} images without any box", "check the annotations")
+    return Finding(check, OK, f"{len(records)} images, {boxes} boxes")
+
+
+def check_probe_images(situation: Situation) -> Iterator[Finding]:
+    """The classification images of the probes."""
+    cfg = situation.cfg
+    if not cfg.PROBE.ENABLED or not cfg.CLASSIFICATION.ROOT:
+        yield Finding("probes", OK, "no classification probes (PROBE.ENABLED, CLASSIFICATION.ROOT)")
+        return
+    settings = cfg.CLASSIFICATION
+    counts = [
+        f"{len(read_images(settings.LAYOUT, settings.ROOT, split).files)} in {split}"
+        for split in (settings.TRAIN_SPLIT, settings.EVAL_SPLIT)
+    ]
+    yield Finding("probes", OK, f"{settings.ROOT}: {', '.join(counts)}")
+
+
+def check_disk(situation: Situation) -> Iterator[Finding]:
+    """Whether OUTPUT_DIR can be written to and holds the checkpoints."""
+    folder = Path(situation.cfg.OUTPUT_DIR).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        yield Finding("disk", ERROR, f"{folder} cannot be written to", "choose another OUTPUT_DIR")
+        return
+    backbone = sum(tensor.numel() * 4 for tensor in situation.contents.tensors.values()) if situation.contents else 0
+    # Weights and momentum; the periodic ones kept, the final, the best, and the one being written.
+    needed = 2 * (max(backbone, 45 << 20) + _DETECTOR_BYTES) * (situation.cfg.SOLVER.KEEP_CHECKPOINTS + 3)
+    free = shutil.disk_usage(folder).free
+    message = f"{free / 1e9:.1f} GB free, about {needed / 1e9:.1f} GB needed for checkpoints in {folder}"
+    if free > 2 * needed:
+        yield Finding("disk", OK, message)
+    else:
+        yield Finding("disk", ERROR if free < needed else WARN, message, "free space, or choose another OUTPUT_DIR")
