@@ -158,7 +158,7 @@ def _recolour(views: Tensor, params: ViewParameters, basis: Tensor) -> Tensor:
     amounts = torch.stack([gain, gain * saturation * angle.cos(), gain * saturation * angle.sin()], dim=1)
     matrices = (amounts @ basis).view(m, 3, 3)
     colours = views.view(m, 3, height * width)
-    mean_luma = colours.mean(-1) @ torch.tensor(LUMA, device=views.device)
+    mean_luma = colours.mean(-1) @ basis[0, :3]  # the first row of L: the luma weights
     offsets = ((1 - contrast) * brightness * mean_luma).view(m, 1, 1)
     return torch.baddbmm(offsets, matrices, colours).clamp_(0.0, 255.0).view(m, 3, height, width)
 

@@ -54,7 +54,7 @@ class Scene:
 
 
 def draw_scene(split: str, index: int, size: int, seed: int) -> Scene:
-    """Scene `index` of a split: 2 to 6 digits, 14 to 45 % of the side high, that hardly overlap."""
+    """Scene `index` of a split: up to 6 digits, 14 to 45 % of the side high, that hardly overlap."""
     rng = image_rng(seed, "scenes", split, index)
     pool = digit_pool(SPLIT_POOLS[split])
     canvas = draw_background(size, size, rng)

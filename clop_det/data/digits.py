@@ -4,8 +4,8 @@ The source is the test part of the UCI "Optical Recognition of Handwritten Digit
 partitioned once: the first 70 % of each class in file order are the train pool, the rest the test pool. The file is in
 order of writers, so most test digits come from hands that the train pool does not hold.
 
-All drawing is integer arithmetic on uint8 and Pillow's fixed-point resampling, with NumPy's frozen `RandomState`
-stream: the same pixels on every machine.
+Colours and blending are integer arithmetic, random numbers come from NumPy's frozen `RandomState` stream, resampling is
+Pillow's: the same seed gives the same pixels on every machine, but for the rounding of a glyph's turn.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -17,7 +18,13 @@ from clop_det.files import read_json, write_json
 _FORMAT = "clop_det label split 1"
 
 
-def label_split(labels: Tensor, fraction: float, seed: int, num_classes: int | None = None) -> Tensor:
+def label_split(
+    labels: Tensor,
+    fraction: float,
+    seed: int,
+    num_classes: int | None = None,
+    class_names: Sequence[str] = (),
+) -> Tensor:
     """Choose the images whose labels are seen.
 
     Of every class a share of `fraction`, rounded, at least one image. With the same seed a larger fraction contains the
@@ -27,7 +34,8 @@ def label_split(labels: Tensor, fraction: float, seed: int, num_classes: int | N
         labels: (N,) int64; images with label -1 are never chosen and do not count.
         fraction: in (0, 1].
         seed: any integer; equal seeds give equal splits.
-        num_classes: K; by default the largest label + 1.
+        num_classes: K; by default the number of names, or the largest label + 1.
+        class_names: names for the error message.
 
     Returns:
         (M,) int64, sorted indices of the labelled images.
@@ -37,10 +45,14 @@ def label_split(labels: Tensor, fraction: float, seed: int, num_classes: int | N
     """
     if not 0 < fraction <= 1:
         raise UserError(f"label fraction is {fraction}; it must be in (0, 1] (LABELS.FRACTION)")
-    counts = torch.bincount(labels[labels >= 0], minlength=num_classes or 1)
+    counts = torch.bincount(labels[labels >= 0], minlength=num_classes or len(class_names) or 1)
     empty = (counts == 0).nonzero().view(-1).tolist()
     if empty:
-        raise UserError(f"class {empty[0]} of {len(counts)} has no labelled image; every class needs at least one")
+        name = f" ({class_names[empty[0]]!r})" if empty[0] < len(class_names) else ""
+        raise UserError(
+            f"class {empty[0]}{name} of {len(counts)} has no labelled image; every class needs at least one:"
+            " add images or remove the class from all splits"
+        )
     chosen = []
     for label, count in enumerate(counts.tolist()):
         members = (labels == label).nonzero().view(-1)

@@ -73,6 +73,8 @@ def test_a_class_without_an_image_is_refused() -> None:
         label_split(torch.tensor([0, 1]), 0.5, 0, num_classes=4)
     with pytest.raises(UserError, match="class 0 of 1"):
         label_split(torch.tensor([-1, -1]), 0.5, 0)
+    with pytest.raises(UserError, match=r"class 1 \('dog'\) of 2"):
+        label_split(torch.tensor([0, 0]), 0.5, 0, class_names=("cat", "dog"))
 
 
 def test_masked_labels_hide_all_but_the_chosen() -> None:

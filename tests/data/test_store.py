@@ -77,6 +77,16 @@ def test_a_second_opening_decodes_nothing(images: ImageList, tmp_path: Path, mon
         open_store(images, 17, tmp_path / "stores")  # another size is another store
 
 
+def test_progress_is_shown_for_many_images_only(
+    images: ImageList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    open_store(images, 16, tmp_path)
+    assert "decoding images" not in capsys.readouterr().err
+    monkeypatch.setattr(store_module, "_PROGRESS_FROM", 3)
+    open_store(images, 17, tmp_path)
+    assert "decoding images" in capsys.readouterr().err
+
+
 def test_changed_sources_are_decoded_again(images: ImageList, tmp_path: Path) -> None:
     first = open_store(images, 16, tmp_path / "stores")
     path = images.root / images.files[0]
