@@ -11,7 +11,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 
-from clop_det.comparison.rows import Row, read_object
+from clop_det.comparison.rows import Row
+from clop_det.comparison.runs import read_object
 from clop_det.comparison.summary import Comparison
 
 EXAMPLES_NAME = "examples.json"

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from clop_det.comparison.curves import metric_against_fraction, metric_over_iterations, probe_over_iterations
 from clop_det.comparison.labels import LIMIT, conditions, detections, label_of, legend, metric_name, number, styled
+from clop_det.comparison.maps import class_cosines, grid_figures
 from clop_det.comparison.rows import Row
 from clop_det.comparison.statistics import correlation, ranks
 from clop_det.comparison.style import Ink, Picture, colours, render
@@ -24,7 +25,9 @@ def all_figures(comparison: Comparison) -> list[Picture]:
         probe_over_iterations,
         metric_against_fraction,
         metric_against_probe,
+        grid_figures,
         spectra,
+        class_cosines,
     )
     return [picture for maker in makers for picture in maker(comparison)]
 

@@ -18,9 +18,7 @@ _RUN_COLUMNS = ("AP", "AP50", "knn_top1", "linear_top1", "rankme")
 _MOST_DIFFERENCES = 12  # columns of the table of settings
 
 
-def render_page(
-    comparison: Comparison, pictures: Sequence[Picture], galleries: Sequence[Gallery], chosen: Sequence[str]
-) -> str:
+def render_page(comparison: Comparison, pictures: Sequence[Picture], galleries: Sequence[Gallery]) -> str:
     """The report as HTML; everything it needs is inside."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("clop_det.comparison"), autoescape=True, undefined=jinja2.StrictUndefined
@@ -38,7 +36,7 @@ def render_page(
         lines=_lines(comparison, lines),
         against=header.index(f"against {comparison.baseline}"),
         notes=tables.notes(comparison),
-        chosen=chosen,
+        chosen=[choice.sentence for choice in comparison.choices],
         pictures=pictures,
         galleries=galleries,
         key=KEY,

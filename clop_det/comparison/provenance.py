@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from clop_det.comparison.progress import clock
-from clop_det.comparison.rows import Run
+from clop_det.comparison.runs import Run
 from clop_det.comparison.summary import Comparison
 
 _SHOWN = ("commit", "clop_det", "torch", "torchvision", "detectron2", "python", "device")

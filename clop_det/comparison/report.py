@@ -38,7 +38,7 @@ def write_report(comparison: Comparison, folder: Path, score: float = 0.5) -> Pa
         names.append((f"Detections on the same test images ({gallery.title})", f"figures/{name}"))
     write_text(folder / "results.md", _markdown(comparison, names))
     page = folder / "report.html"
-    write_text(page, render_page(comparison, pictures, shown, []))
+    write_text(page, render_page(comparison, pictures, shown))
     return page
 
 
@@ -51,6 +51,8 @@ def _write_picture(picture: Picture, folder: Path) -> None:
 def _markdown(comparison: Comparison, pictures: list[tuple[str, str]]) -> str:
     parts = [f"# {comparison.name}", comparison.description, tables.markdown_table(comparison)]
     parts += tables.notes(comparison)
+    if comparison.choices:
+        parts.append("\n".join(f"- {choice.sentence}" for choice in comparison.choices))
     verdicts = tables.verdicts(comparison)
     if verdicts:
         parts.append("\n".join(f"- {sentence}" for sentence in verdicts))

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from clop_det.comparison.jobs import JOB_NAME
-from clop_det.comparison.plan import PLAN_NAME
+from clop_det.comparison.runs import Run
 from clop_det.engine.metrics import read_metrics
-from clop_det.engine.run_folder import CONFIG_NAME, RESULTS_NAME
-from clop_det.errors import UserError
 
 GridPoint = tuple[tuple[str, str], ...]
 PROBES = ("knn_top1", "linear_top1", "rankme")
 BOX_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-STATUSES = ("done", "partial", "failed", "missing")
+FAMILIES = ("bbox", "coco", "voc07", "voc12", "segm")
 
 
 @dataclass(frozen=True)
@@ -36,8 +30,12 @@ class Setting:
     @property
     def label(self) -> str:
         """Short name for tables and legends: the initialisation and the values of its grid."""
-        values = [f"{key.split('.')[-1].lower()} {value}" for key, value in (*self.pretrain_grid, *self.detection_grid)]
-        return " · ".join([self.init, *values])
+        return " · ".join(filter(None, [self.init, grid_text((*self.pretrain_grid, *self.detection_grid))]))
+
+
+def grid_text(point: GridPoint) -> str:
+    """ "base_lr 0.1 · ims_per_batch 64"."""
+    return " · ".join(f"{key.split('.')[-1].lower()} {value}" for key, value in point)
 
 
 @dataclass
@@ -62,73 +60,20 @@ class Row:
     values: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass
-class Run:
-    """A run folder: the record of its job (empty for a run outside a comparison) and its results (None: not done)."""
+def collect_rows(
+    runs: Mapping[str, Run], plans: Iterable[Mapping[str, Any]], report_on: Mapping[str, str] | None = None
+) -> list[Row]:
+    """One row for each cell of the plans, and for each further detection run (or pretraining that feeds none).
 
-    folder: Path
-    kind: str
-    record: dict[str, Any]
-    results: dict[str, Any] | None
-
-    @property
-    def status(self) -> str:
-        """ "done", "failed", "partial" (begun, not ended) or "missing" (prepared, never begun)."""
-        if self.results is not None:
-            return "done"
-        attempts = self.record.get("attempts", [])
-        if attempts and attempts[-1].get("exit_code", 75) not in (0, 75):
-            return "failed"
-        return "partial" if attempts or (self.folder / CONFIG_NAME).exists() else "missing"
-
-    @property
-    def seconds(self) -> float | None:
-        """Wall time over all attempts that ended."""
-        times = [attempt.get("seconds") for attempt in self.record.get("attempts", [])]
-        known = [float(seconds) for seconds in times if seconds is not None]
-        return sum(known) if known else None
-
-
-_KINDS = {"pretraining": "pretrain", "detection": "detect", "conversion": "convert", "inspection": "inspect"}
-
-
-def read_run(folder: Path) -> Run | None:
-    """The run in `folder`; None if it holds none."""
-    record = read_object(folder / JOB_NAME)
-    results = read_object(folder / RESULTS_NAME)
-    if not record and not results and not (folder / CONFIG_NAME).exists():
-        return None
-    kind = record.get("kind") or _KINDS.get(str(results.get("kind")), "") or _kind_of_config(folder)
-    return Run(folder, kind, record, results or None) if kind else None
-
-
-def find_runs(folders: Iterable[Path]) -> dict[str, Run]:
-    """All runs in and below `folders`, by folder name (the same job in two places: the finished one).
-
-    Raises:
-        UserError: a folder does not exist.
+    `report_on`: detection config -> the test set whose figures are the row's, where it has several (else the first).
     """
-    found: dict[str, Run] = {}
-    for top in folders:
-        if not top.is_dir():
-            raise UserError(f"no folder {top}: give folders that hold run folders.")
-        candidates = {path.parent for name in (JOB_NAME, RESULTS_NAME, CONFIG_NAME) for path in top.rglob(name)}
-        for folder in sorted(candidates):
-            run = read_run(folder)
-            key = folder.name if run and run.record else str(folder)
-            if run and (key not in found or found[key].results is None):
-                found[key] = run
-    return found
+    rows = _planned_and_other_rows(runs, plans)
+    for row in rows:
+        _report_on(row, (report_on or {}).get(row.setting.detection, ""))
+    return rows
 
 
-def find_plans(folders: Iterable[Path]) -> list[dict[str, Any]]:
-    """Content of every plan.json in and below `folders`."""
-    paths = sorted({path for top in folders for path in top.rglob(PLAN_NAME)})
-    return [plan for plan in map(read_object, paths) if plan.get("cells") is not None]
-
-
-def collect_rows(runs: Mapping[str, Run], plans: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """One row for each cell of the plans, and for each further detection run (or pretraining that feeds none)."""
+def _planned_and_other_rows(runs: Mapping[str, Run], plans: Iterable[Mapping[str, Any]]) -> list[Row]:
     rows: list[Row] = []
     used: set[str] = set()
     for plan in plans:
@@ -213,6 +158,24 @@ def _metrics(row: Row, main: str) -> dict[str, float]:
     return {**{_column(key): value for key, value in before.items()}, **probes, **figures}
 
 
+def _report_on(row: Row, data_set: str) -> None:
+    """With several test sets ("NAME/AP"), make one of them the row's AP; the others become AP@NAME. In place."""
+    names = [key.split("/")[0] for key in row.metrics if key.endswith("/AP") and key.count("/") == 1]
+    names = [name for name in names if name not in FAMILIES]
+    main = data_set or (names[0] if names else "")
+    metrics = {}
+    for key, value in row.metrics.items():
+        name, _, rest = key.partition("/")
+        if name not in names:
+            metrics[key] = value
+        elif name == main:
+            metrics[rest] = value
+        elif "/" not in rest:
+            metrics[f"{rest}@{name}"] = value
+    row.metrics = metrics
+    row.history = [{key.removeprefix(f"{main}/"): value for key, value in entry.items()} for entry in row.history]
+
+
 def _column(key: str) -> str:
     """Column of results.csv for a key of metrics.json: "bbox/AP" -> "AP", "object_probe/rankme" -> "object_rankme"."""
     return key.replace("object_probe/", "object_").replace("probe/", "").replace("bbox/", "")
@@ -224,21 +187,3 @@ def _floats(values: Mapping[str, Any]) -> dict[str, float]:
         for key, value in values.items()
         if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     }
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; empty if it is missing, damaged or something else: a report shows what there is."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _kind_of_config(folder: Path) -> str:
-    """Kind of a run that has left no results: only detection fills DATASETS.TEST."""
-    try:
-        cfg = yaml.safe_load((folder / CONFIG_NAME).read_text(encoding="utf-8"))
-        return "detect" if cfg["DATASETS"]["TEST"] else "pretrain"
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
-        return ""

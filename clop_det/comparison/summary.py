@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clop_det.comparison.rows import Row, Run, Setting, collect_rows, find_plans, find_runs
+from clop_det.comparison.rows import Row, Setting, collect_rows
+from clop_det.comparison.runs import Run, find_plans, find_runs
 from clop_det.comparison.statistics import Interval, PairedDifference, holm, mean_interval, paired_difference
+from clop_det.comparison.tuning import Choice, choose
 from clop_det.errors import UserError
 
 
@@ -51,7 +53,7 @@ class Comparison:
     rows: list[Row]
     summaries: list[Summary]
     runs: dict[str, Run]
-    select: dict[str, list[str]] = field(default_factory=dict)
+    choices: list[Choice] = field(default_factory=list)
 
     @property
     def inits(self) -> list[str]:
@@ -77,7 +79,8 @@ def read_comparison(folders: Sequence[Path], baseline: str = "", metric: str = "
     """
     plans = find_plans(folders)
     runs = find_runs(folders)
-    rows = collect_rows(runs, plans)
+    select = {name: pair for item in plans for name, pair in item.get("select", {}).items()}
+    rows = collect_rows(runs, plans, {name: pair[1] for name, pair in select.items()})
     if not rows:
         raise UserError(f"no runs to report in {', '.join(map(str, folders))}.")
     plan: Mapping[str, Any] = plans[0] if plans else {}
@@ -89,10 +92,10 @@ def read_comparison(folders: Sequence[Path], baseline: str = "", metric: str = "
     wanted = metric or str(plan.get("metric", "AP"))
     if not any(row.setting.detection for row in rows) and wanted == "AP":
         wanted = "knn_top1"  # a comparison that ends with pretraining
-    summaries = summarise(rows, chosen, wanted)
+    compared, choices = choose(rows, select)
+    summaries = summarise(compared, chosen, wanted)
     title = str(plan.get("name") or folders[0].resolve().name)
-    select = {name: pair for item in plans for name, pair in item.get("select", {}).items()}
-    return Comparison(title, str(plan.get("description", "")), chosen, wanted, rows, summaries, runs, select)
+    return Comparison(title, str(plan.get("description", "")), chosen, wanted, rows, summaries, runs, choices)
 
 
 def summarise(rows: Iterable[Row], baseline: str, metric: str) -> list[Summary]:

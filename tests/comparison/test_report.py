@@ -19,7 +19,7 @@ from scipy import stats
 
 from clop_det.comparison.cli import main
 from clop_det.comparison.examples import iou, judge
-from clop_det.comparison.rows import find_runs
+from clop_det.comparison.runs import find_runs
 from clop_det.comparison.style import colours, render
 from clop_det.comparison.summary import Comparison, read_comparison
 from clop_det.comparison.tables import latex_table, main_table, notes, printed_table, results_csv, verdicts

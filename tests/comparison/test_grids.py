@@ -1,0 +1,103 @@
+"""Grids: tuning on one test set and reporting on another, heat maps, curves."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from clop_det.comparison.figures import all_figures
+from clop_det.comparison.rows import Row, Setting
+from clop_det.comparison.summary import Comparison, read_comparison, summarise
+from clop_det.comparison.tuning import choose
+from tests.comparison.workplace import Workplace
+
+
+def row(init: str, grid: tuple[tuple[str, str], ...], seed: int, **metrics: float) -> Row:
+    return Row(Setting(init, None, "d", (), grid), seed, "done", dict(metrics))
+
+
+def test_the_best_setting_is_chosen_on_the_deciding_set_alone() -> None:
+    small, large = (("SOLVER.BASE_LR", "0.1"),), (("SOLVER.BASE_LR", "0.2"),)
+    rows = []
+    for seed in (0, 1):
+        rows += [row("a", small, seed, AP=10.0, **{"AP@val": 9.0}), row("a", large, seed, AP=99.0, **{"AP@val": 8.0})]
+        rows += [row("b", small, seed, AP=20.0, **{"AP@val": 1.0}), row("b", large, seed, AP=21.0, **{"AP@val": 2.0})]
+    kept, choices = choose(rows, {"d": ["val", "test"]})
+    assert [(r.setting.init, r.seed, r.metrics["AP"]) for r in kept] == [
+        ("a", 0, 10.0),
+        ("a", 1, 10.0),
+        ("b", 0, 21.0),
+        ("b", 1, 21.0),
+    ]
+    assert all(r.setting.detection_grid == () for r in kept)
+    assert [choice.chosen for choice in choices] == ["base_lr 0.1", "base_lr 0.2"]
+    assert "9.0" in choices[0].sentence
+    assert "8.0" in choices[0].sentence
+    by_init = {summary.setting.init: summary for summary in summarise(kept, "a", "AP")}
+    assert by_init["b"].difference is not None
+    assert by_init["b"].difference.interval.mean == pytest.approx(11.0)
+
+
+def test_nothing_is_chosen_without_being_asked() -> None:
+    rows = [row("a", (("X", "1"),), 0, AP=1.0), row("a", (("X", "2"),), 0, AP=2.0)]
+    assert choose(rows, {}) == (rows, [])
+
+
+def test_tuning_from_yaml_to_report(workplace: Workplace) -> None:
+    (workplace.folder / "detect.yaml").write_text("SOLVER: {MAX_ITER: 4}\nDATASETS: {TRAIN: [a], TEST: [val, test]}\n")
+    grid = {"SOLVER.BASE_LR": [0.01, 0.02, 0.04]}
+    select = {"BY": "val", "REPORT": "test"}
+    workplace.write(
+        {"DETECTION": [{"NAME": "d", "CONFIG": "detect.yaml", "GRID": grid, "SELECT": select}], "EXAMPLES": 0}
+    )
+    assert workplace.run("--jobs", "4") == 0
+    comparison = read_comparison([workplace.output])
+    assert [choice.chosen for choice in comparison.choices] == ["base_lr 0.02"] * 2
+    assert len(comparison.summaries) == 2
+    for summary in comparison.summaries:
+        (kept,) = summary.rows
+        assert kept.metrics["AP"] == pytest.approx(kept.metrics["AP@val"] + 2.0)  # 0.02: +2 on test, 0 on val
+        assert any("bbox/AP" in entry for entry in kept.history)
+    table = list(csv.DictReader((workplace.output / "report" / "results.csv").open()))
+    assert len(table) == 6  # what was tried is not hidden
+    assert {line["SOLVER.BASE_LR"] for line in table} == {"0.01", "0.02", "0.04"}
+    page = (workplace.output / "report" / "report.html").read_text()
+    assert "chosen by AP on val" in page
+
+
+def grid_comparison(tmp_path: Path, grid: dict[str, list[float]], workplace: Workplace) -> Comparison:
+    pretrain = {"CONFIG": "pretrain.yaml", "GRID": grid}
+    workplace.write({"INITS": ["info_nce", "clop"], "BASELINE": "info_nce", "DETECTION": [], "PRETRAIN": pretrain})
+    assert workplace.run("--jobs", "4") == 0
+    return read_comparison([workplace.output])
+
+
+def test_two_settings_make_heat_maps(workplace: Workplace, tmp_path: Path) -> None:
+    comparison = grid_comparison(tmp_path, {"SOLVER.BASE_LR": [0.1, 0.2], "SOLVER.IMS_PER_BATCH": [8, 16]}, workplace)
+    assert comparison.metric == "knn_top1"  # no detection: the verdict is about the probe
+    pictures = {picture.name: picture for picture in all_figures(comparison)}
+    maps = pictures["knn_top1_over_grid_pretraining_0.1"]
+    assert "learning rate and batch size" in maps.title
+    for text in ("info_nce", "clop", "0.2", "16"):
+        assert f">{text}<" in maps.svg
+    assert "rankme_over_grid_pretraining_0.1" in pictures
+    # Differences are taken at the same learning rate and batch size.
+    clop = [summary for summary in comparison.summaries if summary.setting.init == "clop"]
+    assert len(clop) == 4
+    assert all(s.against is not None and s.against.pretrain_grid == s.setting.pretrain_grid for s in clop)
+
+
+def test_one_setting_makes_a_curve(workplace: Workplace, tmp_path: Path) -> None:
+    comparison = grid_comparison(tmp_path, {"SOLVER.BASE_LR": [0.1, 0.2, 1.6]}, workplace)
+    names = [picture.name for picture in all_figures(comparison)]
+    assert "knn_top1_over_grid_pretraining_0.1" in names
+
+
+def test_class_cosines_are_drawn(finished: Workplace) -> None:
+    comparison = read_comparison([finished.output])
+    first = comparison.rows[0]
+    first.results["inspect"] = {"class_cosines_before": [[1.0, -0.5], [-0.5, 1.0]], "classes": ["cat", "dog"]}
+    (picture,) = [picture for picture in all_figures(comparison) if picture.name == "class_cosines"]
+    assert ">cat<" in picture.svg
