@@ -101,6 +101,8 @@ def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
     if start_iter < cfg.SOLVER.MAX_ITER:
         trainer.train(start_iter, cfg.SOLVER.MAX_ITER)
     if comm.is_main_process():
+        if cfg.TEST.PICTURES > 0:
+            trainer.draw()
         metrics = trainer.evaluation.latest or _last_figures(cfg)
         path = write_results(cfg, "detection", metrics, **facts, iterations=cfg.SOLVER.MAX_ITER)
         logging.getLogger(__name__).info("weights in %s/model_final.pth, figures in %s", cfg.OUTPUT_DIR, path)

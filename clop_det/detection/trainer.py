@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,8 +18,10 @@ from clop_det.detection.evaluation import Evaluation, TestSet, flatten
 from clop_det.detection.hooks import BestCheckpoint, EvaluationHook, raise_if
 from clop_det.detection.loader import Record, train_loader, training_records
 from clop_det.detection.model import build_detector
+from clop_det.detection.pictures import draw_curves, draw_detections
 from clop_det.detection.probing import ClassificationProbes
 from clop_det.detection.report import figures_table
+from clop_det.detection.voc_metric import area
 from clop_det.engine.metrics import AlignedWriter
 from clop_det.engine.precision import autocast, use_bf16
 from clop_det.engine.seeding import derive_seed
@@ -41,7 +44,7 @@ class DetectionTrainer(SimpleTrainer):
         self.device = torch.device(cfg.MODEL.DEVICE)
         self.core = build_detector(cfg)
         model = create_ddp_model(self.core, broadcast_buffers=False) if train else self.core
-        super().__init__(model, None, build_optimizer(cfg, model))
+        super().__init__(model, None, fused(build_optimizer(cfg, model)))
         self.bf16 = use_bf16(cfg.SOLVER.PRECISION, self.device)
         self.scheduler = build_lr_scheduler(cfg, self.optimizer)
         self.checkpointer = SafeCheckpointer(
@@ -104,6 +107,17 @@ class DetectionTrainer(SimpleTrainer):
             return {}
         return {f"probe/{name}": value for name, value in self.probes.run(self.core, self.bf16).items()}
 
+    def draw(self) -> None:
+        """Pictures of the last evaluation into the run folder: detections.png and precision_recall.png."""
+        for name, evaluation in self.evaluations.items():
+            test_set = next(s for s in self.test_sets if s.name == name)
+            suffix = f"_{name}" if len(self.test_sets) > 1 else ""
+            folder, truth = Path(self.cfg.OUTPUT_DIR), test_set.truth
+            path = folder / f"detections{suffix}.png"
+            draw_detections(path, test_set.records, truth, evaluation.detections, self.cfg.TEST.PICTURES)
+            average = {c: area(curve) * 100 for c, curve in zip(truth.classes, evaluation.curves, strict=True)}
+            draw_curves(folder / f"precision_recall{suffix}.png", evaluation.curves, truth.classes, average)
+
     def state_dict(self) -> dict[str, Any]:
         """Iteration, hooks (the schedule, the best figure) and the optimiser."""
         state: dict[str, Any] = super().state_dict()
@@ -148,6 +162,16 @@ class DetectionTrainer(SimpleTrainer):
 
     def _save_now(self) -> None:
         self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
+
+
+def fused(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """Let SGD update each tensor in one pass over the memory (half the time of the step's own share), in place."""
+    if type(optimizer) is torch.optim.SGD and all(
+        p.is_floating_point() for g in optimizer.param_groups for p in g["params"]
+    ):
+        for group in optimizer.param_groups:
+            group["foreach"], group["fused"] = False, True
+    return optimizer
 
 
 class PreciseBN(hooks.PreciseBN):

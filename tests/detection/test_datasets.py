@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.data.datasets.pascal_voc import load_voc_instances
+from detectron2.structures import BoxMode
+
+from clop_det.detection.coco import find_categories, load_coco, read_coco
+from clop_det.detection.datasets import class_names, load_dataset, register_datasets, set_num_classes
+from clop_det.detection.voc import read_annotation, split_ids
+from clop_det.errors import UserError
+from tests.detection.conftest import CLASSES, entries
+
+
+def test_both_layouts_give_the_same_boxes(shapes_root: Path) -> None:
+    register_datasets(entries(shapes_root, "voc", "both") + entries(shapes_root, "coco", "both"))
+    voc, coco = load_dataset("both_voc_train"), load_dataset("both_coco_train")
+    assert class_names("both_voc_train") == class_names("both_coco_train") == CLASSES
+    for a, b in zip(voc, coco, strict=True):
+        assert (a["file_name"], a["height"], a["width"]) == (b["file_name"], b["height"], b["width"])
+        boxes = [BoxMode.convert(x["bbox"], x["bbox_mode"], BoxMode.XYXY_ABS) for x in b["annotations"]]
+        assert [x["bbox"] for x in a["annotations"]] == boxes
+        assert [x["category_id"] for x in a["annotations"]] == [x["category_id"] for x in b["annotations"]]
+
+
+def test_real_voc_folder_equals_detectron2s_loader(real_data: Path) -> None:
+    folder = real_data / "bccd_voc"
+    register_datasets([{"NAME": "real_bccd", "LAYOUT": "voc", "ROOT": str(folder), "SPLIT": "test"}])
+    assert class_names("real_bccd") == ("Platelets", "RBC", "WBC")
+    expected = load_voc_instances(str(folder), "test", ["Platelets", "RBC", "WBC"])
+    found = load_dataset("real_bccd")
+    assert len(found) == 72
+    for ours, theirs in zip(found, expected, strict=True):
+        for annotation in ours["annotations"]:
+            del annotation["difficult"]
+        assert ours == theirs
+
+
+def test_real_coco_file_with_gapped_ids_crowds_and_an_empty_image(real_data: Path) -> None:
+    root = real_data / "coco_cc_by"
+    spec = {"NAME": "real_coco", "LAYOUT": "coco", "ROOT": str(root), "SPLIT": "val2017"}
+    register_datasets([spec])
+    records = load_dataset("real_coco")
+    assert len(class_names("real_coco")) == 80
+    assert max(a["category_id"] for r in records for a in r["annotations"]) < 80
+    assert any(not r["annotations"] for r in records)
+    assert any(a["iscrowd"] for r in records for a in r["annotations"])
+    assert all(Path(r["file_name"]).is_file() for r in records)
+
+
+def test_voc_and_coco_of_one_real_set_agree(real_data: Path) -> None:
+    root = str(real_data / "aquarium_det")
+    register_datasets(
+        [
+            {"NAME": "aq_voc", "LAYOUT": "voc", "ROOT": root, "SPLIT": "test"},
+            {"NAME": "aq_coco", "LAYOUT": "coco", "ROOT": root, "SPLIT": "test"},
+        ]
+    )
+    assert class_names("aq_voc") == class_names("aq_coco")
+    voc = {Path(r["file_name"]).name: r for r in load_dataset("aq_voc")}
+    coco = {Path(r["file_name"]).name: r for r in load_dataset("aq_coco")}
+    assert voc.keys() == coco.keys()
+    for name, record in voc.items():
+        assert len(record["annotations"]) == len(coco[name]["annotations"])
+
+
+def test_registering_twice_changes_nothing_and_a_changed_entry_replaces(shapes_root: Path) -> None:
+    (train, _) = entries(shapes_root, "voc", "twice")
+    register_datasets([train])
+    metadata = MetadataCatalog.get("twice_voc_train")
+    register_datasets([train])
+    assert MetadataCatalog.get("twice_voc_train") is metadata
+    assert metadata.evaluator_type == "pascal_voc"
+    register_datasets([{**train, "SPLIT": "test"}])
+    assert len(load_dataset("twice_voc_train")) == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"ROOT": "/nowhere/at/all"}, "/nowhere/at/all"),
+        ({"SPLIT": "val"}, "splits there: test, train"),
+        ({"LAYOUT": "yolo"}, "must be voc or coco"),
+        ({"COLOUR": "red"}, "unknown key COLOUR"),
+        ({"NAME": "voc_2007_train"}, "built-in"),
+        ({"YEAR": 2008}, "2007 or 2012"),
+        ({"LAYOUT": "coco", "SPLIT": "dev"}, "annotations/instances_train.json"),
+        ({"LAYOUT": "coco", "IMAGE_DIR": "pictures"}, "IMAGE_DIR 'pictures'"),
+    ],
+)
+def test_bad_entries_say_what_is_wrong(shapes_root: Path, change: dict[str, Any], message: str) -> None:
+    base = {"NAME": "bad", "LAYOUT": "voc", "ROOT": str(shapes_root), "SPLIT": "train"}
+    with pytest.raises(UserError, match=message):
+        register_datasets([{**base, **change}])
+    assert "bad" not in DatasetCatalog
+
+
+def test_no_name_is_an_error() -> None:
+    with pytest.raises(UserError, match="no LAYOUT"):
+        register_datasets([{"NAME": "x", "ROOT": "."}])
+
+
+def test_class_counts_are_filled_in_or_checked(tiny_cfg: CfgNode) -> None:
+    assert tiny_cfg.MODEL.ROI_HEADS.NUM_CLASSES == 3
+    tiny_cfg.MODEL.ROI_HEADS.NUM_CLASSES = 80
+    with pytest.raises(UserError, match=r"NUM_CLASSES is 80, but shapes_voc_train has 3 classes \(disc, square"):
+        set_num_classes(tiny_cfg)
+
+
+def test_differing_classes_of_train_and_test_name_both_sides(tiny_cfg: CfgNode, shapes_root: Path) -> None:
+    other = {"NAME": "subset", "LAYOUT": "coco", "ROOT": str(shapes_root), "SPLIT": "test", "CLASSES": ["disc"]}
+    register_datasets([other])
+    tiny_cfg.DATASETS.TEST = ("subset",)
+    with pytest.raises(UserError, match=r"shapes_voc_train has the classes disc, square, triangle; subset has disc"):
+        set_num_classes(tiny_cfg)
+
+
+def test_unregistered_name_lists_what_there_is(tiny_cfg: CfgNode) -> None:
+    tiny_cfg.DATASETS.TEST = ("nobody",)
+    with pytest.raises(UserError, match=r"nobody is not registered.*shapes_voc_train"):
+        set_num_classes(tiny_cfg)
+
+
+def test_built_in_sets_without_files_say_where_they_are_looked_for() -> None:
+    with pytest.raises(UserError, match="DETECTRON2_DATASETS"):
+        load_dataset("voc_2007_trainval")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x "y">]><annotation/>', "DOCTYPE"),
+        ("<annotation><object>", "not well-formed"),
+        ("<annotation><object><bndbox/></object></annotation>", "lacks a name or a box"),
+        ("<annotation><object><name>a</name><bndbox><xmin>x</xmin></bndbox></object></annotation>", "four numbers"),
+    ],
+)
+def test_bad_annotation_files_are_named(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "a.xml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        read_annotation(path)
+    assert "a.xml" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"), [("a\nb\na\n", "lists a twice"), ("\n", "no image"), ("../b\n", "leads out")]
+)
+def test_bad_lists_of_images(tmp_path: Path, lines: str, message: str) -> None:
+    folder = tmp_path / "ImageSets" / "Main"
+    folder.mkdir(parents=True)
+    (folder / "train.txt").write_text(lines)
+    with pytest.raises(UserError, match=message):
+        split_ids(tmp_path, "train")
+
+
+def coco(tmp_path: Path, **changes: Any) -> Path:
+    content: dict[str, Any] = {
+        "images": [{"id": 1, "file_name": "a.jpg", "width": 9, "height": 9}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 2, "bbox": [0, 0, 5, 5]}],
+        "categories": [{"id": 0, "name": "animals", "supercategory": "none"}]
+        + [{"id": k, "name": name, "supercategory": "animals"} for k, name in ((2, "fish"), (9, "crab"))],
+    }
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps(content | changes))
+    return path
+
+
+def test_parent_categories_are_no_classes_and_ids_may_have_gaps(tmp_path: Path) -> None:
+    path = coco(tmp_path)
+    categories = find_categories(read_coco(path), (), path)
+    assert categories == {2: "fish", 9: "crab"}
+    assert load_coco(path, tmp_path, categories)[0]["annotations"][0]["category_id"] == 0
+
+
+def test_a_subset_of_classes_keeps_its_own_order(tmp_path: Path) -> None:
+    path = coco(tmp_path)
+    categories = find_categories(read_coco(path), ("crab", "fish"), path)
+    assert list(categories.values()) == ["crab", "fish"]
+    assert load_coco(path, tmp_path, categories)[0]["annotations"][0]["category_id"] == 1
+    assert load_coco(path, tmp_path, {9: "crab"})[0]["annotations"] == []
+    with pytest.raises(UserError, match="knows no category bird"):
+        find_categories(read_coco(path), ("bird",), path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": []}, "belongs to image 1"),
+        ({"annotations": [{"id": 1, "image_id": 1, "category_id": 2, "bbox": [1, 2]}]}, "no box of four"),
+        ({"annotations": [{"id": 1, "image_id": 1, "category_id": 2}] * 2}, "not unique"),
+        ({"images": [{"id": 1, "file_name": "../../x.jpg", "width": 1, "height": 1}]}, "leads out"),
+        ({"categories": "none"}, "no list 'categories'"),
+    ],
+)
+def test_bad_coco_files(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    path = coco(tmp_path, **changes)
+    with pytest.raises(UserError, match=message):
+        load_coco(path, tmp_path, {2: "fish"})

@@ -1,0 +1,250 @@
+"""Both AP families against Detectron2's own evaluators, and closed forms."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.evaluation import COCOEvaluator, PascalVOCDetectionEvaluator
+from detectron2.structures import Boxes, Instances
+
+from clop_det.detection.coco_metric import coco_metrics
+from clop_det.detection.datasets import class_names, load_dataset, register_datasets
+from clop_det.detection.ground_truth import Detections, GroundTruth, ground_truth, join_detections, pack_instances
+from clop_det.detection.voc_metric import Curve, area, as_written, best_overlaps, eleven_point, voc_metrics
+from tests.detection.conftest import CLASSES, voc_xml
+
+Truth = list[tuple[int, tuple[int, ...]]]
+
+
+def random_truth(rng: np.random.Generator) -> Truth:
+    """0 to 6 boxes in a 100 x 80 image, pixel indices from 1, corners included."""
+    boxes = []
+    for _ in range(rng.integers(0, 7)):
+        x, y = int(rng.integers(1, 70)), int(rng.integers(1, 60))
+        corner = (x + int(rng.integers(5, 30)), y + int(rng.integers(5, 20)))
+        boxes.append((int(rng.integers(len(CLASSES))), (x, y, *corner)))
+    return boxes
+
+
+def random_detections(rng: np.random.Generator, truth: Truth, count: int) -> Instances:
+    """Disturbed copies of the true boxes and strays, with scores that tie when rounded, by falling score."""
+    boxes, labels = [], []
+    for _ in range(int(rng.integers(0, count))):
+        label, box = truth[rng.integers(len(truth))] if truth and rng.random() < 0.8 else (0, (5, 5, 40, 40))
+        boxes.append(np.array(box) + rng.normal(0, 3, 4) - [1, 1, 0, 0])
+        labels.append(label if rng.random() < 0.8 else int(rng.integers(len(CLASSES))))
+    instances = Instances((80, 100))
+    corners = torch.tensor(np.array(boxes), dtype=torch.float32).reshape(-1, 4)
+    corners = torch.cat(
+        [torch.minimum(corners[:, :2], corners[:, 2:]), torch.maximum(corners[:, :2], corners[:, 2:])], 1
+    )
+    instances.pred_boxes = Boxes(corners)
+    instances.scores = torch.tensor(np.sort(np.round(rng.random(len(boxes)), 2))[::-1].copy(), dtype=torch.float32)
+    instances.pred_classes = torch.tensor(labels, dtype=torch.int64)
+    return instances
+
+
+def write_voc(root: Path, truths: list[Truth], hard: set[int]) -> None:
+    for part in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (root / part).mkdir(parents=True)
+    names = [f"im{i:04d}" for i in range(len(truths))]
+    for i, (name, boxes) in enumerate(zip(names, truths, strict=True)):
+        (root / "Annotations" / f"{name}.xml").write_text(voc_xml(name, 100, 80, boxes, int(i in hard)))
+        (root / "JPEGImages" / f"{name}.jpg").touch()
+    (root / "ImageSets" / "Main" / "test.txt").write_text("\n".join(names))
+
+
+def predict(records: list[dict[str, Any]], truths: list[Truth], seed: int, count: int = 30) -> list[Instances]:
+    rng = np.random.default_rng(seed)
+    return [random_detections(rng, truth, count) for _, truth in zip(records, truths, strict=True)]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(("year", "family"), [(2007, "voc07"), (2012, "voc12")])
+def test_voc_equals_detectron2(tmp_path: Path, seed: int, year: int, family: str) -> None:
+    rng = np.random.default_rng(seed)
+    truths = [random_truth(rng) for _ in range(25)]
+    write_voc(tmp_path, truths, hard={1, 5, 9})
+    name = f"voc_{year}_{seed}"
+    register_datasets([{"NAME": name, "LAYOUT": "voc", "ROOT": str(tmp_path), "SPLIT": "test", "YEAR": year}])
+    records = load_dataset(name)
+    outputs = predict(records, truths, seed + 10)
+    evaluator = PascalVOCDetectionEvaluator(name)
+    evaluator.reset()
+    evaluator.process(records, [{"instances": o} for o in outputs])
+    expected = evaluator.evaluate()["bbox"]
+    found = join_detections({i: pack_instances(o) for i, o in enumerate(outputs)})
+    figures = voc_metrics(ground_truth(records, class_names(name)), found)[0][family]
+    assert expected["AP50"] > 5  # a comparison of zeros would show nothing
+    for key in ("AP", "AP50", "AP75"):
+        assert figures[key] == pytest.approx(expected[key], abs=1e-9)
+
+
+def test_voc_is_much_faster_than_detectron2(tmp_path: Path) -> None:
+    """No limit on wall time, only a ratio within this run, and far from the measured one (about 80)."""
+    rng = np.random.default_rng(0)
+    truths = [random_truth(rng) for _ in range(60)]
+    write_voc(tmp_path, truths, hard=set())
+    register_datasets([{"NAME": "voc_speed", "LAYOUT": "voc", "ROOT": str(tmp_path), "SPLIT": "test"}])
+    records = load_dataset("voc_speed")
+    outputs = predict(records, truths, 1, count=60)
+    evaluator = PascalVOCDetectionEvaluator("voc_speed")
+    evaluator.reset()
+    evaluator.process(records, [{"instances": o} for o in outputs])
+    evaluator.evaluate()  # parses and caches the annotations
+    start = time.process_time()
+    evaluator.evaluate()
+    theirs = time.process_time() - start
+    found = join_detections({i: pack_instances(o) for i, o in enumerate(outputs)})
+    truth = ground_truth(records, class_names("voc_speed"))
+    start = time.process_time()
+    voc_metrics(truth, found)
+    assert theirs > 5 * (time.process_time() - start)
+
+
+def coco_set(path: Path, truths: list[Truth], crowds: bool) -> None:
+    rng = np.random.default_rng(0)
+    images = [{"id": 100 + i, "file_name": f"{i}.jpg", "width": 100, "height": 80} for i in range(len(truths))]
+    annotations: list[dict[str, Any]] = []
+    for i, truth in enumerate(truths):
+        for label, (x1, y1, x2, y2) in truth:
+            box = [x1 - 1, y1 - 1, x2 - x1 + 1, y2 - y1 + 1]
+            crowd = int(crowds and rng.random() < 0.2)
+            entry = {"id": len(annotations) + 1, "image_id": 100 + i, "category_id": 7 * label + 3, "bbox": box}
+            annotations.append({**entry, "iscrowd": crowd, "area": 0.8 * box[2] * box[3]})
+    categories = [{"id": 7 * k + 3, "name": name} for k, name in enumerate(CLASSES)]
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({"info": {}, "images": images, "annotations": annotations, "categories": categories}))
+
+
+@pytest.mark.parametrize(("seed", "crowds", "count"), [(0, False, 30), (1, True, 30), (2, True, 250)])
+def test_coco_equals_detectron2(tmp_path: Path, seed: int, crowds: bool, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    truths = [random_truth(rng) for _ in range(12)]
+    truths[3] = []
+    coco_set(tmp_path / "annotations" / "instances_test.json", truths, crowds)
+    name = f"coco_{seed}"
+    register_datasets([{"NAME": name, "LAYOUT": "coco", "ROOT": str(tmp_path), "SPLIT": "test"}])
+    records = load_dataset(name)
+    outputs = predict(records, truths, seed + 5, count)
+    evaluator = COCOEvaluator(name, distributed=False, use_fast_impl=False)
+    evaluator.reset()
+    evaluator.process(records, [{"instances": o} for o in outputs])
+    expected = evaluator.evaluate()["bbox"]
+    found = join_detections({i: pack_instances(o) for i, o in enumerate(outputs)})
+    figures = coco_metrics(ground_truth(records, class_names(name)), found)
+    assert expected["AP50"] > 5
+    for key, value in expected.items():
+        assert np.isnan(value) if key not in figures else figures[key] == pytest.approx(value, abs=1e-9), key
+
+
+def flat(boxes: list[list[float]], scores: list[float]) -> Detections:
+    zeros = np.zeros(len(scores), dtype=np.int64)
+    return Detections(zeros, zeros, np.array(boxes, dtype=np.float64).reshape(-1, 4), np.array(scores), [])
+
+
+def one_box(*, difficult: bool = False, count: int = 1) -> GroundTruth:
+    annotations = [
+        {"category_id": 0, "bbox": [10 * i, 0, 10 * i + 9, 9], "bbox_mode": 0, "difficult": int(difficult)}
+        for i in range(count)
+    ]
+    return ground_truth([{"height": 50, "width": 50, "annotations": annotations}], ["thing"])
+
+
+def test_a_perfect_detector_scores_100_by_every_rule() -> None:
+    truth, found = one_box(), flat([[0, 0, 9, 9]], [0.9])
+    voc, curves = voc_metrics(truth, found)
+    assert voc["voc07"]["AP"] == pytest.approx(100)
+    assert voc["voc12"]["AP"] == pytest.approx(100)
+    assert coco_metrics(truth, found)["AP"] == pytest.approx(100)
+    assert curves[0].recall.tolist() == [1.0]
+
+
+def test_half_the_boxes_found_differs_between_the_rules() -> None:
+    truth, found = one_box(count=2), flat([[0, 0, 9, 9]], [0.9])
+    voc, _ = voc_metrics(truth, found)
+    assert voc["voc07"]["AP50"] == pytest.approx(100 * 6 / 11)  # recalls 0, .1, ..., .5
+    assert voc["voc12"]["AP50"] == pytest.approx(50)
+    assert coco_metrics(truth, found)["AP50"] == pytest.approx(100 * 51 / 101)
+
+
+def test_a_double_detection_is_wrong_and_a_difficult_box_counts_neither_way() -> None:
+    double = flat([[0, 0, 9, 9], [0, 0, 9, 9]], [0.9, 0.8])
+    assert voc_metrics(one_box(), double)[1][0].precision.tolist() == [1.0, 0.5]
+    hard = one_box(difficult=True, count=1)
+    easy = ground_truth(
+        [{"height": 50, "width": 50, "annotations": [{"category_id": 0, "bbox": [20, 20, 29, 29], "bbox_mode": 0}]}],
+        ["thing"],
+    )
+    both = GroundTruth(
+        np.zeros(2, np.int64),
+        np.zeros(2, np.int64),
+        np.concatenate([hard.box, easy.box]),
+        np.array([True, False]),
+        np.zeros(2, bool),
+        np.array([81.0, 81.0]),
+        [None, None],
+        [(50, 50)],
+        ("thing",),
+    )
+    found = flat([[0, 0, 9, 9], [20, 20, 29, 29]], [0.9, 0.8])
+    assert voc_metrics(both, found)[0]["voc12"]["AP50"] == pytest.approx(100)
+    assert coco_metrics(both, found)["AP50"] == pytest.approx(100)
+
+
+def test_no_detection_at_all_is_zero_not_an_error() -> None:
+    nothing = flat([], [])
+    assert coco_metrics(one_box(), nothing)["AP"] == 0
+    assert voc_metrics(one_box(), nothing)[0]["voc07"]["AP"] == 0
+
+
+def test_overlaps_against_a_loop() -> None:
+    rng = np.random.default_rng(0)
+    corner = rng.random((40, 2)) * 30
+    boxes = np.concatenate([corner, corner + rng.random((40, 2)) * 20], 1)
+    image, truth_image = rng.integers(0, 6, 25), np.sort(rng.integers(0, 5, 15))
+    best, owner = best_overlaps(boxes[:25], image, boxes[25:], truth_image)
+    for d in range(25):
+        mine = np.flatnonzero(truth_image == image[d])
+        if not len(mine):
+            assert best[d] == -np.inf
+            continue
+        values = []
+        for g in mine:
+            a, b = boxes[d], boxes[25 + g]
+            w = min(a[2], b[2]) - max(a[0], b[0]) + 1
+            h = min(a[3], b[3]) - max(a[1], b[1]) + 1
+            shared = max(w, 0) * max(h, 0)
+            total = sum((c[2] - c[0] + 1) * (c[3] - c[1] + 1) for c in (a, b)) - shared
+            values.append(shared / total)
+        assert best[d] == pytest.approx(max(values))
+        assert values[list(mine).index(owner[d])] == pytest.approx(max(values))
+
+
+@pytest.mark.parametrize("decimals", [1, 3])
+def test_as_written_is_what_text_gives(decimals: int) -> None:
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.random(2000) * 100, (rng.integers(0, 4000, 500) + 0.5) / 10**decimals])
+    assert as_written(values, decimals).tolist() == [float(f"{v:.{decimals}f}") for v in values]
+
+
+def test_curve_rules_on_a_hand_made_curve() -> None:
+    curve = Curve(np.array([0.25, 0.25, 0.5]), np.array([1.0, 0.5, 2 / 3]))
+    assert area(curve) == pytest.approx(0.25 * 1.0 + 0.25 * 2 / 3)
+    assert eleven_point(curve) == pytest.approx((3 * 1.0 + 3 * 2 / 3) / 11)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget() -> Any:
+    before = set(DatasetCatalog.keys())
+    yield
+    for name in set(DatasetCatalog.keys()) - before:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)

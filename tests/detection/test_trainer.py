@@ -1,0 +1,251 @@
+"""The whole chain of one room: train, evaluate, resume, stop, refuse; through the command line's own entry."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from detectron2.config import CfgNode
+
+from clop_det.detection.cli import main
+from clop_det.detection.trainer import DetectionTrainer
+from clop_det.engine.metrics import read_metrics
+from clop_det.engine.stop import StopRequested
+from clop_det.errors import UserError
+from clop_det.files import read_json
+from tests.detection.conftest import CONFIG, entries
+
+
+def command(options: list[str], folder: Path, *flags: str, **changes: Any) -> list[str]:
+    extra = [str(word) for item in changes.items() for word in (item[0].replace("__", "."), item[1])]
+    return ["--config-file", CONFIG, *flags, *options, *extra, "OUTPUT_DIR", str(folder)]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_options: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of six iterations that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    assert main(command(tiny_options, folder)) == 0
+    return folder
+
+
+def test_a_run_leaves_what_a_run_must_leave(finished: Path) -> None:
+    for name in ("config.yaml", "log.txt", "metrics.json", "model_final.pth", "detections.png", "precision_recall.png"):
+        assert (finished / name).is_file(), name
+    assert list(finished.glob("events.out.tfevents.*"))
+    results = read_json(finished / "results.json")
+    assert (results["kind"], results["init"], results["label_fraction"]) == ("detection", "random", None)
+    for key in (
+        "bbox/AP",
+        "coco/AP50",
+        "voc07/AP",
+        "voc12/AP75",
+        "probe/knn_top1",
+        "probe/linear_top1",
+        "probe/rankme",
+    ):
+        assert key in results["metrics"], key
+    assert results["metrics"]["bbox/AP"] == results["metrics"]["voc07/AP"]  # evaluator_type pascal_voc, year 2007
+    assert yaml.safe_load((finished / "config.yaml").read_text())["MODEL"]["ROI_HEADS"]["NUM_CLASSES"] == 3
+
+
+def test_metrics_hold_losses_ap_and_probes_by_iteration(finished: Path) -> None:
+    lines = {line["iteration"]: line for line in read_metrics(finished)}
+    assert "probe/knn_top1" in lines[0]  # the initialisation, before the first step
+    assert "bbox/AP" not in lines[0]
+    for iteration in (2, 5):
+        assert {"bbox/AP", "coco/AP", "probe/linear_top1", "total_loss", "lr"} <= set(lines[iteration])
+    assert not any("time" in key for line in lines.values() for key in line)
+
+
+def test_the_coco_layout_has_cocos_headline(tiny_options: list[str], shapes_root: Path, tmp_path: Path) -> None:
+    changes = {
+        "DATASETS__REGISTER": entries(shapes_root, "coco"),
+        "DATASETS__TRAIN": ("shapes_coco_train",),
+        "DATASETS__TEST": ("shapes_coco_test",),
+        "SOLVER__MAX_ITER": 2,
+    }
+    assert main(command(tiny_options, tmp_path / "coco", **changes)) == 0
+    metrics = read_json(tmp_path / "coco" / "results.json")["metrics"]
+    assert metrics["bbox/AP"] == metrics["coco/AP"]
+    assert "voc07/AP" in metrics
+
+
+class Crash(Exception):
+    pass
+
+
+@pytest.mark.parametrize("crash_at", [3, 4])
+def test_resuming_after_a_crash_gives_the_same_bytes(
+    finished: Path, tiny_options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crash_at: int
+) -> None:
+    step = DetectionTrainer.run_step
+
+    def crashing(self: DetectionTrainer) -> None:
+        if self.iter == crash_at:
+            raise Crash
+        step(self)
+
+    with monkeypatch.context() as patch, pytest.raises(Crash):
+        patch.setattr(DetectionTrainer, "run_step", crashing)
+        main(command(tiny_options, tmp_path / "run"))
+    torch.rand(17)  # whatever the global generators did meanwhile must not matter
+    assert main(command(tiny_options, tmp_path / "run", "--resume")) == 0
+    assert (tmp_path / "run" / "metrics.json").read_bytes() == (finished / "metrics.json").read_bytes()
+    assert same_weights(finished, tmp_path / "run")
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    a, b = (torch.load(f / "model_final.pth", weights_only=True)["model"] for f in (one, other))
+    return all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_resuming_after_kill_9_gives_the_same_bytes(tiny_options: list[str], tmp_path: Path) -> None:
+    changes = {"SOLVER__MAX_ITER": 9, "TEST__EVAL_PERIOD": 0, "PROBE__ENABLED": False, "TEST__PICTURES": 0}
+    assert main(command(tiny_options, tmp_path / "whole", **changes)) == 0
+    folder = tmp_path / "killed"
+    words = [sys.executable, "-W", "ignore", "-m", "clop_det.detection", *command(tiny_options, folder, **changes)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.time() + 120
+    while not (folder / "model_0000002.pth.sha256").exists() and time.time() < deadline and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert main(command(tiny_options, folder, "--resume", **changes)) == 0
+    assert (folder / "metrics.json").read_bytes() == (tmp_path / "whole" / "metrics.json").read_bytes()
+    assert same_weights(tmp_path / "whole", folder)
+
+
+@pytest.mark.parametrize("where", ["step", "evaluation"])
+def test_a_stop_signal_ends_the_run_and_resuming_completes_it(
+    finished: Path, tiny_options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    step = DetectionTrainer.run_step
+    evaluate = DetectionTrainer.evaluate
+
+    def stopping_step(self: DetectionTrainer) -> None:
+        if self.iter == 1 and where == "step":
+            os.kill(os.getpid(), signal.SIGTERM)
+        step(self)
+
+    def stopping_evaluation(self: DetectionTrainer) -> dict[str, float]:
+        if where == "evaluation":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(self)
+
+    with monkeypatch.context() as patch, pytest.raises(StopRequested):
+        patch.setattr(DetectionTrainer, "run_step", stopping_step)
+        patch.setattr(DetectionTrainer, "evaluate", stopping_evaluation)
+        main(command(tiny_options, tmp_path / "run"))
+    assert main(command(tiny_options, tmp_path / "run", "--resume")) == 0
+    ours, theirs = (read_metrics(folder) for folder in (tmp_path / "run", finished))
+    assert {line["iteration"]: line for line in theirs}.items() <= {line["iteration"]: line for line in ours}.items()
+    assert same_weights(finished, tmp_path / "run")
+
+
+def test_resuming_a_finished_run_only_writes_its_results_again(
+    finished: Path, tiny_options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = read_json(finished / "results.json")["metrics"]
+    (finished / "results.json").unlink()
+
+    def refuse(self: DetectionTrainer) -> None:
+        raise AssertionError("a finished run must not train")
+
+    monkeypatch.setattr(DetectionTrainer, "run_step", refuse)
+    assert main(command(tiny_options, finished, "--resume")) == 0
+    assert read_json(finished / "results.json")["metrics"] == before
+
+
+def test_eval_only_repeats_the_final_figures(finished: Path, tiny_options: list[str], tmp_path: Path) -> None:
+    weights = str(finished / "model_final.pth")
+    assert main(command(tiny_options, tmp_path / "eval", "--eval-only", MODEL__WEIGHTS=weights)) == 0
+    again = read_json(tmp_path / "eval" / "evaluation.json")["metrics"]
+    final = read_json(finished / "results.json")["metrics"]
+    assert {key: pytest.approx(value) for key, value in final.items()} == again
+    assert not (tmp_path / "eval" / "config.yaml").exists()
+
+
+def test_the_best_checkpoint_is_kept_and_remembered(tiny_options: list[str], tmp_path: Path) -> None:
+    assert main(command(tiny_options, tmp_path / "run", TEST__KEEP_BEST="probe/knn_top1", TEST__EVAL_PERIOD=1)) == 0
+    best = torch.load(tmp_path / "run" / "model_best.pth", weights_only=True)
+    values = {line["iteration"]: line["probe/knn_top1"] for line in read_metrics(tmp_path / "run")}
+    by_step = {i: v for i, v in values.items() if i > 0 or len(values) == 1}
+    assert values[best["iteration"]] == max([*by_step.values(), values[best["iteration"]]])
+    last = torch.load(tmp_path / "run" / "model_final.pth", weights_only=True)
+    assert last["trainer"]["hooks"]["BestCheckpoint"] == {
+        "best": values[best["iteration"]],
+        "iteration": best["iteration"],
+    }
+
+
+def test_precise_bn_is_a_function_of_the_iteration(tiny_cfg: CfgNode) -> None:
+    tiny_cfg.TEST.PRECISE_BN.ENABLED = True
+    tiny_cfg.TEST.PRECISE_BN.NUM_ITER = 2
+    tiny_cfg.PROBE.ENABLED = False
+    statistics = []
+    for shift in (0, 3):
+        trainer = DetectionTrainer(tiny_cfg, {})
+        trainer.iter = 4
+        torch.rand(shift)
+        (hook,) = [h for h in trainer._hooks if type(h).__name__ == "PreciseBN"]
+        hook.update_stats()
+        statistics.append(trainer.core.backbone.bottom_up.res5[0].conv1.norm.running_mean.clone())
+    assert torch.equal(*statistics)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"MODEL__WEIGHTS": "no/such.pth"}, "does not exist"),
+        ({"SEED": -1}, "SEED is -1"),
+        ({"MODEL__BACKBONE__FREEZE_AT": 2}, "would never learn"),
+        ({"MODEL__RESNETS__NORM": "FrozenBN"}, "would never learn"),
+        ({"MODEL__ROI_HEADS__NUM_CLASSES": 7}, "3 classes"),
+        ({"MODEL__ROI_ALIGN": "fast"}, "MODEL.ROI_ALIGN"),
+        ({"MODEL__ROI_HEADS__NAME": "Res5ROIHeads"}, "mixture of two networks"),
+        ({"SOLVER__IMS_PER_BATCHES": 3}, "Did you mean SOLVER.IMS_PER_BATCH"),
+        ({"DATASETS__TEST": ()}, "must each name a data set"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_written(
+    tiny_options: list[str], tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        main(command(tiny_options, tmp_path / "run", **changes))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_with_another_run_is_refused(finished: Path, tiny_options: list[str]) -> None:
+    before = json.dumps(sorted(str(p) for p in finished.iterdir()))
+    with pytest.raises(UserError, match=r"SOLVER\.BASE_LR"):
+        main(command(tiny_options, finished, "--resume", SOLVER__BASE_LR=0.5))
+    with pytest.raises(UserError, match="--resume"):
+        main(command(tiny_options, finished))
+    assert json.dumps(sorted(str(p) for p in finished.iterdir())) == before
+
+
+def test_unreadable_image_is_named(tiny_cfg: CfgNode, shapes_root: Path, tmp_path: Path) -> None:
+    import shutil
+
+    from clop_det.detection.datasets import register_datasets
+
+    copy = tmp_path / "broken"
+    shutil.copytree(shapes_root, copy)
+    (copy / "JPEGImages" / "test_00.png").write_bytes(b"not an image")
+    register_datasets(entries(copy, "voc", "broken"))
+    tiny_cfg.DATASETS.TEST = ("broken_voc_test",)
+    tiny_cfg.PROBE.ENABLED = False
+    trainer = DetectionTrainer(tiny_cfg, {}, train=False)
+    with pytest.raises(UserError, match=r"test_00\.png"):
+        trainer.evaluate()
