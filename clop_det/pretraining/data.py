@@ -11,7 +11,7 @@ from detectron2.config import CfgNode
 from torch import Tensor
 
 from clop_det.data.augment import AugmentSettings, TwoViewAugmentation
-from clop_det.data.batches import batch_indices
+from clop_det.data.batches import BatchOrder
 from clop_det.data.layouts import ImageList, read_images
 from clop_det.data.splits import label_split, load_split, masked_labels, save_split
 from clop_det.data.store import ImageStore, open_store
@@ -61,7 +61,8 @@ def open_data(cfg: CfgNode) -> PretrainData:
     if cfg.LABELS.SPLIT_FILE:
         labelled = load_split(cfg.LABELS.SPLIT_FILE, listed)
     else:
-        labelled = label_split(train.labels, cfg.LABELS.FRACTION, derive_seed(cfg.SEED, "labels"), len(train.classes))
+        seed = derive_seed(cfg.SEED, "labels")
+        labelled = label_split(train.labels, cfg.LABELS.FRACTION, seed, class_names=train.classes)
     return PretrainData(listed, train, val, labelled, masked_labels(train.labels, labelled))
 
 
@@ -85,6 +86,7 @@ class BatchSource:
         self._check(self._global, world_size, len(data.train))
         local = self._global // world_size
         self._part = slice(rank * local, (rank + 1) * local)
+        self._order = BatchOrder(len(data.train), self._global, derive_seed(self._seed, "order"))
         self._data = data
         self._device = device
         settings = AugmentSettings.from_config(cfg.AUGMENT)
@@ -94,7 +96,7 @@ class BatchSource:
 
     def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
         """Views (2n,3,S,S) float and labels (n,) of batch `iteration`, on the device; n = global batch / ranks."""
-        indices = batch_indices(len(self._data.train), self._global, iteration, derive_seed(self._seed, "order"))
+        indices = self._order(iteration)
         # Drawn for the global batch, then cut: the views of an image do not depend on the number of ranks.
         parameters = self._augment.draw(self._global, generator(self._seed, "augment", iteration))[self._part]
         mine = indices[self._part]
