@@ -17,6 +17,7 @@ from clop_det.comparison.display import Display
 from clop_det.comparison.jobs import Job, check_folder, jobs_to_run
 from clop_det.comparison.launchers import COMMANDS, Commands, Launcher, LocalLauncher
 from clop_det.comparison.matrix import Matrix, read_matrix
+from clop_det.comparison.measure import measure
 from clop_det.comparison.plan import Plan, build_plan, write_plan
 from clop_det.comparison.progress import Estimator, clock, finished_seconds
 from clop_det.comparison.report import REPORT_FOLDER, write_report
@@ -56,6 +57,11 @@ def _run_parser() -> argparse.ArgumentParser:
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="jobs at once; they share cores and GPUs")
     parser.add_argument("--dry-run", action="store_true", help="list the jobs and the time they take; run nothing")
     parser.add_argument(
+        "--measure",
+        action="store_true",
+        help="with --dry-run: run the first steps of each kind to time them",
+    )
+    parser.add_argument(
         "--only", default="", metavar="PATTERN", help="only jobs whose name matches, and what they need: 'detect*clop*'"
     )
     add_traceback_flag(parser)
@@ -83,6 +89,8 @@ def _report(args: argparse.Namespace) -> int:
 
 
 def _run(args: argparse.Namespace, commands: Commands) -> int:
+    if args.measure and not args.dry_run:
+        raise UserError("--measure belongs to --dry-run; a comparison that runs times its jobs anyway.")
     if args.jobs < 1:
         raise UserError(f"--jobs is {args.jobs}; it must be at least 1.")
     cfg = load_compare_config(args.config_file, args.opts)
@@ -93,7 +101,7 @@ def _run(args: argparse.Namespace, commands: Commands) -> int:
     jobs = select_jobs(plan, args.only)
     todo = jobs_to_run(jobs, plan.root)
     if args.dry_run:
-        _describe(plan, jobs, todo, args.jobs)
+        _describe(plan, jobs, todo, LocalLauncher(args.jobs, commands), args.measure)
         return 0
     with _lock(matrix.output):
         write_plan(plan)
@@ -139,12 +147,14 @@ def _finish(matrix: Matrix, outcome: Outcome) -> None:
     print(f"\nreport: {page}")
 
 
-def _describe(plan: Plan, jobs: dict[str, Job], todo: list[str], slots: int) -> None:
-    estimator = Estimator()
+def _describe(plan: Plan, jobs: dict[str, Job], todo: list[str], launcher: Launcher, timed: bool) -> None:
+    estimator, slots = Estimator(), launcher.slots
     for name, job in jobs.items():
         seconds = None if name in todo else finished_seconds(plan.root / name)
         if seconds is not None:
             estimator.learn(job, seconds)
+    if timed:
+        measure((jobs[name] for name in todo), estimator, launcher, Display())
     for name, job in jobs.items():
         expected = estimator.expected(job)
         state = "done" if name not in todo else "resume" if (plan.root / name).exists() else "run"
@@ -155,7 +165,7 @@ def _describe(plan: Plan, jobs: dict[str, Job], todo: list[str], slots: int) -> 
     time = f", {'about' if complete else 'at least'} {clock(total)} with {slots} at once" if total else ""
     print(f"{len(jobs)} jobs, {len(todo)} to run{time}")
     if todo and not complete:
-        print("No job like some of these has been timed yet; start the comparison, and its display gives the time.")
+        print("No job like some of these has been timed yet; add --measure to run the first steps of each kind.")
 
 
 @contextmanager

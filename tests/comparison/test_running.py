@@ -6,6 +6,7 @@ import csv
 import fcntl
 import json
 import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -187,6 +188,24 @@ def test_dry_run_runs_nothing(workplace: Workplace, capsys: pytest.CaptureFixtur
     out = capsys.readouterr().out
     assert "10 jobs, 4 to run, about 0:0" in out
     assert out.count("done ") == 6
+
+
+def test_measuring_runs_the_first_steps_and_leaves_nothing(
+    workplace: Workplace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (workplace.control / "slow").touch()  # 0.05 s a step
+    (workplace.folder / "pretrain.yaml").write_text("SOLVER: {MAX_ITER: 1000}\n")
+    (workplace.folder / "detect.yaml").write_text("SOLVER: {MAX_ITER: 2000}\nDATASETS: {TRAIN: [a], TEST: [b]}\n")
+    workplace.write({"SEEDS": [0, 1]})
+    assert workplace.run("--dry-run", "--measure") == 0
+    out = capsys.readouterr().out
+    seconds = [60 * int(minutes) + int(rest) for minutes, rest in re.findall(r"steps +about (\d+):(\d\d)", out)]
+    assert len(seconds) == 6
+    assert all(45 <= value <= 90 for value in seconds[1::3])  # pretraining: 1000 steps
+    assert len(workplace.started()) == 2  # one of each kind, not one of each seed
+    assert not workplace.output.exists()
+    with pytest.raises(UserError, match="--measure belongs to --dry-run"):
+        workplace.run("--measure")
 
 
 def test_only_takes_a_pattern_and_what_it_needs(workplace: Workplace) -> None:
