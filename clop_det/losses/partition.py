@@ -26,9 +26,8 @@ from clop_det.losses.batch import Batch, gather_views
 # Logits are bounded by 1/T. Up to this bound exp(logit) is a normal number with room for the sum of 2^24 of them, so
 # that the log-sum-exp needs no shift; beyond it the shifted form is used.
 _LARGEST_PLAIN_LOGIT = {torch.float32: 70.0, torch.float64: 600.0}
-# Entries of one block of logits: small enough for the processor's cache, large enough to keep a GPU busy.
-_BLOCK_ENTRIES = {"cpu": 1 << 22, "cuda": 1 << 24}
-_FEWEST_ROWS = 64
+# Rows of one block: few enough for memory and the processor's cache, many enough that the products stay efficient.
+_BLOCK_ROWS = {"cpu": 512, "cuda": 1024}
 
 
 def mean_log_partition(batch: Batch, temperature: float, exclude_other_view: bool = False) -> Tensor:
@@ -138,9 +137,8 @@ def _clear(strip: Tensor, offset: int, count: int, exclude_other_view: bool, val
                 strip.diagonal(other).fill_(value)
 
 
-def _block_rows(columns: int, device: torch.device) -> int:
-    entries = _BLOCK_ENTRIES.get(device.type, _BLOCK_ENTRIES["cuda"])
-    return min(columns, max(_FEWEST_ROWS, entries // columns))
+def _block_rows(count: int, device: torch.device) -> int:
+    return min(count, _BLOCK_ROWS.get(device.type, _BLOCK_ROWS["cuda"]))
 
 
 def _blocks(rows: slice, block: int) -> Iterator[tuple[int, int]]:

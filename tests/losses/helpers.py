@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -51,10 +52,9 @@ def assert_same(
     torch.testing.assert_close(gradient, expected_gradient, atol=tolerance, rtol=tolerance)
 
 
-def small_blocks(monkeypatch: object, entries: int = 1) -> None:
-    """Cut batches into blocks of a few rows, so that small tests meet many of them."""
-    monkeypatch.setattr(partition_module, "_BLOCK_ENTRIES", {"cpu": entries, "cuda": entries})  # type: ignore[attr-defined]
-    monkeypatch.setattr(partition_module, "_FEWEST_ROWS", 3)  # type: ignore[attr-defined]
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cut batches into blocks of three rows, so that small tests meet many of them."""
+    monkeypatch.setattr(partition_module, "_BLOCK_ROWS", {"cpu": 3, "cuda": 3})
 
 
 def every_loss(num_classes: int, dim: int) -> dict[str, Loss]:
