@@ -28,6 +28,14 @@ from clop_det.files import write_text
 from clop_det.modeling import ARCHITECTURES
 
 _ROOT = Path(__file__).resolve().parents[1]
+_INTRODUCTION = """\
+# Conversions, proved
+
+Written by `python benchmarks/conversion_table.py --all`. Every row is a file that was converted, loaded into
+Detectron2's own backbones and run against the source network on the same images; the limit of the relative error is
+1e-5. What is dropped is dropped for the reason named. {detectron2}, torch {torch}, commit {short}.
+
+"""
 _HEAD = (
     "| source | recognised as | architecture | mapped | dropped | worst relative error, res2 to res5 | targets |\n"
     "|---|---|---|---|---|---|---|\n"
@@ -50,7 +58,8 @@ def rows(folder: Path, archs: list[str]) -> Iterator[str]:
 def _row(name: str, report: ConversionReport) -> str:
     dropped = ", ".join(f"{len(names)} {reason}" for reason, names in report.dropped.items()) or "none"
     targets = ", ".join(report.parity)
-    return f"| {name} | {report.source} | {report.arch} | {report.mapped} | {dropped} | {report.worst_error:.1e} | {targets} |"
+    cells = (name, report.source, report.arch, report.mapped, dropped, f"{report.worst_error:.1e}", targets)
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def measure_resnet50(folder: Path) -> str:
@@ -80,13 +89,7 @@ def main() -> None:
         cost = measure_resnet50(Path(folder))
         table = "\n".join(rows(Path(folder), archs))
     made = collect_provenance()
-    text = (
-        "# Conversions, proved\n\n"
-        "Written by `python benchmarks/conversion_table.py --all`. Every row is a file converted and loaded into Detectron2's"
-        " own backbones,\nwhose stage outputs are compared with the source network's on the same images; the limit is 1e-5."
-        f" What is dropped is dropped for the\nreason named. {made['detectron2']}, torch {made['torch']}, commit"
-        f" {(made['commit'] or 'unknown')[:12]}.\n\n{_HEAD}{table}\n\n{cost}\n"
-    )
+    text = _INTRODUCTION.format(**made, short=(made["commit"] or "unknown")[:12]) + f"{_HEAD}{table}\n\n{cost}\n"
     write_text(args.output, text)
     print(cost, f"table in {args.output}", sep="\n")
 

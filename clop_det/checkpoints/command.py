@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "source", type=Path, metavar="SOURCE", help="checkpoint: .pth, .pt, .ckpt, .pkl, .safetensors, ..."
     )
-    made.add_argument("output", type=Path, metavar="OUTPUT", help=".pth (or, with --to, .safetensors) to write")
+    made.add_argument("output", type=Path, metavar="OUTPUT", help=".pth to write (or .pkl; with --to: .safetensors)")
     made.add_argument(
         "--to", choices=("detectron2", *NAMINGS), default="detectron2", help="naming to write (default: %(default)s)"
     )

@@ -67,7 +67,7 @@ def convert_checkpoint(
 
     Args:
         source: checkpoint of any source in the catalogue.
-        output: a `.pth`.
+        output: a `.pth`, or a `.pkl` in the layout of Detectron2's model zoo.
         source_format: see `Options.source`.
         verify: see `Options.verify`.
         options: further fields of `Options`.
@@ -78,7 +78,7 @@ def convert_checkpoint(
     """
     wish = Options(source=source_format, verify=verify, **options)
     started = time.perf_counter()
-    path, target = Path(source), checked_output(Path(source), Path(output), (".pth",))
+    path, target = Path(source), checked_output(Path(source), Path(output), (".pth", ".pkl"))
     contents = flatten(read_checkpoint(path, trust_pickle=wish.trust_pickle), path)
     try:
         found = recognise(contents, source=wish.source, prefix=wish.prefix)
@@ -94,7 +94,7 @@ def convert_checkpoint(
     )
     report.warnings = warnings_for(found, record)
     with staged(target) as staging:
-        _write_and_prove(staging, state, network.architecture.name, record, report)
+        _write_and_prove(staging, state, record, report, as_pickle=target.suffix == ".pkl")
     report.output, report.sha256 = target, sha256_of(target)
     report.seconds = time.perf_counter() - started
     return report
@@ -142,11 +142,12 @@ def _usable_stem(path: Path, found: Recognition, network: Network, allow: bool) 
 
 
 def _write_and_prove(
-    staging: Path, state: dict[str, Tensor], arch: str, record: dict[str, Any], report: ConversionReport
+    staging: Path, state: dict[str, Tensor], record: dict[str, Any], report: ConversionReport, as_pickle: bool
 ) -> None:
+    arch = report.arch
     source_input = Input(record["channel_order"], tuple(record["pixel_mean"]), tuple(record["pixel_std"]))
     stride_in_1x1 = bool(record["stride_in_1x1"])
-    _write(staging, state, record)
+    _write(staging, state, record, as_pickle)
     if not record["verified"]:
         return
     report.parity = prove(staging, state, arch, source_input, stride_in_1x1=stride_in_1x1)
@@ -155,10 +156,11 @@ def _write_and_prove(
     # Normalisations as they were initialised hide mistakes, so the same names are proved once more with real ones.
     with tempfile.TemporaryDirectory() as folder:
         rehearsal, moved = Path(folder) / "stirred.pth", stirred(arch, state)
-        _write(rehearsal, moved, record)
+        _write(rehearsal, moved, record, as_pickle)
         again = prove(rehearsal, moved, arch, source_input, stride_in_1x1=stride_in_1x1)
     report.parity.update({f"{target} (stirred BN)": errors for target, errors in again.items()})
 
 
-def _write(path: Path, state: dict[str, Tensor], record: dict[str, Any]) -> None:
-    write_detectron2(path, {detectron2_name(name): tensor for name, tensor in state.items()}, record)
+def _write(path: Path, state: dict[str, Tensor], record: dict[str, Any], as_pickle: bool) -> None:
+    renamed = {detectron2_name(name): tensor for name, tensor in state.items()}
+    write_detectron2(path, renamed, record, as_pickle=as_pickle)

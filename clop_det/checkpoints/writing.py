@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from clop_det.checkpoints.integrity import save_torch, sidecar_of
+from clop_det.checkpoints.integrity import digested_write, save_torch, sidecar_of
 from clop_det.errors import UserError
 from clop_det.files import atomic_write, sha256_of, write_text
 
@@ -42,8 +44,32 @@ def staged(output: Path) -> Iterator[Path]:
                 leftover.unlink()
 
 
-def write_detectron2(path: Path, state: Mapping[str, Tensor], provenance: Mapping[str, Any]) -> None:
-    """Write tensors (Detectron2's names) as a `.pth` that Detectron2 loads into FPN and C4 detectors alike."""
+def write_detectron2(
+    path: Path, state: Mapping[str, Tensor], provenance: Mapping[str, Any], *, as_pickle: bool = False
+) -> None:
+    """Write tensors (Detectron2's names) so that Detectron2 loads them into FPN and C4 detectors alike.
+
+    Args:
+        path: the file.
+        state: the tensors.
+        provenance: plain values; Detectron2 ignores them.
+        as_pickle: a `.pkl` of NumPy arrays, as Detectron2's model zoo has them, not a `.pth`.
+    """
+    if as_pickle:
+        # NumPy has no bfloat16.
+        arrays = {
+            name: (t.float() if t.dtype == torch.bfloat16 else t).detach().cpu().numpy() for name, t in state.items()
+        }
+        # Without an author Detectron2 takes a .pkl for Caffe2's, without the flag it renames nothing.
+        content = {
+            "model": arrays,
+            "__author__": "clop_det",
+            "matching_heuristics": True,
+            "provenance": dict(provenance),
+        }
+        with digested_write(path) as file:
+            pickle.dump(content, file, protocol=4)
+        return
     # Cloned: a slice of a larger storage would otherwise drag the whole storage into the file.
     model = {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
     save_torch({"model": model, "matching_heuristics": True, "provenance": dict(provenance)}, path)

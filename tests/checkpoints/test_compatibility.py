@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +128,15 @@ def test_a_pkl_without_provenance_shows_its_depth_and_says_what_is_unknown(resne
     assert cfg.INPUT.FORMAT == "BGR"
     with pytest.raises(UserError, match=r"MODEL\.RESNETS\.DEPTH is 34"):
         apply_weights_provenance(_config(path, MODEL__RESNETS__DEPTH=34))
+
+
+def test_a_pkl_without_author_is_taken_for_caffe2_and_does_not_load_by_halves(resnet18: nn.Module, tmp_path: Path):
+    path = write_sample("Detectron2 .pkl", resnet18, tmp_path)
+    content = pickle.loads(path.read_bytes())
+    del content["__author__"]
+    path.write_bytes(pickle.dumps(content["model"]))
+    with pytest.raises(UserError, match=r"\d+ of 100 backbone tensors"):
+        SafeCheckpointer(build_model(_config(""))).load(str(path))
 
 
 def test_a_record_that_its_own_tensors_contradict(converted_file: Path, tmp_path: Path):

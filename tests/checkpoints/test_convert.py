@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from clop_det.checkpoints.convert import convert_checkpoint
 from clop_det.checkpoints.integrity import sidecar_of, why_damaged
 from clop_det.checkpoints.naming import detectron2_name
 from clop_det.checkpoints.proof import ParityError, _Detector, target_config
+from clop_det.checkpoints.reading import read_provenance
 from clop_det.checkpoints.samples import SAMPLES, backbone_state, prefixed, random_network, write_sample
 from clop_det.errors import UserError
 from clop_det.files import sha256_of
@@ -50,14 +52,28 @@ def test_torchvision_to_detectron2_proved(torchvision_file: Path, resnet18: nn.M
 
 
 def test_stock_detectron2_loads_every_tensor_of_the_file(converted_file: Path):
-    content = _read(converted_file)
-    detector = _Detector(target_config("FPN", content["provenance"]))
+    assert _loaded_by_stock_detectron2(converted_file) == 100
+
+
+def _loaded_by_stock_detectron2(path: Path) -> int:
+    detector = _Detector(target_config("FPN", read_provenance(path)))
     for tensor in detector.state_dict().values():
         if tensor.is_floating_point():
             tensor.fill_(float("nan"))
-    DetectionCheckpointer(detector).load(str(converted_file))
+    DetectionCheckpointer(detector).load(str(path))
     state = detector.backbone.bottom_up.state_dict()
-    assert sum(not bool(tensor.isnan().any()) for tensor in state.values() if tensor.is_floating_point()) == 100
+    return sum(not bool(tensor.isnan().any()) for tensor in state.values() if tensor.is_floating_point())
+
+
+def test_as_a_pkl_of_detectron2s_model_zoo(torchvision_file: Path, tmp_path: Path):
+    report = convert_checkpoint(torchvision_file, tmp_path / "out.pkl")
+    assert report.worst_error < 1e-5
+    with open(tmp_path / "out.pkl", "rb") as file:
+        content = pickle.load(file)  # our own file
+    assert {type(value).__name__ for value in content["model"].values()} == {"ndarray"}
+    assert (content["__author__"], content["matching_heuristics"]) == ("clop_det", True)
+    assert read_provenance(tmp_path / "out.pkl")["arch"] == "resnet18"
+    assert _loaded_by_stock_detectron2(tmp_path / "out.pkl") == 100
 
 
 @pytest.mark.parametrize("name", ["clop_det", "MoCo v2", "lightly", "SupContrast", "Detectron2 .pkl"])
@@ -222,7 +238,7 @@ def test_a_failed_proof_leaves_no_file(torchvision_file: Path, tmp_path: Path, m
 
 def test_output_must_be_another_pth_file(torchvision_file: Path, tmp_path: Path):
     with pytest.raises(UserError, match=r"must end in \.pth"):
-        convert_checkpoint(torchvision_file, tmp_path / "out.pkl")
+        convert_checkpoint(torchvision_file, tmp_path / "out.bin")
     with pytest.raises(UserError, match="the source itself"):
         convert_checkpoint(torchvision_file, torchvision_file)
     (tmp_path / "folder.pth").mkdir()
