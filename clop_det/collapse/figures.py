@@ -28,9 +28,9 @@ def learning_rate_figure(rows: Sequence[Row], clop_rows: Sequence[Row]) -> Figur
     """
     with matplotlib.rc_context(_SETTINGS):
         figure = new_figure(12, 7.4)
-        grid = figure.add_gridspec(2, 4, width_ratios=(1, 1, 1, 0.62), wspace=0.34, hspace=0.5)
+        grid = figure.add_gridspec(2, 4, width_ratios=(1, 1, 1, 0.66), wspace=0.3, hspace=0.62)
         titles = ("Repulsion alone", f"With CLOP's pull, T = {clop_rows[0].temperature:g}")
-        for line, (title, curves) in enumerate(zip(titles, (_rule_curves(rows), _clop_curves(clop_rows)), strict=True)):
+        for line, curves in enumerate((_rule_curves(rows), _clop_curves(clop_rows))):
             panels = [figure.add_subplot(grid[line, column]) for column in range(3)]
             for axes, (measure, name) in zip(panels, MEASURES, strict=True):
                 _draw_curves(axes, curves, measure)
@@ -39,27 +39,26 @@ def learning_rate_figure(rows: Sequence[Row], clop_rows: Sequence[Row]) -> Figur
             handles = panels[0].get_legend_handles_labels()
             legend = figure.add_subplot(grid[line, 3])
             legend.axis("off")
-            legend.legend(*handles, loc="center left", frameon=False, fontsize=11, bbox_to_anchor=(-0.25, 0.5))
-            height = panels[0].get_position().y1
-            figure.text(0.055, height + 0.075, title, fontsize=15, fontweight="bold", color=INK)
-        figure.subplots_adjust(left=0.055, right=0.995, top=0.87, bottom=0.075)
-        # The row titles follow the final place of their panels.
-        for text, axes in zip(figure.texts, (figure.axes[0], figure.axes[4]), strict=True):
-            text.set_y(axes.get_position().y1 + 0.062)
+            legend.legend(
+                *handles, loc="center left", frameon=False, fontsize=12, bbox_to_anchor=(-0.32, 0.5), handlelength=1.8
+            )
+        figure.subplots_adjust(left=0.045, right=0.99, top=0.87, bottom=0.08)
+        for title, axes in zip(titles, (figure.axes[0], figure.axes[4]), strict=True):
+            place = axes.get_position()
+            figure.text(place.x0, place.y1 + 0.068, title, fontsize=15.5, fontweight="bold", color=INK)
     return figure
 
 
 def _rule_curves(rows: Sequence[Row]) -> list[Curve]:
     curves: list[Curve] = []
     looks = {"ambient": "-", "tangent": "--", "free": ":"}
-    names = {"ambient": "step, then sphere", "tangent": "tangent step", "free": "free vectors"}
     temperatures = list(dict.fromkeys(row.temperature for row in rows))
     for rule in dict.fromkeys(row.scenario.rule for row in rows):
         # The other rules look alike at every temperature; the paper's is drawn at all.
         for index, temperature in enumerate(temperatures if rule == "ambient" else temperatures[:1]):
             chosen = [row for row in rows if row.scenario.rule == rule and row.temperature == temperature]
             colour = (BLUE, GREEN, ORANGE)[index % 3] if rule == "ambient" else (PURPLE if rule == "tangent" else GREY)
-            curves.append((f"{names[rule]}, T = {temperature:g}", colour, looks[rule], chosen))
+            curves.append((f"{rule}, T = {temperature:g}", colour, looks[rule], chosen))
     return curves
 
 
@@ -79,13 +78,17 @@ def _clop_name(scenario: Scenario) -> str:
 
 
 def _draw_curves(axes: Axes, curves: Sequence[Curve], measure: str) -> None:
-    for label, colour, style, rows in curves:
+    for index, (label, colour, style, rows) in enumerate(curves):
         ratios = sorted({row.ratio for row in rows})
         values = [[getattr(row, measure) for row in rows if row.ratio == ratio] for ratio in ratios]
         middle = [float(np.median(v)) for v in values]
         axes.fill_between(ratios, [min(v) for v in values], [max(v) for v in values], color=colour, alpha=0.2, lw=0)
-        axes.plot(ratios, middle, style, color=colour, linewidth=2.2, label=label)
+        # The first curve is a broad band, so that one that lies on it can be seen.
+        width, alpha = (6, 0.45) if index == 0 else (2.2, 1.0)
+        axes.plot(ratios, middle, style, color=colour, linewidth=width, alpha=alpha, label=label)
+    axes.set_xticks([0, 0.5, 1, 1.5, 2], ["0", "0.5", "1", "1.5", "2"])
     axes.axvline(1.0, color=INK, linewidth=0.9, linestyle=(0, (2, 2)))
+    axes.set_xlim(0, max(row.ratio for _, _, _, rows in curves for row in rows))
     axes.set_ylim(bottom=min(0.0, axes.get_ylim()[0]))
     tidy(axes)
 
@@ -119,7 +122,9 @@ def phase_figure(
         left, right = figure.subplots(1, 2, sharey=True)
         for axes, x, ranks in ((left, weights, by_weight), (right, ratios, by_ratio)):
             share = (ranks / classes).clamp(max=1).numpy()
-            image = axes.pcolormesh(x, fractions, share, cmap="cividis", vmin=0, vmax=1, shading="nearest", rasterized=True)
+            image = axes.pcolormesh(
+                x, fractions, share, cmap="cividis", vmin=0, vmax=1, shading="nearest", rasterized=True
+            )
             axes.contour(x, fractions, (ranks / classes).numpy(), levels=[0.95], colors="white", linewidths=2.4)
             axes.spines[["top", "right"]].set_visible(False)
         left.set_xscale("log")
@@ -138,8 +143,8 @@ def phase_figure(
         left.set_xlim(min(weights), max(weights))
         right.set_xlim(min(ratios), max(ratios))
         left.set_ylim(min(fractions), max(fractions))
-        figure.subplots_adjust(left=0.065, right=0.9, top=0.86, bottom=0.2, wspace=0.09)
-        bar = figure.colorbar(image, cax=figure.add_axes((0.92, 0.2, 0.016, 0.66)))
+        figure.subplots_adjust(left=0.065, right=0.9, top=0.9, bottom=0.2, wspace=0.09)
+        bar = figure.colorbar(image, cax=figure.add_axes((0.92, 0.2, 0.016, 0.7)))
         bar.set_label(f"effective rank / K (K = {classes}), cut at 1")
         bar.outline.set_visible(False)
         figure.text(

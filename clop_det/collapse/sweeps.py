@@ -13,6 +13,9 @@ from clop_det.collapse.dynamics import simulate
 from clop_det.collapse.points import effective_ranks, mean_cosines, mean_norms, random_points
 from clop_det.losses import orthonormal_prototypes
 
+# Similarities of the runs that are simulated side by side: 1 MiB in float32.
+_BATCH_ELEMENTS = 1 << 18
+
 
 @dataclass(frozen=True)
 class Scenario:
@@ -89,7 +92,7 @@ def learning_rate_sweep(
     seeds: Sequence[int],
     size: Size | None = None,
 ) -> list[Row]:
-    """Every scenario at every eta / T, temperature and seed; one batch of simulations for each rule and attraction.
+    """Every scenario at every eta / T, temperature and seed; side by side in batches.
 
     Args:
         scenarios: what acts on the points.
@@ -108,7 +111,10 @@ def learning_rate_sweep(
     for rule, attraction in dict.fromkeys((s.rule, s.attraction) for s in scenarios):
         chosen = [s for s in scenarios if (s.rule, s.attraction) == (rule, attraction)]
         runs = list(itertools.product(chosen, temperatures, ratios, range(len(seeds))))
-        rows += _simulate_runs(runs, seeds, size)
+        # Small batches stay in the processor's cache, which makes them twice as fast as one large one.
+        at_once = max(1, _BATCH_ELEMENTS // size.count**2)
+        for start in range(0, len(runs), at_once):
+            rows += _simulate_runs(runs[start : start + at_once], seeds, size)
     return rows
 
 
