@@ -164,7 +164,7 @@ def _describe(plan: Plan, jobs: dict[str, Job], todo: list[str], launcher: Launc
     total, complete = estimator.remaining((jobs[name] for name in todo), {}, slots)
     time = f", {'about' if complete else 'at least'} {clock(total)} with {slots} at once" if total else ""
     print(f"{len(jobs)} jobs, {len(todo)} to run{time}")
-    if todo and not complete:
+    if todo and not complete and not timed:
         print("No job like some of these has been timed yet; add --measure to run the first steps of each kind.")
 
 

@@ -16,6 +16,8 @@ from clop_det.comparison.style import Ink, Picture, colours, render
 from clop_det.comparison.summary import Comparison
 from clop_det.comparison.tables import NAMES
 
+_BARS = 24  # more settings make no readable figure; the heat maps show them
+
 
 def all_figures(comparison: Comparison) -> list[Picture]:
     """Every figure for which there are data, in the order of the page."""
@@ -35,7 +37,7 @@ def all_figures(comparison: Comparison) -> list[Picture]:
 def metric_by_setting(comparison: Comparison) -> list[Picture]:
     """Every seed as a dot, the mean as a bar, the 95 % interval as a line."""
     shown = [summary for summary in comparison.summaries if comparison.metric in summary.metrics]
-    if not shown:
+    if not 0 < len(shown) <= _BARS:
         return []
     palette = colours(comparison.inits)
 

@@ -15,6 +15,7 @@ from clop_det.comparison.style import Picture, colours
 from clop_det.comparison.summary import Comparison
 
 _RUN_COLUMNS = ("AP", "AP50", "knn_top1", "linear_top1", "rankme")
+_MOST_VERDICTS = 14  # sentences; differences.csv holds all
 _MOST_DIFFERENCES = 12  # columns of the table of settings
 
 
@@ -24,18 +25,23 @@ def render_page(comparison: Comparison, pictures: Sequence[Picture], galleries: 
         loader=jinja2.PackageLoader("clop_det.comparison"), autoescape=True, undefined=jinja2.StrictUndefined
     )
     header, lines = tables.main_table(comparison)
+    verdicts = tables.verdicts(comparison)
+    further_header, further = tables.further_table(comparison)
     difference_header, differences = setting_differences(comparison)
     page: str = environment.get_template("report.html.j2").render(
         title=comparison.name,
         description=comparison.description,
         facts=_facts(comparison),
-        verdicts=tables.verdicts(comparison),
+        verdicts=verdicts[:_MOST_VERDICTS],
+        more_verdicts=max(0, len(verdicts) - _MOST_VERDICTS),
         no_verdict=_no_verdict(comparison),
         problems=problems(comparison),
         header=header,
         lines=_lines(comparison, lines),
         against=header.index(f"against {comparison.baseline}"),
         notes=tables.notes(comparison),
+        further_header=further_header,
+        further=_lines(comparison, further),
         chosen=[choice.sentence for choice in comparison.choices],
         pictures=pictures,
         galleries=galleries,
@@ -54,8 +60,8 @@ def render_page(comparison: Comparison, pictures: Sequence[Picture], galleries: 
 
 
 def problems(comparison: Comparison) -> list[str]:
-    """One line for every row without figures."""
-    lines = []
+    """One line for every row without figures, and what was left out."""
+    lines = list(comparison.remarks)
     for row in comparison.rows:
         if row.status != "done":
             what = {"failed": f"failed: {row.reason}", "partial": "begun, not finished", "missing": "has not run"}[

@@ -60,36 +60,39 @@ class Row:
     values: dict[str, Any] = field(default_factory=dict)
 
 
-def collect_rows(
-    runs: Mapping[str, Run], plans: Iterable[Mapping[str, Any]], report_on: Mapping[str, str] | None = None
-) -> list[Row]:
-    """One row for each cell of the plans, and for each further detection run (or pretraining that feeds none).
-
-    `report_on`: detection config -> the test set whose figures are the row's, where it has several (else the first).
-    """
-    rows = _planned_and_other_rows(runs, plans)
-    for row in rows:
-        _report_on(row, (report_on or {}).get(row.setting.detection, ""))
-    return rows
-
-
-def _planned_and_other_rows(runs: Mapping[str, Run], plans: Iterable[Mapping[str, Any]]) -> list[Row]:
-    rows: list[Row] = []
-    used: set[str] = set()
+def planned_rows(runs: Mapping[str, Run], plans: Iterable[Mapping[str, Any]]) -> list[Row]:
+    """One row for each cell of the plans, whether its run has ended, begun, or neither."""
+    rows: dict[tuple[Setting, int, str], Row] = {}
     for plan in plans:
         for cell in plan["cells"]:
             names = {kind: cell[kind] for kind in ("pretrain", "convert", "detect", "inspect") if cell.get(kind)}
-            setting = _setting(cell)
-            if set(names.values()) & used and any(row.setting == setting and row.seed == cell["seed"] for row in rows):
-                continue
-            used |= set(names.values())
-            rows.append(_row(setting, cell["seed"], {kind: runs.get(name) for kind, name in names.items()}))
+            key = _setting(cell), int(cell["seed"]), names.get("detect") or names.get("pretrain", "")
+            parts = {kind: runs.get(name) for kind, name in names.items()}
+            rows.setdefault(key, _row(key[0], key[1], parts))
+    return list(rows.values())
+
+
+def other_rows(runs: Mapping[str, Run]) -> tuple[list[Row], list[str]]:
+    """Rows of runs that no plan knows: detections, and pretrainings that feed none; and remarks on what was left out.
+
+    Of several runs of one setting and seed (with configs that differ elsewhere) the one that ended last counts.
+    """
     feeding = {run.record.get("pretrain") for run in runs.values()}
+    rows: dict[tuple[Setting, int], tuple[Run, Row]] = {}
+    remarks = []
     for kind in ("detect", "pretrain"):
         for name, run in runs.items():
-            if run.kind == kind and name not in used and name not in feeding:
-                rows.append(_lone_row(run, runs))
-    return rows
+            if run.kind != kind or name in feeding:
+                continue
+            row = _lone_row(run, runs)
+            key = row.setting, row.seed
+            if key in rows:
+                older, newer = sorted((rows[key][0], run), key=lambda item: (item.results is not None, item.finished))
+                remarks.append(f"{older.folder} is left out: {newer.folder} is of the same setting and seed.")
+                row = _lone_row(newer, runs)
+                run = newer
+            rows[key] = run, row
+    return [row for _, row in rows.values()], remarks
 
 
 def _lone_row(run: Run, runs: Mapping[str, Run]) -> Row:
@@ -158,8 +161,8 @@ def _metrics(row: Row, main: str) -> dict[str, float]:
     return {**{_column(key): value for key, value in before.items()}, **probes, **figures}
 
 
-def _report_on(row: Row, data_set: str) -> None:
-    """With several test sets ("NAME/AP"), make one of them the row's AP; the others become AP@NAME. In place."""
+def report_on(row: Row, data_set: str) -> None:
+    """Of several test sets ("NAME/AP") make `data_set`, or the first, the row's AP, the others AP@NAME; in place."""
     names = [key.split("/")[0] for key in row.metrics if key.endswith("/AP") and key.count("/") == 1]
     names = [name for name in names if name not in FAMILIES]
     main = data_set or (names[0] if names else "")

@@ -38,6 +38,11 @@ class Run:
         return "partial" if attempts or (self.folder / CONFIG_NAME).exists() else "missing"
 
     @property
+    def finished(self) -> str:
+        """When its results were written, as text that sorts; "" if it has none or does not say."""
+        return str((self.results or {}).get("provenance", {}).get("finished", ""))
+
+    @property
     def seconds(self) -> float | None:
         """Wall time over all attempts that ended."""
         times = [attempt.get("seconds") for attempt in self.record.get("attempts", [])]
@@ -74,10 +79,11 @@ def find_runs(folders: Iterable[Path]) -> dict[str, Run]:
     return found
 
 
-def find_plans(folders: Iterable[Path]) -> list[dict[str, Any]]:
-    """Content of every plan.json in and below `folders`."""
+def find_plans(folders: Iterable[Path]) -> list[tuple[Path, dict[str, Any]]]:
+    """(folder, content) of every plan.json in and below `folders`."""
     paths = sorted({path for top in folders for path in top.rglob(PLAN_NAME)})
-    return [plan for plan in map(read_object, paths) if plan.get("cells") is not None]
+    plans = [(path.parent, read_object(path)) for path in paths]
+    return [(folder, plan) for folder, plan in plans if isinstance(plan.get("cells"), list)]
 
 
 def read_object(path: Path) -> dict[str, Any]:

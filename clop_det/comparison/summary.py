@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clop_det.comparison.rows import Row, Setting, collect_rows
+from clop_det.comparison.rows import Row, Setting, other_rows, planned_rows, report_on
 from clop_det.comparison.runs import Run, find_plans, find_runs
 from clop_det.comparison.statistics import Interval, PairedDifference, holm, mean_interval, paired_difference
 from clop_det.comparison.tuning import Choice, choose
@@ -54,6 +54,7 @@ class Comparison:
     summaries: list[Summary]
     runs: dict[str, Run]
     choices: list[Choice] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
     @property
     def inits(self) -> list[str]:
@@ -79,11 +80,13 @@ def read_comparison(folders: Sequence[Path], baseline: str = "", metric: str = "
     """
     plans = find_plans(folders)
     runs = find_runs(folders)
-    select = {name: pair for item in plans for name, pair in item.get("select", {}).items()}
-    rows = collect_rows(runs, plans, {name: pair[1] for name, pair in select.items()})
+    rows, remarks = _rows(runs, plans)
     if not rows:
         raise UserError(f"no runs to report in {', '.join(map(str, folders))}.")
-    plan: Mapping[str, Any] = plans[0] if plans else {}
+    select = {name: pair for _, item in plans for name, pair in item.get("select", {}).items()}
+    for row in rows:
+        report_on(row, select.get(row.setting.detection, ("", ""))[1])
+    plan: Mapping[str, Any] = plans[0][1] if plans else {}
     names = list(dict.fromkeys(row.setting.init for row in rows))
     chosen = baseline or str(plan.get("baseline", ""))
     if baseline and baseline not in names:
@@ -95,7 +98,26 @@ def read_comparison(folders: Sequence[Path], baseline: str = "", metric: str = "
     compared, choices = choose(rows, select)
     summaries = summarise(compared, chosen, wanted)
     title = str(plan.get("name") or folders[0].resolve().name)
-    return Comparison(title, str(plan.get("description", "")), chosen, wanted, rows, summaries, runs, choices)
+    return Comparison(title, str(plan.get("description", "")), chosen, wanted, rows, summaries, runs, choices, remarks)
+
+
+def _rows(runs: Mapping[str, Run], plans: Sequence[tuple[Path, Mapping[str, Any]]]) -> tuple[list[Row], list[str]]:
+    """What the plans ask for, and the runs outside the plans' folders; strays in those are named, not mixed in."""
+    planned = planned_rows(runs, [plan for _, plan in plans])
+    used = {folder.name for row in planned for folder in row.folders.values()}
+    left = {name: run for name, run in runs.items() if name not in used}
+    strays = {name for name, run in left.items() if any(top in run.folder.parents for top, _ in plans)}
+    rows, remarks = other_rows({name: run for name, run in left.items() if name not in strays})
+    if strays:
+        remarks.append(
+            f"{len(strays)} jobs here are not part of the matrix any more and are left out: {_some(strays)}."
+        )
+    return planned + rows, remarks
+
+
+def _some(names: Iterable[str], limit: int = 4) -> str:
+    ordered = sorted(names)
+    return ", ".join(ordered[:limit]) + (f" and {len(ordered) - limit} more" if len(ordered) > limit else "")
 
 
 def summarise(rows: Iterable[Row], baseline: str, metric: str) -> list[Summary]:

@@ -156,6 +156,23 @@ def verdicts(comparison: Comparison) -> list[str]:
     return sentences
 
 
+def further_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Header and cells of what the main table has no room for: further AP families, probes, geometry; no classes."""
+    shown = {*main_columns(comparison), "linear_l2", "linear_l2_finetuned"}
+    found = dict.fromkeys(column for summary in comparison.summaries for column in summary.metrics)
+    columns = [column for column in found if column not in shown and "AP-" not in column]
+    lines = [
+        [summary.setting.label, percent(summary.setting.label_fraction)]
+        + [spread(summary.metrics.get(column), column) for column in columns]
+        for summary in comparison.summaries
+    ]
+    return [
+        "initialisation",
+        "labels",
+        *(NAMES.get(column, column.replace("_finetuned", " after")) for column in columns),
+    ], lines
+
+
 def spread(interval: Interval | None, column: str) -> str:
     """ "31.2 ± 1.4", or "31.2" for one seed."""
     if interval is None:
@@ -202,7 +219,7 @@ def seeds(summary: Summary) -> str:
 
 
 def _digits(column: str) -> int:
-    return 3 if "top1" in column else 1
+    return 3 if "top1" in column or "gap" in column or "nc1" in column else 1
 
 
 def _plain(value: float | None) -> str:

@@ -162,6 +162,22 @@ def test_runs_outside_a_comparison_are_reported_too(tmp_path: Path) -> None:
     assert moco.difference.interval.mean == pytest.approx(5.25)
 
 
+def test_runs_of_an_earlier_matrix_are_not_mixed_in(workplace: Workplace) -> None:
+    assert workplace.run() == 0
+    (workplace.folder / "detect.yaml").write_text("SOLVER: {MAX_ITER: 9}\nDATASETS: {TRAIN: [a], TEST: [b]}\n")
+    assert workplace.run() == 0
+    comparison = read_comparison([workplace.output])
+    assert len(comparison.rows) == 2
+    assert all(len(summary.rows) == 1 for summary in comparison.summaries)
+    assert "4 jobs here are not part of the matrix" in comparison.remarks[0]
+    assert "not part of the matrix" in (workplace.output / REPORT / "report.html").read_text()
+    # Without the plan nothing says which is meant: the newest counts, and the report says so.
+    (workplace.output / "plan.json").unlink()
+    comparison = read_comparison([workplace.output])
+    assert len(comparison.rows) == 2
+    assert sum("same setting and seed" in remark for remark in comparison.remarks) == 2
+
+
 def test_bad_folders_and_baselines(tmp_path: Path, finished: Workplace) -> None:
     with pytest.raises(UserError, match="no folder"):
         read_comparison([tmp_path / "none"])
