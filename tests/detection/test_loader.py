@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from detectron2.config import CfgNode
+
+from clop_det.detection import loader as module
+from clop_det.detection.datasets import load_dataset
+from clop_det.detection.loader import ImageCache, has_box, inference_loader, train_loader, training_records
+from clop_det.errors import UserError
+
+
+def batches(cfg: CfgNode, start: int, count: int, rank: int = 0, world_size: int = 1) -> list[list[dict[str, Any]]]:
+    return list(islice(train_loader(cfg, training_records(cfg), start, rank, world_size), count))
+
+
+def same(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    boxes = [x["instances"].gt_boxes.tensor for x in (a, b)]
+    return a["file_name"] == b["file_name"] and torch.equal(a["image"], b["image"]) and torch.equal(*boxes)
+
+
+def test_batch_i_is_the_same_wherever_the_run_starts(tiny_cfg: CfgNode) -> None:
+    whole = batches(tiny_cfg, 0, 8)
+    np.random.seed(99)
+    for ours, theirs in zip(batches(tiny_cfg, 5, 3), whole[5:], strict=True):
+        assert all(same(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_workers_change_nothing(tiny_cfg: CfgNode) -> None:
+    here = batches(tiny_cfg, 0, 4)
+    tiny_cfg.DATALOADER.NUM_WORKERS = 2
+    for ours, theirs in zip(batches(tiny_cfg, 0, 4), here, strict=True):
+        assert all(same(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_two_processes_share_the_batch_of_one(tiny_cfg: CfgNode) -> None:
+    whole = batches(tiny_cfg, 0, 5)
+    parts = [batches(tiny_cfg, 0, 5, rank, 2) for rank in (0, 1)]
+    for i in range(5):
+        assert all(same(a, b) for a, b in zip(parts[0][i] + parts[1][i], whole[i], strict=True))
+
+
+def test_augmentation_varies_within_and_between_epochs(tiny_cfg: CfgNode) -> None:
+    views: dict[str, set[bytes]] = {}
+    for batch in batches(tiny_cfg, 0, 60):
+        for record in batch:
+            views.setdefault(record["file_name"], set()).add(record["image"].numpy().tobytes())
+    assert {len(kinds) for kinds in views.values()} <= {2, 3, 4}  # two sizes, flipped or not, in ten draws
+    assert max(len(kinds) for kinds in views.values()) == 4
+
+
+def test_a_batch_that_cannot_be_shared_is_refused(tiny_cfg: CfgNode) -> None:
+    with pytest.raises(UserError, match="3 processes cannot share"):
+        batches(tiny_cfg, 0, 1, 0, 3)
+
+
+def test_inference_batches_hold_one_size_and_every_image_once(tiny_cfg: CfgNode) -> None:
+    records = load_dataset("shapes_voc_test")
+    records = [records[i] for i in (0, 3, 1, 4, 2, 5)]
+    found = list(inference_loader(tiny_cfg, records))
+    assert [r["image_id"] for batch in found for r in batch] == [r["image_id"] for r in records]
+    assert [len(batch) for batch in found] == [2, 2, 2]
+    assert all(len({r["image"].shape for r in batch}) == 1 for batch in found)
+    shares = [list(inference_loader(tiny_cfg, records, rank, 4)) for rank in range(4)]
+    assert sum(len(batch) for share in shares for batch in share) == len(records)
+
+
+def test_the_cache_decodes_once_within_its_bound(tiny_cfg: CfgNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = load_dataset("shapes_voc_test")
+    decoded: list[str] = []
+    read = module.utils.read_image
+
+    def counting(path: str, format: str) -> Any:
+        decoded.append(path)
+        return read(path, format=format)
+
+    monkeypatch.setattr(module.utils, "read_image", counting)
+    size = records[0]["height"] * records[0]["width"] * 3
+    cache = ImageCache("RGB", 2 * size)
+    for _ in range(3):
+        for i in (0, 3, 0, 3, 1):
+            cache.read(records[i])
+    assert [decoded.count(records[i]["file_name"]) for i in (0, 3, 1)] == [1, 1, 3]
+
+
+def test_channel_order_follows_the_config(tiny_cfg: CfgNode) -> None:
+    record = load_dataset("shapes_voc_test")[0]
+    assert np.array_equal(ImageCache("RGB", 0).read(record), ImageCache("BGR", 0).read(record)[:, :, ::-1])
+
+
+def test_a_size_that_contradicts_the_annotation_is_refused(tiny_cfg: CfgNode) -> None:
+    record = {**load_dataset("shapes_voc_test")[0], "width": 999}
+    with pytest.raises(UserError, match="999"):
+        ImageCache("RGB", 0).read(record)
+
+
+def test_images_without_anything_to_learn_are_left_out(tiny_cfg: CfgNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = load_dataset("shapes_voc_train")
+    for annotation in records[0]["annotations"]:
+        annotation["iscrowd"] = 1
+    for annotation in records[1]["annotations"]:
+        annotation["bbox"] = [5, 5, 5, 9]
+    assert [has_box(r) for r in records[:3]] == [False, False, True]
+    monkeypatch.setattr(module, "load_dataset", lambda name: records)
+    assert len(training_records(tiny_cfg)) == len(records) - 2
+    monkeypatch.setattr(module, "load_dataset", lambda name: records[:2])
+    with pytest.raises(UserError, match="none of the 2 images"):
+        training_records(tiny_cfg)

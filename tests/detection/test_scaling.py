@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import pytest
+from detectron2.config import CfgNode
+
+from clop_det.detection.report import figures_table
+from clop_det.detection.scaling import fit_to_processes
+from clop_det.engine.options import read_config
+from clop_det.errors import UserError
+
+
+def moco_schedule(**changes: object) -> CfgNode:
+    cfg = read_config("", ["MODEL.DEVICE", "cpu"])
+    cfg.defrost()
+    values = {"REFERENCE_WORLD_SIZE": 8, "IMS_PER_BATCH": 16, "BASE_LR": 0.02, "MAX_ITER": 24000, "WARMUP_ITERS": 100}
+    for key, value in {**values, "STEPS": (18000, 22000), **changes}.items():
+        cfg.SOLVER[key] = value
+    cfg.TEST.EVAL_PERIOD = 1000
+    return cfg
+
+
+def test_everything_scales_together_and_the_images_seen_stay() -> None:
+    cfg = moco_schedule()
+    (note,) = fit_to_processes(cfg, 1)
+    solver = cfg.SOLVER
+    assert (solver.IMS_PER_BATCH, solver.MAX_ITER, solver.STEPS) == (2, 192000, (144000, 176000))
+    assert solver.BASE_LR == pytest.approx(0.0025)
+    assert (solver.WARMUP_ITERS, cfg.TEST.EVAL_PERIOD) == (800, 8000)
+    assert solver.IMS_PER_BATCH * solver.MAX_ITER == 16 * 24000
+    assert "SOLVER.BASE_LR 0.02 -> 0.0025" in note
+    assert "SOLVER.MAX_ITER 24000 -> 192000" in note
+
+
+def test_a_schedule_already_scaled_or_without_reference_stays() -> None:
+    assert fit_to_processes(moco_schedule(), 8) == []
+    assert fit_to_processes(moco_schedule(REFERENCE_WORLD_SIZE=0), 3) == []
+
+
+def test_a_batch_that_the_reference_does_not_divide_is_refused() -> None:
+    with pytest.raises(UserError, match="IMS_PER_BATCH is 12"):
+        fit_to_processes(moco_schedule(IMS_PER_BATCH=12), 1)
+
+
+def test_sync_bn_falls_back_on_one_process_and_says_so() -> None:
+    cfg = moco_schedule(REFERENCE_WORLD_SIZE=0)
+    cfg.MODEL.RESNETS.NORM = cfg.MODEL.FPN.NORM = "SyncBN"
+    notes = fit_to_processes(cfg, 1)
+    assert cfg.MODEL.RESNETS.NORM == cfg.MODEL.FPN.NORM == "BN"
+    assert len(notes) == 2
+    cfg.MODEL.RESNETS.NORM, cfg.MODEL.DEVICE = "SyncBN", "cuda"
+    assert fit_to_processes(cfg, 8) == []
+
+
+def test_the_table_shows_every_family_the_probes_and_the_classes() -> None:
+    figures = {"bbox/AP": 12.3, "bbox/AP-cat": 20.0, "bbox/AP-dog": 4.6, "coco/AP": 12.3, "coco/AP50": 40.0}
+    figures |= {"voc07/AP": 13.0, "probe/knn_top1": 0.5, "probe/rankme": 17.25}
+    table = figures_table(figures, "coco", "set after 9 iterations")
+    assert table.startswith("set after 9 iterations\n")
+    assert "COCO AP (101 points) = bbox │ AP 12.30  AP50 40.00" in table
+    for text in ("VOC AP (11 points)", "knn_top1 0.5  rankme 17.25", "cat 20.0  dog 4.6"):
+        assert text in table
