@@ -23,8 +23,23 @@ _ARRAY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 _NUMERIC_MODULES = ("numpy.core.numeric", "numpy._core.numeric")
 
 
-class _NdarrayType:
-    """Stands for `numpy.ndarray` where a pickle names the class."""
+class _Maker:
+    """What a name in the file stands for: it can be called, and nothing else can be done to it.
+
+    A bare class or function would not do: a pickle may set attributes on whatever it names, and so change this reader
+    for the files to come.
+    """
+
+    __slots__ = ("_make",)
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        self._make = make
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._make(*arguments)
+
+    def __setstate__(self, state: Any) -> None:
+        raise pickle.UnpicklingError("state for something that has none")
 
 
 class _Dtype:
@@ -85,11 +100,13 @@ def _from_bytes(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray[Any
         raise pickle.UnpicklingError("an array whose type or shape is not one")
     # A pickle of Python 2 read as latin-1 gives text where bytes were meant.
     raw = data.encode("latin1") if isinstance(data, str) else bytes(data)
-    return np.frombuffer(raw, dtype=dtype.build()).reshape(shape, order=_text(order)).copy()  # type: ignore[call-overload,no-any-return]
+    array = np.frombuffer(raw, dtype=dtype.build()).reshape(shape, order=_text(order))  # type: ignore[call-overload]
+    # Torch takes arrays in the machine's own byte order only.
+    return array.astype(array.dtype.newbyteorder("="))  # type: ignore[no-any-return]
 
 
 def _reconstruct(subtype: Any, *_: Any) -> _Array:
-    if subtype is not _NdarrayType:
+    if subtype is not _NDARRAY:
         raise pickle.UnpicklingError("an array subclass")
     return _Array()
 
@@ -110,10 +127,16 @@ def _text(value: Any) -> str:
     return value.decode("latin1") if isinstance(value, bytes) else str(value)
 
 
+def _no_array(*_: Any) -> Any:
+    raise pickle.UnpicklingError("numpy.ndarray called")
+
+
+_NDARRAY = _Maker(_no_array)  # arrays name their class, but are made by _reconstruct
+
 _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("_codecs", "encode"): _encode,
-    ("numpy", "ndarray"): _NdarrayType,
+    ("numpy", "ndarray"): _NDARRAY,
     ("numpy", "dtype"): _Dtype,
     **{(module, "bytes"): _empty_bytes for module in ("builtins", "__builtin__")},
     **{(module, "set"): set for module in ("builtins", "__builtin__")},
@@ -131,7 +154,7 @@ class _ArrayUnpickler(pickle.Unpickler):
         allowed = _ALLOWED.get((module, name))
         if allowed is None:
             raise pickle.UnpicklingError(f"{module}.{name}")
-        return allowed
+        return allowed if isinstance(allowed, _Maker) else _Maker(allowed)
 
 
 def _finish(value: Any) -> Any:

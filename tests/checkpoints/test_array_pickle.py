@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
@@ -32,9 +33,9 @@ def _write(path: Path, value: Any, protocol: int = 2) -> Path:
 def test_arrays_come_back_bit_by_bit(tmp_path: Path, array: Any, protocol: int, fortran: bool):
     array = np.asfortranarray(array) if fortran else array
     read = read_array_pickle(_write(tmp_path / "a.pkl", {"model": {"w": array}}, protocol))["model"]["w"]
-    assert read.dtype == array.dtype
-    assert read.shape == array.shape
-    assert read.tobytes() == array.tobytes()
+    native = array.astype(array.dtype.newbyteorder("="))
+    assert (read.dtype, read.shape, read.tobytes()) == (native.dtype, native.shape, native.tobytes())
+    torch.from_numpy(read)
 
 
 def test_detectron2_layout_with_ordinary_containers(tmp_path: Path):
@@ -94,6 +95,9 @@ def test_a_pickle_that_runs_something_is_not_run(tmp_path: Path):
         b"ccollections\nOrderedDict\n.",
         b"\x80\x04\x8c\x08builtins\x8c\x07getattr\x93.",
         b"P1\n.",
+        b"cnumpy.core.multiarray\nscalar\n(N}S'build'\nS'x'\nstb.",
+        b"ccollections\nOrderedDict\n(N}S'x'\nS'x'\nstb.",
+        b"cnumpy\nndarray\n(I2\ntR.",
         b"garbage",
         b"\x80\x02}",
         b"",
@@ -128,3 +132,10 @@ def test_a_truncated_pickle_is_refused(tmp_path: Path, cut: int):
     path.write_bytes(path.read_bytes()[:-cut])
     with pytest.raises(UserError, match=r"a\.pkl"):
         read_array_pickle(path)
+
+
+def test_a_file_cannot_change_the_reader_for_the_next_one(tmp_path: Path):
+    (tmp_path / "bad.pkl").write_bytes(b"cnumpy.core.multiarray\nscalar\n(N}S'build'\nS'x'\nstb0N.")
+    with pytest.raises(UserError, match="state for something that has none"):
+        read_array_pickle(tmp_path / "bad.pkl")
+    assert read_array_pickle(_write(tmp_path / "a.pkl", {"x": np.float64(0.5)})) == {"x": 0.5}
