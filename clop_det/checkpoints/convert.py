@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from clop_det.checkpoints.contents import flatten
+from clop_det.checkpoints.contents import Contents, flatten
 from clop_det.checkpoints.identify import Network, check_finite, identify, without_stem
 from clop_det.checkpoints.naming import detectron2_name
 from clop_det.checkpoints.proof import Input, has_trivial_statistics, prove, stirred
@@ -79,14 +79,7 @@ def convert_checkpoint(
     wish = Options(source=source_format, verify=verify, **options)
     started = time.perf_counter()
     path, target = Path(source), checked_output(Path(source), Path(output), (".pth", ".pkl"))
-    contents = flatten(read_checkpoint(path, trust_pickle=wish.trust_pickle), path)
-    try:
-        found = recognise(contents, source=wish.source, prefix=wish.prefix)
-        network = identify(found.state)
-        check_finite(found.state)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    check_architecture(path, network, wish.arch or contents.provenance.get("arch"))
+    contents, found, network = open_checkpoint(path, wish)
     state = _usable_stem(path, found, network, wish.allow_stem_reinit)
     record = make_record(path, contents, found, network, wish)
     report = ConversionReport(
@@ -115,16 +108,26 @@ def checked_output(source: Path, output: Path, suffixes: tuple[str, ...]) -> Pat
     return output
 
 
-def check_architecture(path: Path, network: Network, expected: str | None) -> None:
-    """Raise if the file should be of another architecture.
+def open_checkpoint(path: Path, wish: Options) -> tuple[Contents, Recognition, Network]:
+    """Read a file, recognise its source and identify its network.
 
     Raises:
-        UserError: names both.
+        UserError: unreadable or unsafe file, no or several networks, unexplained, missing or infinite tensors, another
+            architecture than the one wanted or than the file says of itself.
     """
-    if expected is not None and expected != network.architecture.name:
+    contents = flatten(read_checkpoint(path, trust_pickle=wish.trust_pickle), path)
+    try:
+        found = recognise(contents, source=wish.source, prefix=wish.prefix)
+        network = identify(found.state)
+        check_finite(found.state)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    expected = wish.arch or contents.provenance.get("arch")
+    if expected not in (None, network.architecture.name):
         raise UserError(
             f"{path} is a {network.architecture.name}, not a {expected}; leave --arch out, or give the right file."
         )
+    return contents, found, network
 
 
 def _usable_stem(path: Path, found: Recognition, network: Network, allow: bool) -> dict[str, Tensor]:

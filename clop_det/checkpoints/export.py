@@ -18,12 +18,12 @@ from torch import Tensor
 from clop_det.checkpoints.compatibility import conventions_known
 from clop_det.checkpoints.contents import Contents, flatten
 from clop_det.checkpoints.conventions import IMAGENET_MEAN, IMAGENET_STD, describe
-from clop_det.checkpoints.convert import ConversionReport, check_architecture, checked_output
-from clop_det.checkpoints.identify import check_finite, identify
+from clop_det.checkpoints.convert import ConversionReport, checked_output, open_checkpoint
 from clop_det.checkpoints.naming import detectron2_name
 from clop_det.checkpoints.proof import Input, ParityError, prove
 from clop_det.checkpoints.provenance import collect_provenance
 from clop_det.checkpoints.reading import read_checkpoint
+from clop_det.checkpoints.record import Options
 from clop_det.checkpoints.sources import recognise
 from clop_det.checkpoints.writing import staged, write_detectron2, write_named
 from clop_det.errors import UserError
@@ -61,14 +61,8 @@ def export_checkpoint(
         raise UserError(f"--to {naming!r} is unknown; choose one of detectron2, {', '.join(NAMINGS)}.")
     path = Path(source)
     target = checked_output(path, Path(output), (".pth", ".safetensors"))
-    contents = flatten(read_checkpoint(path, trust_pickle=trust_pickle), path)
-    try:
-        found = recognise(contents, source="detectron2")
-        network = identify(found.state)
-        check_finite(found.state)
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
-    check_architecture(path, network, arch or contents.provenance.get("arch"))
+    wish = Options(source="detectron2", arch=arch, verify=verify, trust_pickle=trust_pickle)
+    contents, found, network = open_checkpoint(path, wish)
     record = _record(path, contents, describe(network.architecture), verify)
     report = ConversionReport(
         "detectron2", found.reason, network.architecture.name, network.stem, len(found.state), found.dropped
