@@ -125,7 +125,7 @@ def phase_figure(
             image = axes.pcolormesh(
                 x, fractions, share, cmap="cividis", vmin=0, vmax=1, shading="nearest", rasterized=True
             )
-            axes.contour(x, fractions, (ranks / classes).numpy(), levels=[0.95], colors="white", linewidths=2.4)
+            axes.contour(x, fractions, (ranks / classes).numpy(), levels=[0.95], colors=INK, linewidths=2.2)
             axes.spines[["top", "right"]].set_visible(False)
         left.set_xscale("log")
         fine = np.linspace(0.005, 1, 800)
@@ -148,7 +148,7 @@ def phase_figure(
         bar.set_label(f"effective rank / K (K = {classes}), cut at 1")
         bar.outline.set_visible(False)
         figure.text(
-            0.065, 0.035, "white: measured, rank reaches 0.95 K     orange, dashed: predicted, mean stops growing",
+            0.065, 0.035, "black: measured, rank reaches 0.95 K     orange, dashed: predicted, mean stops growing",
             fontsize=11.5, color=SOFT,
         )  # fmt: skip
     return figure
