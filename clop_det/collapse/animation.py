@@ -182,7 +182,7 @@ class _Stage:
             factor = "" if ratio == 1 else f"{ratio:g} "
             axes[0, column].set_title(f"{place} the threshold\nη = {factor}T", fontsize=14, linespacing=1.35)
         pulled = f"repulsion, and\n{scene.labelled_fraction:.0%} of points\npulled to their\nprototypes ★"
-        for line, (title, detail) in enumerate((("InfoNCE", "repulsion"), ("CLOP", pulled))):
+        for line, (title, detail) in enumerate((("InfoNCE", "repulsion alone"), ("CLOP", pulled))):
             place = axes[line, 0].get_position()
             height = (place.y0 + place.y1) / 2 + 0.03
             self.figure.text(0.015, height, title, fontsize=19, fontweight="bold", color=INK, va="bottom")
