@@ -60,7 +60,7 @@ def force(
         return gradient
     if prototypes is None:
         raise ValueError("prototypes=None: labels need prototypes to be pulled to")
-    labels = labels.expand(batch, n)
+    labels = labels.to(points.device).expand(batch, n)
     labelled = labels >= 0
     share = labelled.sum(dim=1).clamp(min=1)[:, None, None] / n
     own = prototypes.to(points)[labels.clamp(min=0)] * labelled[..., None]
