@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
 
+from fvcore.common.config import CfgNode
+
 from clop_det.comparison import tables
 from clop_det.comparison.config import load_compare_config
 from clop_det.comparison.display import Display
@@ -22,6 +24,7 @@ from clop_det.comparison.plan import Plan, build_plan, write_plan
 from clop_det.comparison.progress import Estimator, clock, finished_seconds
 from clop_det.comparison.report import REPORT_FOLDER, write_report
 from clop_det.comparison.scheduler import Outcome, Scheduler
+from clop_det.comparison.slurm import SubmititLauncher
 from clop_det.comparison.summary import read_comparison
 from clop_det.engine.cli import add_traceback_flag
 from clop_det.engine.stop import EXIT_STOPPED
@@ -54,7 +57,13 @@ def _run_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config-file", required=True, metavar="FILE", help="the comparison's YAML")
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="jobs at once; they share cores and GPUs")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="jobs at once (default 1, with slurm 64); locally they share cores and GPUs",
+    )
+    parser.add_argument("--launcher", choices=("local", "slurm"), default="local", help="where jobs run; default local")
     parser.add_argument("--dry-run", action="store_true", help="list the jobs and the time they take; run nothing")
     parser.add_argument(
         "--measure",
@@ -91,7 +100,7 @@ def _report(args: argparse.Namespace) -> int:
 def _run(args: argparse.Namespace, commands: Commands) -> int:
     if args.measure and not args.dry_run:
         raise UserError("--measure belongs to --dry-run; a comparison that runs times its jobs anyway.")
-    if args.jobs < 1:
+    if args.jobs is not None and args.jobs < 1:
         raise UserError(f"--jobs is {args.jobs}; it must be at least 1.")
     cfg = load_compare_config(args.config_file, args.opts)
     matrix = read_matrix(cfg, Path(args.config_file).parent)
@@ -101,15 +110,26 @@ def _run(args: argparse.Namespace, commands: Commands) -> int:
     jobs = select_jobs(plan, args.only)
     todo = jobs_to_run(jobs, plan.root)
     if args.dry_run:
-        _describe(plan, jobs, todo, LocalLauncher(args.jobs, commands), args.measure)
+        _describe(plan, jobs, todo, LocalLauncher(args.jobs or 1, commands), args.measure)
         return 0
+    launcher = _launcher(args, cfg, commands)
     with _lock(matrix.output):
         write_plan(plan)
-        outcome = _execute(plan, todo, LocalLauncher(args.jobs, commands))
+        outcome = _execute(plan, todo, launcher)
         _finish(matrix, outcome)
     if outcome.stopped:
         return EXIT_STOPPED
     return 1 if outcome.failed else 0
+
+
+def _launcher(args: argparse.Namespace, cfg: CfgNode, commands: Commands) -> Launcher:
+    gpus = cfg.COMPARE.LAUNCH.GPUS_PER_JOB
+    if gpus < 1:
+        raise UserError(f"COMPARE.LAUNCH.GPUS_PER_JOB is {gpus}; it must be at least 1.")
+    if args.launcher == "slurm":
+        parameters = dict(cfg.COMPARE.LAUNCH.SLURM)
+        return SubmititLauncher(args.jobs or 64, Path(cfg.OUTPUT_DIR), parameters, gpus, commands)
+    return LocalLauncher(args.jobs or 1, commands, gpus)
 
 
 def select_jobs(plan: Plan, pattern: str) -> dict[str, Job]:

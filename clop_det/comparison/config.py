@@ -13,7 +13,7 @@ from fvcore.common.config import CfgNode as CN
 from clop_det.errors import UserError
 
 # Nodes whose keys are those of the runs.
-_OPEN = ("COMPARE.PRETRAIN.OPTS.", "COMPARE.PRETRAIN.GRID.")
+_OPEN = ("COMPARE.PRETRAIN.OPTS.", "COMPARE.PRETRAIN.GRID.", "COMPARE.LAUNCH.SLURM.")
 
 
 def add_compare_config(cfg: CN) -> None:
@@ -49,6 +49,13 @@ def add_compare_config(cfg: CN) -> None:
     # SELECT: {BY: data set of DATASETS.TEST on which the best setting of GRID is chosen, REPORT: data set reported}.
     # Empty: the comparison ends with the probes of pretraining.
     cfg.COMPARE.DETECTION = []
+    # Device of all runs ("cpu", "cuda"); empty: what their configs say.
+    cfg.COMPARE.DEVICE = ""
+    cfg.COMPARE.LAUNCH = CN()
+    # GPUs per job; above 1 each pretraining and detection is one torchrun group. Results do not depend on it.
+    cfg.COMPARE.LAUNCH.GPUS_PER_JOB = 1
+    # Parameters of submitit's executor, for --launcher slurm: {timeout_min: 240, slurm_partition: gpu, ...}.
+    cfg.COMPARE.LAUNCH.SLURM = CN()
     # Metric that the verdict is about: a column of results.csv.
     cfg.COMPARE.METRIC = "AP"
     # Test images drawn per initialisation in the report; 0: none.
@@ -126,8 +133,10 @@ def _merge(cfg: CN, values: Mapping[str, Any], origin: str) -> None:
     except (KeyError, ValueError, AssertionError) as error:
         raise UserError(f"{origin}: {' '.join(str(error).split())}") from error
     for node in _OPEN:
-        options = cfg.COMPARE.PRETRAIN[node.rstrip(".").rsplit(".", 1)[-1]]
-        options.update({key.removeprefix(node): value for key, value in flat.items() if key.startswith(node)})
+        _, group, name, _ = node.split(".")
+        cfg.COMPARE[group][name].update(
+            {key.removeprefix(node): value for key, value in flat.items() if key.startswith(node)}
+        )
 
 
 def _keys(node: CN, prefix: str = "") -> Iterator[str]:

@@ -10,11 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from clop_det.comparison.jobs import JOB_CONFIG, Job
 from clop_det.engine.run_folder import CONFIG_NAME
+from clop_det.errors import UserError
 
 LOG_NAME = "job.log"
 LOCK_NAME = ".job.lock"
@@ -49,14 +51,20 @@ class Launcher(Protocol):
 
     slots: int
 
+    def group(self) -> AbstractContextManager[Any]:
+        """Entered around the starts of jobs that are ready together."""
+
     def start(self, job: Job, folder: Path, slot: int) -> Running:
         """Start `job` in its prepared folder; `slot` (0 .. slots-1) is its place among those that run at once."""
 
 
-def command(job: Job, folder: Path, commands: Commands = COMMANDS) -> list[str]:
-    """The command line of a job; a run that has begun before is resumed."""
+def command(job: Job, folder: Path, commands: Commands = COMMANDS, gpus: int = 1) -> list[str]:
+    """The command line of a job; a run that has begun before is resumed; on several GPUs it is one torchrun group."""
     words = list(commands[job.kind])
     if job.config is not None:
+        if gpus > 1:
+            group = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(gpus)]
+            words = [words[0], *group, *words[1:]]
         words += ["--config-file", str(folder / JOB_CONFIG)]
         return [*words, "--resume"] if (folder / CONFIG_NAME).exists() else words
     if job.kind == "convert":
@@ -66,12 +74,21 @@ def command(job: Job, folder: Path, commands: Commands = COMMANDS) -> list[str]:
 
 
 class LocalLauncher:
-    """Runs up to `slots` jobs as processes, the processor's threads and the GPUs shared out among them."""
+    """Runs up to `slots` jobs as processes, the processor's threads and the GPUs shared out among them.
 
-    def __init__(self, slots: int, commands: Commands = COMMANDS) -> None:
+    `gpus`: per job.
+    """
+
+    def __init__(self, slots: int, commands: Commands = COMMANDS, gpus: int = 1) -> None:
         self.slots = slots
-        self._commands = commands
-        self._gpus = visible_gpus() if slots > 1 else []
+        self._commands, self._gpus = commands, gpus
+        self._visible = visible_gpus() if slots > 1 or gpus > 1 else []
+        if gpus > max(1, len(self._visible)):
+            raise UserError(f"COMPARE.LAUNCH.GPUS_PER_JOB is {gpus}, but {len(self._visible)} GPUs are visible here.")
+
+    def group(self) -> AbstractContextManager[Any]:
+        """Nothing: processes start one by one."""
+        return nullcontext()
 
     def start(self, job: Job, folder: Path, slot: int) -> Running:
         """Start `job`.
@@ -79,23 +96,25 @@ class LocalLauncher:
         Raises:
             FolderBusy: a process of an earlier comparison still works in the folder.
         """
-        return LocalProcess(command(job, folder, self._commands), folder, self.environment(slot))
+        return LocalProcess(command(job, folder, self._commands, self._gpus), folder, self.environment(slot))
 
     def environment(self, slot: int) -> dict[str, str]:
-        """The environment of the job in `slot`: one process's share of threads, and one GPU if there are several."""
+        """The environment of the job in `slot`: one process's share of threads and of GPUs."""
         environment = dict(os.environ)
         if self.slots > 1:
             threads = str(max(1, len(os.sched_getaffinity(0)) // self.slots))
             environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
-        if len(self._gpus) > 1:
-            environment["CUDA_VISIBLE_DEVICES"] = self._gpus[slot % len(self._gpus)]
+        if len(self._visible) > 1:
+            groups = len(self._visible) // self._gpus
+            first = slot % groups * self._gpus
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(self._visible[first : first + self._gpus])
         return environment
 
 
 class LocalProcess:
     """A job's process; its output goes to job.log in the run folder."""
 
-    def __init__(self, words: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, words: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> None:
         # The lock is inherited, so it is held exactly as long as the job's process (or a worker of it) lives.
         lock = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -111,7 +130,7 @@ class LocalProcess:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    env=dict(environment),
+                    env=None if environment is None else dict(environment),
                     pass_fds=(lock,),
                     start_new_session=True,  # Ctrl-C reaches the comparison alone, which tells its jobs
                     preexec_fn=_stop_with_parent,

@@ -92,7 +92,8 @@ def read_matrix(cfg: CN, folder: Path) -> Matrix:
     needs_pretraining = any(init.pretrained for init in inits)
     if needs_pretraining and not node.PRETRAIN.CONFIG:
         raise UserError("COMPARE.PRETRAIN.CONFIG is empty: name the pretraining config of the losses in COMPARE.INITS.")
-    detections = tuple(_read_detection(item, folder) for item in node.DETECTION)
+    device = {"MODEL.DEVICE": str(node.DEVICE)} if node.DEVICE else {}
+    detections = tuple(_read_detection(item, folder, device) for item in node.DETECTION)
     _unique([detection.name for detection in detections], "COMPARE.DETECTION")
     if not detections and not needs_pretraining:
         raise UserError("nothing to run: no initialisation is pretrained and COMPARE.DETECTION is empty.")
@@ -105,7 +106,7 @@ def read_matrix(cfg: CN, folder: Path) -> Matrix:
         fractions=_fractions(node.LABEL_FRACTIONS),
         seeds=_seeds(node.SEEDS),
         pretrain_config=find(node.PRETRAIN.CONFIG, folder) if needs_pretraining else None,
-        pretrain_opts=_opts(node.PRETRAIN.OPTS, "COMPARE.PRETRAIN.OPTS"),
+        pretrain_opts={**device, **_opts(node.PRETRAIN.OPTS, "COMPARE.PRETRAIN.OPTS")},
         pretrain_grid=_grid(node.PRETRAIN.GRID, "COMPARE.PRETRAIN.GRID"),
         detections=detections,
         metric=str(node.METRIC),
@@ -150,7 +151,7 @@ def _read_init(item: Any, folder: Path) -> Init:
     )
 
 
-def _read_detection(item: Any, folder: Path) -> Detection:
+def _read_detection(item: Any, folder: Path, device: Mapping[str, str]) -> Detection:
     if isinstance(item, str):
         item = {"CONFIG": item}
     values = _mapping(item, _DETECTION_KEYS, "COMPARE.DETECTION")
@@ -166,7 +167,7 @@ def _read_detection(item: Any, folder: Path) -> Detection:
     return Detection(
         name,
         path,
-        _opts(values.get("OPTS", {}), f"COMPARE.DETECTION {name} OPTS"),
+        {**device, **_opts(values.get("OPTS", {}), f"COMPARE.DETECTION {name} OPTS")},
         _grid(values.get("GRID", {}), f"COMPARE.DETECTION {name} GRID"),
         str(select.get("BY", "")),
         str(select.get("REPORT", "")),

@@ -85,6 +85,7 @@ class Scheduler:
         return self.outcome
 
     def _start_ready(self) -> None:
+        ready = []
         for name in list(self._waiting):
             job = self._jobs[name]
             lost = [need for need in job.needs if need in self.outcome.failed or need in self.outcome.blocked]
@@ -92,8 +93,13 @@ class Scheduler:
                 self._waiting.remove(name)
                 self.outcome.blocked.append(name)
                 self._display.event(f"  skipped  {job.title}: needs {lost[0]}")
-            elif len(self._active) < self._launcher.slots and all(self._ready(need) for need in job.needs):
-                self._start(name)
+            elif all(self._ready(need) for need in job.needs):
+                ready.append(name)
+        ready = ready[: self._launcher.slots - len(self._active)]
+        if ready:
+            with self._launcher.group():
+                for name in ready:
+                    self._start(name)
 
     def _ready(self, need: str) -> bool:
         return need not in self._waiting and need not in self._active

@@ -55,6 +55,7 @@ def train(kind: str, arguments: list[str], control: Path) -> int:
     if (control / f"fail-{kind}").exists() or any(name.startswith(p.name[5:]) for p in control.glob("fail-*")):
         print("Traceback\nerror: made to fail")
         return 3
+    (folder / "parent.txt").write_text(str(os.getppid()))
     stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: stop.append(number))
     state = folder / "state.json"

@@ -248,6 +248,10 @@ def test_commands(workplace: Workplace, tmp_path: Path) -> None:
     by_kind = {job.kind: job for job in plan.jobs.values()}
     pretrain = command(by_kind["pretrain"], folder)
     assert pretrain[1:] == ["-m", "clop_det.pretraining", "--config-file", str(folder / "job.yaml")]
+    group = command(by_kind["pretrain"], folder, gpus=4)
+    assert group[1:6] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4"]
+    assert group[6:8] == ["-m", "clop_det.pretraining"]
+    assert "torch.distributed.run" not in command(by_kind["convert"], folder, gpus=4)
     (folder / "config.yaml").touch()
     assert command(by_kind["pretrain"], folder)[-1] == "--resume"
     convert = command(by_kind["convert"], folder)
@@ -263,6 +267,12 @@ def test_threads_and_gpus_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> Non
     two = LocalLauncher(2)
     assert [two.environment(slot)["CUDA_VISIBLE_DEVICES"] for slot in range(2)] == ["4", "6"]
     assert two.environment(0)["OMP_NUM_THREADS"] == "4"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    pairs = LocalLauncher(3, gpus=2)
+    assert [pairs.environment(slot)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["0,1", "2,3", "0,1"]
+    with pytest.raises(UserError, match="GPUS_PER_JOB is 5, but 4"):
+        LocalLauncher(1, gpus=5)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
     one = LocalLauncher(1).environment(0)
     assert one["CUDA_VISIBLE_DEVICES"] == "4,6"
     assert one.get("OMP_NUM_THREADS") == os.environ.get("OMP_NUM_THREADS")

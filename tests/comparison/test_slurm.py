@@ -1,0 +1,94 @@
+"""The cluster launcher, through submitit's local executor: same interface, processes of this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+
+import pytest
+
+from clop_det.comparison.config import load_compare_config
+from clop_det.comparison.display import Display
+from clop_det.comparison.jobs import jobs_to_run, prepare_folder
+from clop_det.comparison.matrix import read_matrix
+from clop_det.comparison.plan import Plan, build_plan
+from clop_det.comparison.scheduler import Scheduler
+from clop_det.comparison.slurm import SubmititLauncher
+from clop_det.errors import UserError
+from tests.comparison.workplace import COMMANDS, Workplace
+
+pytest.importorskip("submitit", reason="needs submitit")
+from submitit.local.local import LocalJobEnvironment
+
+
+def plan_of(workplace: Workplace) -> Plan:
+    return build_plan(read_matrix(load_compare_config(workplace.config), workplace.folder))
+
+
+def launcher(workplace: Workplace, slots: int = 4) -> SubmititLauncher:
+    return SubmititLauncher(slots, workplace.output, {"timeout_min": 30}, 1, COMMANDS, cluster="local")
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_a_whole_comparison(workplace: Workplace) -> None:
+    plan = plan_of(workplace)
+    todo = jobs_to_run(plan.jobs, plan.root)
+    outcome = Scheduler(plan.jobs, todo, plan.root, launcher(workplace), Display()).run()
+    assert sorted(outcome.done) == sorted(plan.jobs)
+    assert not outcome.failed
+
+
+def test_a_failure_is_reported_with_its_reason(workplace: Workplace) -> None:
+    (workplace.control / "fail-pretrain").touch()
+    plan = plan_of(workplace)
+    outcome = Scheduler(plan.jobs, list(plan.jobs), plan.root, launcher(workplace), Display()).run()
+    assert len(outcome.failed) == 1
+    assert "made to fail" in next(iter(outcome.failed.values()))
+
+
+def test_a_preempted_job_saves_is_queued_again_and_resumes(workplace: Workplace) -> None:
+    (workplace.control / "slow").touch()
+    (workplace.folder / "pretrain.yaml").write_text("SOLVER: {MAX_ITER: 100}\n")
+    plan = plan_of(workplace)
+    name = next(name for name, job in plan.jobs.items() if job.kind == "pretrain")
+    folder = plan.root / name
+    prepare_folder(plan.jobs[name], folder)
+    start = launcher(workplace)
+    with start.group():
+        running = start.start(plan.jobs[name], folder, 0)
+    wait_for(lambda: (folder / "state.json").exists())
+    # What Slurm sends to the task before it preempts it.
+    os.kill(int((folder / "parent.txt").read_text()), LocalJobEnvironment._usr_sig())
+    wait_for(lambda: f"resume {name}" in workplace.started())
+    wait_for(lambda: running.poll() is not None)
+    assert running.poll() == 0
+    iterations = [json.loads(line)["iteration"] for line in (folder / "metrics.json").read_text().splitlines()]
+    assert iterations == list(range(100))
+
+
+def test_a_stop_is_obeyed_between_steps(workplace: Workplace) -> None:
+    (workplace.control / "slow").touch()
+    (workplace.folder / "pretrain.yaml").write_text("SOLVER: {MAX_ITER: 400}\n")
+    plan = plan_of(workplace)
+    name = next(name for name, job in plan.jobs.items() if job.kind == "pretrain")
+    folder = plan.root / name
+    prepare_folder(plan.jobs[name], folder)
+    start = launcher(workplace)
+    running = start.start(plan.jobs[name], folder, 0)
+    wait_for(lambda: (folder / "state.json").exists())
+    running.stop(at_once=False)
+    wait_for(lambda: running.poll() is not None)
+    assert running.poll() == 75
+
+
+def test_bad_parameters(workplace: Workplace) -> None:
+    with pytest.raises(UserError, match="COMPARE.LAUNCH.SLURM"):
+        SubmititLauncher(1, workplace.output, {"timeout_minutes": 3}, cluster="local")
