@@ -1,0 +1,97 @@
+"""Every config parses and its model builds; the VOC protocol's numbers are those of the published one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.config import CfgNode
+from detectron2.modeling import build_model
+
+import clop_det.detection.roi_heads  # noqa: F401  (registers Res5ROIHeadsExtraNorm)
+from clop_det.checkpoints.loading import backbone_keys
+from clop_det.detection.scaling import fit_to_processes
+from clop_det.engine.options import flatten, read_config
+
+ROOT = Path(__file__).resolve().parents[2] / "configs" / "detection"
+CONFIGS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.yaml"))
+RUNNABLE = [name for name in CONFIGS if not Path(name).name.startswith("Base-")]
+
+
+def read(name: str, *options: str) -> CfgNode:
+    cfg = read_config(str(ROOT / name), options)
+    cfg.defrost()
+    return cfg
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_the_model_builds(name: str) -> None:
+    cfg = read(name)
+    for node in (cfg.MODEL.ROI_HEADS, cfg.MODEL.RETINANET):
+        node.NUM_CLASSES = node.NUM_CLASSES or 4
+    fit_to_processes(cfg, 1)
+    cfg.MODEL.DEVICE = "meta"
+    with torch.device("meta"):
+        model = build_model(cfg)
+    blocks = {18: 100, 50: 265}[cfg.MODEL.RESNETS.DEPTH]
+    assert len(backbone_keys(model)) == blocks  # the number of tensors of a torchvision checkpoint, without counters
+
+
+@pytest.mark.parametrize("name", RUNNABLE)
+def test_the_config_suits_torch_weights_and_is_named_after_its_folder(name: str) -> None:
+    cfg = read(name)
+    assert cfg.INPUT.FORMAT == "RGB"
+    assert list(cfg.MODEL.PIXEL_MEAN) == [123.675, 116.280, 103.530]
+    assert list(cfg.MODEL.PIXEL_STD) == [58.395, 57.120, 57.375]
+    assert cfg.MODEL.RESNETS.STRIDE_IN_1X1 is False
+    assert cfg.MODEL.BACKBONE.FREEZE_AT == 0
+    assert cfg.MODEL.RESNETS.NORM in ("BN", "SyncBN", "naiveSyncBN")
+    assert cfg.SEED >= 0
+    assert f"R_{cfg.MODEL.RESNETS.DEPTH}_" in name
+    assert cfg.DATASETS.TRAIN
+    assert cfg.DATASETS.TEST
+    assert not any(str(value).startswith("/") for key, value in flatten(cfg) if "ROOT" in key or "DIR" in key)
+
+
+def test_the_voc_protocol_number_by_number() -> None:
+    cfg = read("voc/faster_rcnn_R_50_C4_voc0712_24k.yaml")
+    assert cfg.DATASETS.TRAIN == ("voc_2007_trainval", "voc_2012_trainval")
+    assert cfg.DATASETS.TEST == ("voc_2007_test",)
+    solver = cfg.SOLVER
+    assert (solver.MAX_ITER, solver.STEPS, solver.BASE_LR, solver.IMS_PER_BATCH) == (24000, (18000, 22000), 0.02, 16)
+    assert (solver.WARMUP_ITERS, solver.MOMENTUM, solver.WEIGHT_DECAY, solver.WEIGHT_DECAY_NORM) == (100, 0.9, 1e-4, 0)
+    assert solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR"
+    assert solver.GAMMA == 0.1
+    assert list(cfg.INPUT.MIN_SIZE_TRAIN) == list(range(480, 801, 32))
+    assert (cfg.INPUT.MAX_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TEST) == (1333, 800)
+    assert (cfg.MODEL.RPN.PRE_NMS_TOPK_TEST, cfg.MODEL.RPN.POST_NMS_TOPK_TEST) == (6000, 1000)
+    assert cfg.MODEL.ROI_HEADS.NAME == "Res5ROIHeadsExtraNorm"
+    assert cfg.MODEL.RESNETS.NORM == "naiveSyncBN"
+    assert cfg.MODEL.BACKBONE.FREEZE_AT == 0
+    assert (cfg.TEST.PRECISE_BN.ENABLED, cfg.TEST.PRECISE_BN.NUM_ITER) == (True, 200)
+    assert cfg.MODEL.MASK_ON is False
+    assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 20
+    assert cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE == 512
+    assert solver.PRECISION == "fp32"
+
+
+@pytest.mark.parametrize(("times", "iterations", "steps"), [(1, 90000, (60000, 80000)), (2, 180000, (120000, 160000))])
+@pytest.mark.parametrize(
+    "kind", ["mask_rcnn_R_50_C4", "faster_rcnn_R_50_C4", "mask_rcnn_R_50_FPN", "faster_rcnn_R_50_FPN"]
+)
+def test_the_coco_protocols_number_by_number(kind: str, times: int, iterations: int, steps: tuple[int, int]) -> None:
+    cfg = read(f"coco/{kind}_coco_{times}x.yaml")
+    solver = cfg.SOLVER
+    assert (solver.MAX_ITER, tuple(solver.STEPS)) == (iterations, steps)
+    assert solver.WARMUP_ITERS == 1000
+    assert (cfg.SOLVER.BASE_LR, cfg.SOLVER.IMS_PER_BATCH) == (0.02, 16)
+    assert list(cfg.INPUT.MIN_SIZE_TRAIN) == list(range(640, 801, 32))
+    assert cfg.MODEL.MASK_ON is kind.startswith("mask")
+    assert cfg.TEST.PRECISE_BN.ENABLED is True
+    if "FPN" in kind:
+        assert cfg.MODEL.FPN.NORM == cfg.MODEL.RESNETS.NORM == "SyncBN"
+        assert (cfg.MODEL.ROI_BOX_HEAD.NORM, cfg.MODEL.ROI_MASK_HEAD.NORM) == ("", "")  # norm there: another benchmark
+        assert (cfg.MODEL.ROI_BOX_HEAD.NUM_FC, cfg.MODEL.ROI_BOX_HEAD.NUM_CONV) == (2, 0)
+    else:
+        assert cfg.MODEL.ROI_HEADS.NAME == "Res5ROIHeadsExtraNorm"
