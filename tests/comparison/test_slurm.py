@@ -38,20 +38,17 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
         time.sleep(0.05)
 
 
-def test_a_whole_comparison(workplace: Workplace) -> None:
+def test_a_comparison_with_a_failure(workplace: Workplace) -> None:
+    workplace.write({"INITS": ["random", "supcon", "clop"], "EXAMPLES": 0})
+    (workplace.control / "fail-pretrain-supcon").touch()
     plan = plan_of(workplace)
     todo = jobs_to_run(plan.jobs, plan.root)
     outcome = Scheduler(plan.jobs, todo, plan.root, launcher(workplace), Display()).run()
-    assert sorted(outcome.done) == sorted(plan.jobs)
-    assert not outcome.failed
-
-
-def test_a_failure_is_reported_with_its_reason(workplace: Workplace) -> None:
-    (workplace.control / "fail-pretrain").touch()
-    plan = plan_of(workplace)
-    outcome = Scheduler(plan.jobs, list(plan.jobs), plan.root, launcher(workplace), Display()).run()
-    assert len(outcome.failed) == 1
-    assert "made to fail" in next(iter(outcome.failed.values()))
+    assert sorted(outcome.done) == sorted(name for name in plan.jobs if "supcon" not in name)
+    ((name, reason),) = outcome.failed.items()
+    assert name.startswith("pretrain-supcon")
+    assert "made to fail" in reason
+    assert len(outcome.blocked) == 2
 
 
 def test_a_preempted_job_saves_is_queued_again_and_resumes(workplace: Workplace) -> None:
