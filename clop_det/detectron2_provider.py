@@ -3,8 +3,8 @@
 An official build always wins: the finder for the name `detectron2` itself stands at the end of `sys.meta_path`, so it
 is asked only for what the ordinary finders did not find. It then serves the complete Python package of Detectron2 0.6
 that the PyPI wheel `labgym` carries as `LabGym.detectron2`. A module has one object under either name, so no registry
-exists twice; for this the finder for submodules must stand *before* the ordinary ones, which would otherwise find the copy's
-files through the package's `__path__` and run each a second time.
+exists twice; for this the finder for submodules must stand *before* the ordinary ones, which would otherwise find the
+copy's files through the package's `__path__` and run each a second time.
 """
 
 from __future__ import annotations

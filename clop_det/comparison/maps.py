@@ -43,7 +43,7 @@ def grid_figures(comparison: Comparison) -> list[Picture]:
 
 
 def class_cosines(comparison: Comparison) -> list[Picture]:
-    """Cosines between class means of the initialisations' features; orthonormal classes are 0 off the diagonal."""
+    """Cosines between centred class means of the initialisations' features; equally apart is -1/(K-1) elsewhere."""
     panels: dict[str, tuple[list[list[float]], list[str]]] = {}
     for summary in comparison.summaries:
         for row in summary.rows:
@@ -66,7 +66,7 @@ def class_cosines(comparison: Comparison) -> list[Picture]:
         figure.colorbar(image, ax=figure.axes, shrink=0.8, label="cosine")
 
     title = "Cosines between class means"
-    caption = "Features of the evaluation images before fine-tuning (uncentred), first seed of each initialisation."
+    caption = "Features of the evaluation images before fine-tuning, centred, first seed of each initialisation."
     return [render("class_cosines", title, caption, draw, _size(len(panels)), wide=len(panels) > 1)]
 
 

@@ -59,6 +59,8 @@ def prepare(cfg: CfgNode, args: argparse.Namespace) -> list[str]:
     cfg.defrost()
     if cfg.SEED < 0:
         raise UserError(f"SEED is {cfg.SEED}; a run is a function of its seed, so it must be 0 or more.")
+    if cfg.SOLVER.CHECKPOINT_PERIOD < 1:
+        raise UserError(f"SOLVER.CHECKPOINT_PERIOD is {cfg.SOLVER.CHECKPOINT_PERIOD}; it must be at least 1.")
     if cfg.MODEL.WEIGHTS and "://" not in cfg.MODEL.WEIGHTS and not Path(cfg.MODEL.WEIGHTS).is_file():
         raise UserError(f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS} does not exist.")
     if args.eval_only and not cfg.MODEL.WEIGHTS:

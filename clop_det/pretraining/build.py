@@ -20,8 +20,9 @@ def check_config(cfg: CfgNode) -> None:
         raise UserError(f"SEED is {cfg.SEED}; a run is a function of its seed, so it must be 0 or more.")
     if cfg.INPUT.FORMAT != "RGB":
         raise UserError(f"INPUT.FORMAT is {cfg.INPUT.FORMAT}; pretraining reads RGB. Set INPUT.FORMAT RGB.")
-    if cfg.SOLVER.MAX_ITER < 1:
-        raise UserError(f"SOLVER.MAX_ITER is {cfg.SOLVER.MAX_ITER}; it must be at least 1.")
+    for key in ("MAX_ITER", "CHECKPOINT_PERIOD"):
+        if cfg.SOLVER[key] < 1:
+            raise UserError(f"SOLVER.{key} is {cfg.SOLVER[key]}; it must be at least 1.")
 
 
 def _bf16(cfg: CfgNode, device: torch.device) -> bool:
