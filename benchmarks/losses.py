@@ -154,7 +154,9 @@ def describe_machine(arguments: argparse.Namespace) -> dict[str, Any]:
         models = [s for s in Path("/proc/cpuinfo").read_text().splitlines() if s.startswith("model name")]
         model = models[0].split(":")[1].strip() if models else platform.machine()
         processor = f"{model}, {torch.get_num_threads()} threads"
+    commit = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False)
     return {
+        "commit": commit.stdout.strip() or "unknown",
         "command": shlex.join(["python", "benchmarks/losses.py", *sys.argv[1:]]),
         "device": f"{arguments.device}: {processor}",
         "clock": f"{arguments.clock} time",
@@ -178,6 +180,8 @@ def table(records: list[dict[str, Any]], machine: dict[str, Any]) -> str:
         "same in value, and needs memory that grows with N^3 (17 GiB at N = 512).",
         "",
         f"    {machine['command']}",
+        "",
+        f"Commit {machine['commit']}.",
         "",
         "| N | loss | implementation | seconds | time / ours | peak MiB | memory / ours |",
         "|---:|---|---|---:|---:|---:|---:|",
