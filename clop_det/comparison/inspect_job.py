@@ -73,7 +73,8 @@ def _features(cfg: CfgNode, model: nn.Module, when: str) -> dict[str, Any]:
     store = open_store(read_images(settings.LAYOUT, settings.ROOT, settings.EVAL_SPLIT), settings.IMAGE_SIZE)
     features = encode_images(_encoder(cfg, model), store.images[torch.arange(len(store))], cfg.PROBE.BATCH_SIZE)
     means, _ = class_means(features, store.labels)
-    directions = nn.functional.normalize(means, dim=1)
+    # What all classes share (features are positive) would make every cosine about 1.
+    directions = nn.functional.normalize(means - means.mean(dim=0), dim=1)
     return {
         f"singular_values_{when}": [float(value) for value in singular_values(features)],
         f"class_cosines_{when}": [[round(float(c), 4) for c in row] for row in directions @ directions.T],

@@ -134,9 +134,10 @@ class Scheduler:
     def _finish(self, name: str, active: _Active, code: int) -> None:
         job, folder = self._jobs[name], self._root / name
         seconds = time.monotonic() - active.started
-        done = code == 0 and is_done(job, folder)
-        reason = "" if done else ("no results.json" if code == 0 else failure_reason(folder, code))
-        active.record["attempts"][-1].update(seconds=round(seconds, 2), exit_code=code, reason=reason)
+        lacking = job.product and not (folder / job.product).exists()
+        done = code == 0 and is_done(job, folder) and not lacking
+        reason = failure_reason(folder, code) if code else f"it left no {job.product if lacking else 'results.json'}"
+        active.record["attempts"][-1].update(seconds=round(seconds, 2), exit_code=code, reason="" if done else reason)
         write_json(folder / JOB_NAME, active.record)
         if done:
             self.outcome.done.append(name)

@@ -68,7 +68,8 @@ def train(kind: str, arguments: list[str], control: Path) -> int:
         state.write_text(str(iteration + 1))
         if stop:
             return 75
-    (folder / "model_final.pth").write_bytes(b"weights")
+    if not (control / f"forget-{kind}").exists():
+        (folder / "model_final.pth").write_bytes(b"weights")
     finish(folder, kind, cfg)
     return 0
 

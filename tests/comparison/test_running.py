@@ -229,6 +229,15 @@ def test_a_deleted_product_is_made_again_only_if_it_is_needed(workplace: Workpla
     assert [line.split()[1].split("-")[0] for line in workplace.started()[before:]] == ["convert", "detect"]
 
 
+def test_a_run_without_its_product_is_not_taken_for_done(
+    workplace: Workplace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (workplace.control / "forget-pretrain").touch()
+    assert workplace.run() == 1
+    assert "it left no model_final.pth" in capsys.readouterr().out
+    assert not [line for line in workplace.started() if "convert" in line]
+
+
 def test_bad_arguments(workplace: Workplace) -> None:
     with pytest.raises(UserError, match="--jobs is 0"):
         workplace.run("--jobs", "0")
