@@ -73,6 +73,12 @@ class SafeCheckpointer(DetectionCheckpointer):
         self.tag_last_checkpoint(path.name)
         self._drop_superfluous()
 
+    def ensure_final(self, iteration: int) -> None:
+        """Write model_final unless it is there: a kill between the last periodic checkpoint and it must not lose it."""
+        path = Path(self.save_dir) / "model_final.pth"
+        if self.save_dir and (not path.is_file() or why_damaged(path) is not None):
+            self.save("model_final", iteration=iteration)
+
     def tag_last_checkpoint(self, last_filename_basename: str) -> None:
         """Note the newest file's name for Detectron2's own tools; resuming here does not depend on it."""
         write_text(Path(self.save_dir) / "last_checkpoint", last_filename_basename)

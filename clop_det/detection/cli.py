@@ -102,6 +102,7 @@ def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
     start_iter = trainer.resume_or_load(args.resume)
     if start_iter < cfg.SOLVER.MAX_ITER:
         trainer.train(start_iter, cfg.SOLVER.MAX_ITER)
+        trainer.checkpointer.ensure_final(cfg.SOLVER.MAX_ITER - 1)
     if comm.is_main_process():
         if cfg.TEST.PICTURES > 0:
             trainer.draw()

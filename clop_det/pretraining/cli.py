@@ -54,6 +54,7 @@ def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
     start_iter = trainer.resume() if args.resume else 0
     trainer.match_prototypes()
     trainer.train(start_iter, cfg.SOLVER.MAX_ITER)
+    trainer.checkpointer.ensure_final(cfg.SOLVER.MAX_ITER - 1)
     if comm.is_main_process():
         metrics = trainer.probes.latest or trainer.probes.run()
         path = write_results(

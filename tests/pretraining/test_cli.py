@@ -112,6 +112,19 @@ def test_a_stop_signal_saves_and_says_so(whole: Path, tmp_path: Path, tiny_optio
     same_files(whole, output)
 
 
+def test_a_kill_just_before_the_final_checkpoint_is_made_good(tmp_path: Path, tiny_options: list[str]) -> None:
+    options = [*tiny_options, "SOLVER.MAX_ITER", "4", "TEST.EVAL_PERIOD", "0"]
+    output = tmp_path / "run"
+    assert main(arguments(output, options)) == 0
+    final = torch.load(output / "model_final.pth", weights_only=True)
+    for name in ("model_final.pth", "model_final.pth.sha256", "results.json"):
+        (output / name).unlink()
+    assert main(arguments(output, options, "--resume")) == 0
+    again = torch.load(output / "model_final.pth", weights_only=True)
+    assert again["iteration"] == final["iteration"]
+    assert all(torch.equal(again["model"][key], final["model"][key]) for key in final["model"])
+
+
 def test_losses_of_one_seed_see_the_same_weights_views_and_labels(tmp_path: Path, tiny_options: list[str]) -> None:
     runs = {}
     for loss in ("info_nce", "supcon"):
