@@ -26,10 +26,10 @@ $(READY): constraints.txt setup.py
 	@if $(PYTHON) -c 'import detectron2' 2>/dev/null; then \
 		echo "using the Detectron2 installed for $(PYTHON)"; \
 		$(PYTHON) -m venv --system-site-packages $(VENV) && \
-		$(BIN)/pip install -q -e '.[test,report,fast-eval]'; \
+		$(BIN)/pip install -q -e '.[test,report,fast-eval,slurm]'; \
 	else \
 		$(PYTHON) -m venv $(VENV) && \
-		$(BIN)/pip install -q -c constraints.txt -e '.[test,report,fast-eval]' && \
+		$(BIN)/pip install -q -c constraints.txt -e '.[test,report,fast-eval,slurm]' && \
 		$(BIN)/pip install -q --no-deps --ignore-requires-python $(DETECTRON2_COPY); \
 	fi
 	@$(BIN)/python -c 'import clop_det, torch, torchvision; from clop_det import detectron2_provider as d; print("ready: torch", torch.__version__, "torchvision", torchvision.__version__, "|", d.describe())'
