@@ -16,7 +16,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from clop_det.losses import Loss
+from clop_det.losses import Loss, build_loss
 from tests.losses.helpers import every_loss, small_blocks
 
 CLASSES, DIM, INPUTS = 3, 8, 5
@@ -71,15 +71,18 @@ def all_steps(rank: int) -> dict[str, Any]:
     results: dict[str, Any] = {}
     for variant in ("uneven", "no label at all"):
         for name, loss in every_loss(CLASSES, DIM).items():
-            model = DistributedDataParallel(Model(loss).double())
-            results[f"{name}, {variant}"] = step(model, *batch_of(rank, variant))
+            results[f"{name}, {variant}"] = parallel_step(loss, rank, variant)
     return results
+
+
+def parallel_step(loss: Loss, rank: int, variant: str = "uneven") -> dict[str, Tensor]:
+    return step(DistributedDataParallel(Model(loss).double()), *batch_of(rank, variant))
 
 
 def error_of(rank: int, bad_rank: int, views: Tensor, labels: Tensor) -> str:
     """What one rank sees when `bad_rank` alone has this input."""
     good_views, good_labels = batch_of(rank)
-    loss = every_loss(CLASSES, DIM)["clop"]
+    loss = build_loss("clop", {}, CLASSES, DIM)
     try:
         loss(*((views, labels) if rank == bad_rank else (good_views.repeat(1, 2)[:, :DIM], good_labels)))
     except ValueError as error:
@@ -104,7 +107,7 @@ def work(rank: int, folder: str) -> None:
                 "label": error_of(rank, world_size - 1, wide, labels + 7),
                 "rows": error_of(rank, world_size - 1, wide[1:], labels),
                 "dtype": error_of(rank, world_size - 1, wide.float(), labels),
-                "after": all_steps(rank)["clop, uneven"],
+                "after": parallel_step(build_loss("clop", {}, CLASSES, DIM), rank),
             }
             torch.save(results, f"{folder}/{world_size}_{rank}.pt")
             dist.destroy_process_group()
