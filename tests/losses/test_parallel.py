@@ -1,12 +1,13 @@
 """Several processes under DistributedDataParallel: values and gradients of one process that holds the whole batch.
 
 One set of four processes serves all world sizes, since starting a process costs more than everything it does here.
-Every collective has a limit of 30 s: a rank that waits for another one fails instead of hanging.
+Once all are there, every collective has a limit of 30 s: a rank that waits for another one fails instead of hanging.
 """
 
 from __future__ import annotations
 
 import datetime
+import time
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +91,22 @@ def error_of(rank: int, bad_rank: int, views: Tensor, labels: Tensor) -> str:
     return "no error"
 
 
+def meet(folder: str, occasion: str, rank: int) -> None:
+    """Wait until all processes are here: starting up on a busy machine is no hanging collective."""
+    Path(folder, f"{occasion}_{rank}").touch()
+    deadline = time.monotonic() + 240
+    while len(list(Path(folder).glob(f"{occasion}_*"))) < max(WORLD_SIZES):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"rank {rank} is alone at {occasion}")
+        time.sleep(0.01)
+
+
 def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         small_blocks(patch)
         for world_size in WORLD_SIZES:
+            meet(folder, f"world{world_size}", rank)
             if rank >= world_size:
                 continue
             store = f"file://{folder}/store_{world_size}"
