@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from clop_det.errors import UserError
+from clop_det.files import sync
 
 
 def cache_folder() -> Path:
@@ -77,12 +78,4 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> bool:
 def _sync_tree(folder: Path) -> None:
     """Flush every file below `folder` to the disk, many at a time: a file system commits them together."""
     with ThreadPoolExecutor(16) as pool:
-        list(pool.map(_sync, list(folder.rglob("*"))))
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        list(pool.map(sync, list(folder.rglob("*"))))
