@@ -18,6 +18,8 @@ NAMES = {
     "knn_top1": "kNN",
     "linear_top1": "linear",
     "rankme": "RankMe",
+    "embedding_rankme": "RankMe of embeddings",
+    "embedding_mean_norm": "length of the mean embedding",
     "knn_top1_finetuned": "kNN after",
     "linear_top1_finetuned": "linear after",
     "rankme_finetuned": "RankMe after",

@@ -45,6 +45,13 @@ class PretrainModel(nn.Module):
         return features.float()
 
     @torch.no_grad()
+    def project(self, features: Tensor) -> Tensor:
+        """Pooled backbone features (n,D) -> embeddings (n,d) in fp32, in the mode the module is in."""
+        with autocast(self.bf16, features.device):
+            embeddings: Tensor = self.encoder.projector(features)
+        return embeddings.float()
+
+    @torch.no_grad()
     def embed_images(self, images: Tensor) -> Tensor:
         """Images (n,3,S,S) uint8 RGB -> embeddings (n,d) in fp32, in the mode the module is in."""
         return self.embed(self._normalise(images))

@@ -1,4 +1,4 @@
-"""The probes of the current encoder during pretraining: kNN, linear, RankMe on frozen backbone features."""
+"""The probes of the current encoder during pretraining: kNN, linear, RankMe on features, collapse on embeddings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from detectron2.utils import comm
 
 from clop_det.data.store import ImageStore
 from clop_det.engine.seeding import generator
-from clop_det.evaluation.probes import run_probes
+from clop_det.evaluation.embeddings import embedding_figures
+from clop_det.evaluation.probes import encode_images, probe_features
 from clop_det.evaluation.spectrum import singular_values
 from clop_det.pretraining.data import PretrainData
 from clop_det.pretraining.model import PretrainModel
@@ -56,21 +57,17 @@ class ProbeHook(HookBase):
     def run(self) -> dict[str, float]:
         """The figures of the encoder as it is now; leaves the model in the mode it was in."""
         train, val, probe = self._data.train, self._data.val, self._cfg.PROBE
-        bank = probe_subset(train, probe.MAX_BANK, self._cfg.SEED)
+        chosen = probe_subset(train, probe.MAX_BANK, self._cfg.SEED)
         was_training = self._model.training
         self._model.eval()
         try:
-            return run_probes(
-                self._model.features,
-                train.images[bank],
-                train.labels[bank],
-                val.images[torch.arange(len(val))],
-                val.labels,
-                ks=tuple(probe.KNN_K),
-                batch_size=probe.BATCH_SIZE,
-            )
+            bank = encode_images(self._model.features, train.images[chosen], probe.BATCH_SIZE)
+            queries = encode_images(self._model.features, val.images[torch.arange(len(val))], probe.BATCH_SIZE)
+            embeddings = self._model.project(bank)
         finally:
             self._model.train(was_training)
+        figures = probe_features(bank, train.labels[chosen], queries, val.labels, ks=tuple(probe.KNN_K))
+        return {**figures, **embedding_figures(embeddings)}
 
     def spectrum(self) -> list[float]:
         """Singular values of the validation images' features, largest first."""

@@ -55,6 +55,8 @@ def test_a_run_leaves_everything_a_user_expects(whole: Path) -> None:
     assert any(name.startswith("events.out.tfevents") for name in names)
     results = read_json(whole / "results.json")
     assert {"knn_top1", "linear_top1", "rankme"} <= set(results["metrics"])
+    assert 0 < results["metrics"]["embedding_mean_norm"] <= 1 <= results["metrics"]["embedding_rankme"] <= 8
+    assert results["metrics"]["embedding_length"] > 0
     assert (results["init"], results["label_fraction"], results["seed"]) == ("clop", 0.5, 0)
     lines = read_metrics(whole)
     assert {"loss_info_nce", "loss_prototype_pull", "total_loss", "lr"} <= set(lines[-1])
