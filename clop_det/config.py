@@ -41,8 +41,16 @@ def _add_pretraining_keys(cfg: CN) -> None:
     cfg.LABELS = CN()
     # Share of the training labels that the loss may see, in (0, 1]: one stratified split, a function of SEED alone.
     cfg.LABELS.FRACTION = 0.1
-    # A given split (JSON as written into a run folder); empty: drawn from LABELS.FRACTION and SEED.
+    # This many visible labels of every class instead of LABELS.FRACTION, >= 1; 0: by LABELS.FRACTION.
+    cfg.LABELS.PER_CLASS = 0
+    # A given split: JSON as written into a run folder, or a text file with an image's name a line; empty: drawn.
     cfg.LABELS.SPLIT_FILE = ""
+    # Ratio of the most to the least frequent class of the visible labels, >= 1: thinned out to an exponential long
+    # tail, whose order of classes follows SEED. 1: as drawn.
+    cfg.LABELS.IMBALANCE = 1.0
+    # Share of the visible labels that are replaced by another class, drawn uniformly from SEED, in [0, 1). The probes
+    # see the true labels.
+    cfg.LABELS.NOISE = 0.0
 
     cfg.AUGMENT = CN()
     # Area of the random crop as a share of the image, (low, high) in (0, 1].

@@ -12,13 +12,17 @@ from torch import Tensor
 
 from clop_det.data.augment import AugmentSettings, TwoViewAugmentation
 from clop_det.data.batches import BatchOrder
+from clop_det.data.label_studies import long_tail, noisy_labels
 from clop_det.data.layouts import ImageList, read_images
-from clop_det.data.splits import label_split, load_split, masked_labels, save_split
+from clop_det.data.split_files import load_split, save_split
+from clop_det.data.splits import VisibleLabels, label_split
 from clop_det.data.store import ImageStore, open_store
 from clop_det.engine.seeding import derive_seed, generator
 from clop_det.errors import UserError
 
 SPLIT_NAME = "label_split.json"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -29,10 +33,15 @@ class PretrainData:
     """The training images as they lie on disk."""
     train: ImageStore
     val: ImageStore
-    labelled: Tensor
-    """Sorted indices (L,) of the labelled training images."""
+    visible: VisibleLabels
+    """The training labels that the loss is told."""
     visible_labels: Tensor
-    """Labels (N,) of the training images, -1 where the split hides them."""
+    """The same as labels (N,) of all training images, -1 where hidden."""
+
+    @property
+    def labelled(self) -> Tensor:
+        """Sorted indices (L,) of the training images whose label is visible."""
+        return self.visible.indices
 
 
 def open_images(cfg: CfgNode, split: str) -> tuple[ImageList, ImageStore]:
@@ -58,23 +67,50 @@ def open_data(cfg: CfgNode) -> PretrainData:
             f"the classes of {cfg.CLASSIFICATION.TRAIN_SPLIT} and {cfg.CLASSIFICATION.EVAL_SPLIT} in "
             f"{cfg.CLASSIFICATION.ROOT} differ: {', '.join(sorted(set(train.classes) ^ set(val.classes)))} in one only."
         )
-    if cfg.LABELS.SPLIT_FILE:
-        labelled = load_split(cfg.LABELS.SPLIT_FILE, listed)
+    visible = visible_labels(cfg, listed)
+    return PretrainData(listed, train, val, visible, visible.masked(len(train)))
+
+
+def visible_labels(cfg: CfgNode, listed: ImageList) -> VisibleLabels:
+    """The labels of the training images that the loss is told, as LABELS.* says.
+
+    Raises:
+        UserError: a value of LABELS.* out of range, a split file that does not fit, a class without a visible label.
+    """
+    settings, classes = cfg.LABELS, listed.classes
+    seed = derive_seed(cfg.SEED, "labels")
+    if settings.SPLIT_FILE:
+        given = load_split(settings.SPLIT_FILE, listed)
+        if (settings.NOISE or settings.IMBALANCE != 1) and not torch.equal(given.told, listed.labels[given.indices]):
+            raise UserError(
+                f"{settings.SPLIT_FILE} holds wrong labels already; set LABELS.NOISE 0 and LABELS.IMBALANCE 1 with it."
+            )
+        if not settings.NOISE and settings.IMBALANCE == 1:
+            return given
+        indices = given.indices
     else:
-        seed = derive_seed(cfg.SEED, "labels")
-        labelled = label_split(train.labels, cfg.LABELS.FRACTION, seed, class_names=train.classes)
-    return PretrainData(listed, train, val, labelled, masked_labels(train.labels, labelled))
+        indices = label_split(listed.labels, settings.FRACTION, seed, class_names=classes, per_class=settings.PER_CLASS)
+    indices = long_tail(listed.labels, indices, settings.IMBALANCE, seed)
+    return noisy_labels(listed.labels, indices, settings.NOISE, len(classes), seed, classes)
 
 
 def record_split(cfg: CfgNode, data: PretrainData) -> None:
-    """Freeze the label split into the run folder, once; a resumed run checks that it is still the same."""
+    """Freeze the visible labels into the run folder, once; a resumed run checks that they are still the same."""
     path = Path(cfg.OUTPUT_DIR) / SPLIT_NAME
     if path.exists():
-        if not torch.equal(load_split(path, data.listed), data.labelled):
+        if not torch.equal(load_split(path, data.listed).masked(len(data.listed)), data.visible_labels):
             raise UserError(f"{path} holds another label split than this run would use. Choose another OUTPUT_DIR.")
         return
-    save_split(path, data.listed, data.labelled, fraction=cfg.LABELS.FRACTION, seed=cfg.SEED)
-    logging.getLogger(__name__).info("%d of %d labels visible; split in %s", len(data.labelled), len(data.train), path)
+    settings = cfg.LABELS
+    if settings.SPLIT_FILE:
+        source = {"given": settings.SPLIT_FILE}
+    else:
+        source = {"fraction": settings.FRACTION, "per_class": settings.PER_CLASS}
+    facts = {**source, "imbalance": settings.IMBALANCE, "noise": settings.NOISE, "seed": cfg.SEED}
+    save_split(path, data.listed, data.visible, facts)
+    wrong = int((data.visible.told != data.listed.labels[data.labelled]).sum())
+    note = f", {wrong} of them wrong" if wrong else ""
+    _log.info("%d of %d labels visible%s; split in %s", len(data.visible), len(data.train), note, path)
 
 
 class BatchSource:

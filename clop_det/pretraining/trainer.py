@@ -77,7 +77,7 @@ class PretrainTrainer(TrainerBase):
         parts = torch.split(data.labelled, size)
         embeddings = torch.cat([self.core.embed_images(data.train.images[part]) for part in parts])
         self.core.train()
-        labels = data.train.labels[data.labelled].to(embeddings.device)
+        labels = data.visible.told.to(embeddings.device)
         classes = range(len(data.train.classes))
         loss.match_prototypes(torch.stack([embeddings[labels == k].mean(0) for k in classes]))
 

@@ -1,17 +1,13 @@
-"""Label splits: stratified, seeded, nested, frozen to a file that is checked when it is read."""
+"""Label splits: stratified, seeded, nested."""
 
 from __future__ import annotations
-
-import json
-from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clop_det.data.layouts import ImageList
-from clop_det.data.splits import label_split, load_split, masked_labels, save_split
+from clop_det.data.splits import VisibleLabels, label_split
 from clop_det.errors import UserError
 
 counts_of_classes = st.lists(st.integers(1, 40), min_size=1, max_size=6)
@@ -77,68 +73,27 @@ def test_a_class_without_an_image_is_refused() -> None:
         label_split(torch.tensor([0, 0]), 0.5, 0, class_names=("cat", "dog"))
 
 
-def test_masked_labels_hide_all_but_the_chosen() -> None:
-    labels = torch.tensor([3, 1, 2, 0])
-    assert masked_labels(labels, torch.tensor([1, 2])).tolist() == [-1, 1, 2, -1]
-    assert labels.tolist() == [3, 1, 2, 0]
+@given(counts=counts_of_classes, seed=st.integers(0, 1000))
+@settings(max_examples=30, deadline=None)
+def test_a_count_per_class_is_met_and_nested(counts: list[int], seed: int) -> None:
+    labels = _labels(counts)
+    fewest = min(counts)
+    chosen = label_split(labels, 0.1, seed, per_class=fewest)
+    assert torch.bincount(labels[chosen]).tolist() == [fewest] * len(counts)
+    smaller = label_split(labels, 0.1, seed, per_class=max(1, fewest // 2))
+    assert set(smaller.tolist()) <= set(chosen.tolist())
+    if fewest > 1:
+        short = counts.index(fewest)
+        with pytest.raises(UserError, match=rf"PER_CLASS is {fewest + 1}, but class {short} .*has {fewest} labelled"):
+            label_split(labels, 0.1, seed, per_class=fewest + 1)
 
 
-@pytest.fixture
-def images(tmp_path: Path) -> ImageList:
-    files = tuple(f"train/{name}/{i}.png" for name in ("cat", "dog") for i in range(10))
-    return ImageList(tmp_path, files, torch.arange(20) // 10, ("cat", "dog"))
+def test_a_negative_count_is_refused() -> None:
+    with pytest.raises(UserError, match=r"LABELS.PER_CLASS is -1"):
+        label_split(torch.tensor([0, 1]), 0.5, 0, per_class=-1)
 
 
-def test_a_saved_split_is_read_back_and_readable(tmp_path: Path, images: ImageList) -> None:
-    indices = label_split(images.labels, 0.2, 7)
-    save_split(tmp_path / "split.json", images, indices, fraction=0.2, seed=7)
-    assert torch.equal(load_split(tmp_path / "split.json", images), indices)
-    content = json.loads((tmp_path / "split.json").read_text())
-    assert content["labelled"]["dog"] == [images.files[i] for i in indices.tolist() if i >= 10]
-    assert (content["fraction"], content["seed"], content["labelled_images"]) == (0.2, 7, 4)
-
-
-def _tampered(tmp_path: Path, images: ImageList, change) -> Path:  # type: ignore[no-untyped-def]
-    path = tmp_path / "split.json"
-    save_split(path, images, torch.tensor([0, 1, 12]))
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
-    return path
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda c: c["labelled"]["cat"].append("train/cat/99.png"), "lists 'train/cat/99.png', which is not in"),
-        (lambda c: c["labelled"]["cat"].append("train/dog/3.png"), "as 'cat', but the data set says 'dog'"),
-        (lambda c: c["labelled"].update(dog=[]), "class 'dog' has no labelled image"),
-        (lambda c: c["labelled"].update(bird=["x"]), r"classes differ \(\['bird'\]\)"),
-        (lambda c: c["labelled"].update(dog="train/dog/3.png"), "must map each class to a list"),
-        (lambda c: c.update(images_sha256="0"), "another list of 20 images"),
-        (lambda c: c.update(format="x"), "is not a label split"),
-    ],
-)
-def test_a_file_that_does_not_fit_is_refused(tmp_path: Path, images: ImageList, change, message: str) -> None:  # type: ignore[no-untyped-def]
-    with pytest.raises(UserError, match=message):
-        load_split(_tampered(tmp_path, images, change), images)
-
-
-def test_a_split_of_another_data_set_is_refused(tmp_path: Path, images: ImageList) -> None:
-    save_split(tmp_path / "split.json", images, torch.tensor([0, 12]))
-    grown = ImageList(
-        images.root, (*images.files, "train/dog/new.png"), torch.cat([images.labels, torch.tensor([1])]), images.classes
-    )
-    with pytest.raises(UserError, match="another list of 20 images than the 21"):
-        load_split(tmp_path / "split.json", grown)
-
-
-def test_missing_or_broken_files_are_user_errors(tmp_path: Path, images: ImageList) -> None:
-    with pytest.raises(UserError, match="nowhere.json"):
-        load_split(tmp_path / "nowhere.json", images)
-    (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(UserError, match="broken.json"):
-        load_split(tmp_path / "broken.json", images)
-    (tmp_path / "list.json").write_text("[]")
-    with pytest.raises(UserError, match="is not a label split"):
-        load_split(tmp_path / "list.json", images)
+def test_visible_labels_hide_all_but_the_chosen() -> None:
+    visible = VisibleLabels(torch.tensor([1, 2]), torch.tensor([1, 5]))
+    assert visible.masked(4).tolist() == [-1, 1, 5, -1]
+    assert len(visible) == 2

@@ -1,0 +1,73 @@
+"""The data of a run: visible labels as LABELS.* says, recorded, checked on resume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from clop_det.engine.options import read_config
+from clop_det.errors import UserError
+from clop_det.files import read_json
+from clop_det.pretraining.cli import main
+from clop_det.pretraining.data import SPLIT_NAME, open_data, record_split
+
+from .conftest import BASE_CONFIG
+
+
+def _open(options: list[str]):  # type: ignore[no-untyped-def]
+    cfg = read_config(BASE_CONFIG, options)
+    return cfg, open_data(cfg)
+
+
+def test_noise_reaches_the_loss_and_not_the_probes(tiny_options: list[str], tmp_path: Path) -> None:
+    options = [*tiny_options, "OUTPUT_DIR", str(tmp_path)]
+    _, clean = _open(options)
+    cfg, noisy = _open([*options, "LABELS.NOISE", "0.25"])
+    assert torch.equal(noisy.labelled, clean.labelled)
+    assert torch.equal(noisy.train.labels, clean.train.labels)
+    changed = noisy.visible_labels != clean.visible_labels
+    assert changed.sum() == 3
+    assert (noisy.visible_labels[changed] >= 0).all()
+    record_split(cfg, noisy)
+    content = read_json(tmp_path / SPLIT_NAME)
+    assert (content["noise"], content["imbalance"], len(content["told"])) == (0.25, 1.0, 3)
+    record_split(cfg, noisy)  # the same again
+    with pytest.raises(UserError, match="another label split"):
+        record_split(cfg, clean)
+
+
+def test_imbalance_thins_out_the_visible_labels(tiny_options: list[str]) -> None:
+    _, data = _open([*tiny_options, "LABELS.IMBALANCE", "4"])
+    assert sorted(torch.bincount(data.visible.told).tolist()) == [1, 2, 4]
+
+
+def test_a_given_split_takes_noise_once(tiny_options: list[str], tmp_path: Path) -> None:
+    options = [*tiny_options, "OUTPUT_DIR", str(tmp_path)]
+    cfg, noisy = _open([*options, "LABELS.NOISE", "0.25"])
+    record_split(cfg, noisy)
+    given = [*options, "LABELS.SPLIT_FILE", str(tmp_path / SPLIT_NAME)]
+    assert torch.equal(_open(given)[1].visible_labels, noisy.visible_labels)
+    with pytest.raises(UserError, match="holds wrong labels already"):
+        _open([*given, "LABELS.NOISE", "0.25"])
+    listed = tmp_path / "list.txt"
+    listed.write_text("\n".join(noisy.listed.files[index] for index in noisy.labelled.tolist()))
+    by_list = [*options, "LABELS.SPLIT_FILE", str(listed)]
+    assert torch.equal(_open([*by_list, "LABELS.NOISE", "0.25"])[1].visible_labels, noisy.visible_labels)
+    assert torch.equal(
+        _open(by_list)[1].visible_labels, noisy.visible.masked(24).where(noisy.visible_labels < 0, noisy.train.labels)
+    )
+
+
+def test_a_count_per_class(tiny_options: list[str]) -> None:
+    _, data = _open([*tiny_options, "LABELS.PER_CLASS", "2"])
+    assert torch.bincount(data.visible.told).tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize("loss", ["clop", "supcon", "cross_entropy"])
+def test_a_run_with_noise_and_imbalance_ends(tiny_options: list[str], tmp_path: Path, loss: str) -> None:
+    options = [*tiny_options, "LABELS.NOISE", "0.2", "LABELS.IMBALANCE", "2", "LOSS.NAME", loss]
+    short = ["SOLVER.MAX_ITER", "2", "TEST.EVAL_PERIOD", "0", "OUTPUT_DIR", str(tmp_path / "run")]
+    assert main(["--config-file", BASE_CONFIG, *options, *short]) == 0
+    assert read_json(tmp_path / "run" / SPLIT_NAME)["imbalance"] == 2
