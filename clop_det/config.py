@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from detectron2.config import CfgNode as CN
 
+from clop_det.data.checks.kinds import KINDS
 from clop_det.losses import loss_options
 
 
@@ -129,6 +130,11 @@ def _add_solver_keys(cfg: CN) -> None:
 def _add_detection_keys(cfg: CN) -> None:
     # Detection data sets to register before the run: a list of mappings, see clop_det.detection.datasets.
     cfg.DATASETS.REGISTER = []
+    cfg.DATASETS.CHECKS = CN()
+    # What is done about each kind of fault in images and annotations, in training and test sets: "repair" (where the
+    # kind admits it), "drop" with a count, or "fail". clop_det.data.checks.kinds says what each kind and policy means.
+    for kind in KINDS.values():
+        cfg.DATASETS.CHECKS[kind.name.upper()] = kind.default
     # Decoded images that the loaders keep in memory, in MiB over all workers of a process; 0: decode every time.
     cfg.DATALOADER.CACHE_MIB = 1024
     # "matmul": RoIAlign as matrix products on small feature maps (fast on CPUs, deterministic); "torchvision": its

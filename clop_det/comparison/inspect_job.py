@@ -21,7 +21,7 @@ from clop_det.checkpoints.saving import SafeCheckpointer
 from clop_det.comparison.examples import EXAMPLES_NAME
 from clop_det.data.layouts import read_images
 from clop_det.data.store import open_store
-from clop_det.detection.datasets import class_names, load_dataset, register_datasets, set_num_classes
+from clop_det.detection.datasets import class_names, load_dataset, set_num_classes, use_datasets
 from clop_det.detection.loader import has_box
 from clop_det.detection.model import build_detector, residual_features
 from clop_det.engine.cli import run_tool
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     start = time.monotonic()
     cfg = read_config(str(args.run / CONFIG_NAME), []).clone()
     cfg.defrost()
-    register_datasets(cfg.DATASETS.REGISTER)
+    use_datasets(cfg)
     set_num_classes(cfg)
     model = build_detector(cfg).eval()
     checkpointer = SafeCheckpointer(model)

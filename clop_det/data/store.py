@@ -104,7 +104,7 @@ def decode_image(path: str | os.PathLike[str], size: int) -> np.ndarray[tuple[in
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as opened:
-                image = _to_rgb(ImageOps.exif_transpose(opened))
+                image = to_rgb(ImageOps.exif_transpose(opened))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UserError(f"cannot read image {path}: {error}. Replace or remove the file.") from error
     width, height = image.size
@@ -117,7 +117,8 @@ def decode_image(path: str | os.PathLike[str], size: int) -> np.ndarray[tuple[in
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """An image of any mode as 8-bit RGB: palettes are looked up, transparency is left out, deep grey is scaled."""
     if image.mode.startswith("I"):  # 16-bit grey: Pillow would clip at 255 instead of scaling
         image = Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
     return image.convert("RGB")

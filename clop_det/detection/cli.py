@@ -16,8 +16,9 @@ from clop_det.checkpoints.compatibility import apply_weights_provenance, convent
 from clop_det.checkpoints.provenance import collect_provenance
 from clop_det.checkpoints.reading import read_checkpoint
 from clop_det.checkpoints.saving import SafeCheckpointer
-from clop_det.detection.datasets import register_datasets, set_num_classes
+from clop_det.detection.datasets import checks_of, set_num_classes, use_datasets
 from clop_det.detection.model import check_model
+from clop_det.detection.run_data import data_sets, log_checks, write_checks
 from clop_det.detection.scaling import fit_to_processes
 from clop_det.detection.trainer import DetectionTrainer
 from clop_det.engine.cli import argument_parser, launch_workers, load_config
@@ -46,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         print(note)
     if not args.eval_only:
         claim_run_folder(cfg, args.resume)
+    write_checks(cfg, train=not args.eval_only, resume=args.resume)
     launch_workers(worker, cfg, args)
     return 0
 
@@ -65,11 +67,13 @@ def prepare(cfg: CfgNode, args: argparse.Namespace) -> list[str]:
         raise UserError(f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS} does not exist.")
     if args.eval_only and not cfg.MODEL.WEIGHTS:
         cfg.MODEL.WEIGHTS = _own_weights(cfg)
-    register_datasets(cfg.DATASETS.REGISTER)
+    use_datasets(cfg)
     set_num_classes(cfg)
     notes = fit_to_processes(cfg, _processes(args))
     notes += apply_weights_provenance(cfg)
     check_model(cfg)
+    for name in data_sets(cfg, train=not args.eval_only):
+        checks_of(name)
     cfg.freeze()
     return notes
 
@@ -93,7 +97,8 @@ def _processes(args: argparse.Namespace) -> int:
 def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
     """One process of the run."""
     start_logging(cfg)
-    register_datasets(cfg.DATASETS.REGISTER)  # a spawned process starts without them
+    use_datasets(cfg, reread=False)  # a spawned process starts without them
+    log_checks(cfg, train=not args.eval_only)
     facts = weight_facts(cfg)
     if args.eval_only:
         evaluate_only(cfg)

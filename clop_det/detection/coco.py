@@ -2,34 +2,64 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from detectron2.structures import BoxMode
 
-from clop_det.detection.voc import check_inside
+from clop_det.data.checks import Checks
+from clop_det.detection.voc import leads_out
 from clop_det.errors import UserError
 from clop_det.files import read_json
 
 _KEPT = ("iscrowd", "bbox", "area", "id")
 
 
+@dataclass(frozen=True)
+class CocoSource:
+    """One COCO annotation file.
+
+    Attributes:
+        path: the JSON file.
+        image_dir: what its file names are relative to.
+        categories: category id -> class name, in the order of the contiguous class indices.
+    """
+
+    path: Path
+    image_dir: Path
+    categories: dict[int, str]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Class names."""
+        return tuple(self.categories.values())
+
+    @cached_property
+    def index(self) -> dict[int, int]:
+        """Category id -> class index."""
+        return {category: i for i, category in enumerate(self.categories)}
+
+
 def read_coco(path: Path) -> dict[str, Any]:
-    """The JSON file, checked for its three lists, and for ids that are unique.
+    """The JSON file, checked for its three lists of entries with ids; category ids must be unique.
 
     Raises:
-        UserError: not JSON, a list is absent, or an image or annotation id occurs twice.
+        UserError: not JSON, a list is absent, an entry has no id, or a category id occurs twice.
     """
     content = read_json(path)
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             raise UserError(f"{path} is no COCO annotation file: it has no list {key!r}.")
-    for key in ("images", "annotations", "categories"):
-        ids = [entry.get("id") for entry in content[key]]
-        if len(set(ids)) < len(ids):
-            raise UserError(f"{path}: ids in {key!r} are missing or not unique.")
+        for entry in content[key]:
+            if not isinstance(entry, dict) or not isinstance(entry.get("id"), int | str):
+                raise UserError(f"{path}: an entry of {key!r} has no id: {str(entry)[:80]}.")
+    twice = [number for number, count in Counter(entry["id"] for entry in content["categories"]).items() if count > 1]
+    if twice:
+        raise UserError(f"{path}: ids in 'categories' are not unique: {twice[0]} occurs twice.")
     return dict(content)
 
 
@@ -40,61 +70,148 @@ def find_categories(content: dict[str, Any], classes: Sequence[str], where: Path
     a box of its own that others name as their supercategory (as some exports add).
 
     Raises:
-        UserError: no category, one name twice, or a class that the file does not know.
+        UserError: no category, one without a name or one name twice, or a class that the file does not know.
     """
     entries = sorted(content["categories"], key=lambda entry: entry["id"])
-    by_name = {entry["name"]: entry["id"] for entry in entries}
-    if not entries or len(by_name) < len(entries):
-        raise UserError(f"{where}: it lists no category, or one name twice.")
+    by_name = {entry.get("name"): entry["id"] for entry in entries}
+    if not entries or len(by_name) < len(entries) or None in by_name:
+        raise UserError(f"{where}: it lists no category, one without a name, or one name twice.")
     unknown = [name for name in classes if name not in by_name]
     if unknown:
         raise UserError(f"{where} knows no category {', '.join(unknown)}; it has {', '.join(by_name)}.")
     if classes:
         return {by_name[name]: name for name in classes}
-    used = {annotation["category_id"] for annotation in content["annotations"]}
+    used = {annotation.get("category_id") for annotation in content["annotations"]}
     # A category that names itself as its supercategory (COCO's "person") is no parent.
     parents = {entry.get("supercategory") for entry in entries if entry.get("supercategory") != entry["name"]}
     return {entry["id"]: entry["name"] for entry in entries if entry["id"] in used or entry["name"] not in parents}
 
 
-def load_coco(
-    path: Path, image_dir: Path, categories: dict[int, str], *, content: dict[str, Any] | None = None
-) -> list[dict[str, Any]]:
+def load_coco(source: CocoSource, checks: Checks, only: Sequence[str] = ()) -> list[dict[str, Any]]:
     """Dataset dicts in Detectron2's standard format, sorted by image id; other categories' boxes are left out.
 
+    Args:
+        only: file names of the images to take; empty: all.
+
     Raises:
-        UserError: see `read_coco`; a box that is not four numbers, an annotation of an unknown image, a file name that
-            leads out of `image_dir`.
+        UserError: see `read_coco`; a file name of `only` that the file does not list.
     """
-    content = read_coco(path) if content is None else content
-    index = {category: i for i, category in enumerate(categories)}
+    content = read_coco(source.path)
+    images = _images(content["images"], source, checks)
+    # Without the images that were refused above: their annotations went with them.
+    listed = {entry["id"] for entry in content["images"]}
     per_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
-    known = {image["id"] for image in content["images"]}
-    for annotation in content["annotations"]:
-        if annotation["image_id"] not in known:
-            raise UserError(
-                f"{path}: annotation {annotation['id']} belongs to image {annotation['image_id']}: not listed."
+    for annotation in _annotations(content, source, checks):
+        if annotation.get("image_id") not in listed:
+            image = annotation.get("image_id")
+            checks.found(
+                "unknown_image", f"{source.path}: annotation {annotation['id']} belongs to image {image}: not listed"
             )
-        if annotation["category_id"] in index:
-            per_image[annotation["image_id"]].append(_annotation(annotation, index, path))
-    records = []
-    for image in sorted(content["images"], key=lambda entry: entry["id"]):
-        check_inside(image["file_name"], path)
-        record = {"file_name": str(image_dir / image["file_name"]), "image_id": image["id"]}
-        size = {key: int(image[key]) for key in ("height", "width")}
-        records.append({**record, **size, "annotations": per_image[image["id"]]})
-    return records
+            continue
+        entry = _entry(annotation, images.get(annotation["image_id"]), source, checks)
+        if entry is not None:
+            per_image[annotation["image_id"]].append(entry)
+    chosen = _chosen(images, only, source.path)
+    return [
+        {
+            "file_name": str(source.image_dir / image["file_name"]),
+            "image_id": image["id"],
+            "height": _whole(image.get("height")),
+            "width": _whole(image.get("width")),
+            "annotations": per_image[image["id"]],
+        }
+        for image in sorted(chosen, key=lambda entry: (isinstance(entry["id"], str), entry["id"]))
+    ]
 
 
-def _annotation(annotation: dict[str, Any], index: dict[int, int], path: Path) -> dict[str, Any]:
+def _images(entries: Sequence[dict[str, Any]], source: CocoSource, checks: Checks) -> dict[Any, dict[str, Any]]:
+    images: dict[Any, dict[str, Any]] = {}
+    for entry in entries:
+        name, number = entry.get("file_name"), entry["id"]
+        if not isinstance(name, str) or not name:
+            raise UserError(f"{source.path}: image {number} has no file_name.")
+        if leads_out(name):
+            checks.found(
+                "outside_root", f"{source.path} names {name!r}, which leads out of {source.image_dir}; it is not read"
+            )
+        elif number in images:
+            checks.found("duplicate_image_id", f"{source.path}: image id {number} is not unique ({name})")
+        else:
+            images[number] = entry
+    return images
+
+
+def _annotations(content: dict[str, Any], source: CocoSource, checks: Checks) -> list[dict[str, Any]]:
+    """The annotations of known categories, each with an id of its own."""
+    declared = {entry["id"]: entry["name"] for entry in content["categories"]}
+    unselected: Counter[str] = Counter()
+    seen: set[Any] = set()
+    kept = []
+    spare = max((entry["id"] for entry in content["annotations"] if isinstance(entry["id"], int)), default=0)
+    for entry in content["annotations"]:
+        category = entry.get("category_id")
+        if category not in declared:
+            checks.found(
+                "unknown_class", f"{source.path}: annotation {entry['id']} has category_id {category}: not listed"
+            )
+            continue
+        if category not in source.categories:
+            unselected[declared[category]] += 1
+            continue
+        if entry["id"] in seen:
+            if not checks.found("duplicate_annotation_id", f"{source.path}: annotation id {entry['id']} is not unique"):
+                continue
+            spare += 1
+            entry = {**entry, "id": spare}
+        seen.add(entry["id"])
+        kept.append(entry)
+    for name, count in unselected.items():
+        checks.found("unselected_class", f"{source.path}: {count} of category {name}", count)
+    return kept
+
+
+def _entry(
+    annotation: dict[str, Any], image: dict[str, Any] | None, source: CocoSource, checks: Checks
+) -> dict[str, Any] | None:
+    if image is None:
+        return None
+    where = f"{source.path}: annotation {annotation['id']}"
     box = annotation.get("bbox")
     if not isinstance(box, list) or len(box) != 4 or not all(isinstance(value, int | float) for value in box):
-        raise UserError(f"{path}: annotation {annotation['id']} has no box of four numbers.")
+        checks.found("malformed_object", f"{where} has no box of four numbers ({box})")
+        return None
     entry = {key: annotation[key] for key in _KEPT if key in annotation}
-    entry |= {"category_id": index[annotation["category_id"]], "bbox_mode": BoxMode.XYWH_ABS}
+    entry |= {"category_id": source.index[annotation["category_id"]], "bbox_mode": BoxMode.XYWH_ABS}
     mask = annotation.get("segmentation")
-    if isinstance(mask, list):  # polygons of fewer than three points are none
-        mask = [polygon for polygon in mask if len(polygon) >= 6 and len(polygon) % 2 == 0]
-    if mask:
-        entry["segmentation"] = mask
+    sound = _sound(mask, image)
+    if mask and sound != mask and not checks.found("bad_polygon", f"{where} has a polygon or mask that cannot be one"):
+        return None
+    if sound:
+        entry["segmentation"] = sound
     return entry
+
+
+def _sound(mask: Any, image: dict[str, Any]) -> Any:
+    """The usable part of a segmentation: polygons of three points and more, or a run-length code of the right size."""
+    if isinstance(mask, list):
+        return [
+            polygon for polygon in mask if isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
+        ]
+    if isinstance(mask, dict):
+        size = [_whole(image.get("height")), _whole(image.get("width"))]
+        return mask if mask.get("counts") and (list(mask.get("size", ())) == size or not all(size)) else None
+    return None
+
+
+def _chosen(images: dict[Any, dict[str, Any]], only: Sequence[str], path: Path) -> list[dict[str, Any]]:
+    if not only:
+        return list(images.values())
+    by_name = {entry["file_name"]: entry for entry in images.values()}
+    absent = [name for name in only if name not in by_name]
+    if absent:
+        raise UserError(f"{path} lists no image {absent[0]!r} ({len(absent)} of the {len(only)} in LIST are missing).")
+    return [by_name[name] for name in dict.fromkeys(only)]
+
+
+def _whole(value: Any) -> int:
+    return int(value) if isinstance(value, int | float) and 0 <= value < 1e9 else 0

@@ -5,29 +5,55 @@
         - {NAME: bccd_train, LAYOUT: voc, ROOT: ../data/bccd_voc, SPLIT: trainval}
         - {NAME: fish_val, LAYOUT: coco, ROOT: ../data/fish, JSON: annotations/val.json, IMAGE_DIR: JPEGImages}
 
-NAME and LAYOUT and ROOT are required. voc: SPLIT names the list in ImageSets/Main; YEAR (2007, the default, or 2012)
-chooses the metric that Detectron2's VOC evaluator would use. coco: JSON and IMAGE_DIR are relative to ROOT; by default
-annotations/instances_<SPLIT>.json and the first of <SPLIT>, images, JPEGImages, or ROOT itself. CLASSES, in both, is a
-list of names; by default they are found in the annotations.
+NAME, LAYOUT and ROOT are required. voc: SPLIT names the list in ImageSets/Main (absent: every annotation); YEAR (2007,
+the default, or 2012) chooses the metric that Detectron2's VOC evaluator would use. coco: JSON and IMAGE_DIR are
+relative to ROOT; by default annotations/instances_<SPLIT>.json and the first of <SPLIT>, images, JPEGImages, or ROOT
+itself. In both, CLASSES is a list of names, or a file with one a line (by default they are found in the annotations),
+and LIST a file with one image a line, instead of SPLIT's list or as a choice from the JSON; both files are relative to
+ROOT.
+
+Whatever is registered, here or by Detectron2, is checked as DATASETS.CHECKS says when it is loaded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
+from clop_det.data.checks import Checks, Policies
 from clop_det.data.paths import local_path
-from clop_det.detection.coco import find_categories, load_coco, read_coco
-from clop_det.detection.voc import find_classes, load_voc, split_ids, voc_folder
+from clop_det.detection.checked import check_records
+from clop_det.detection.sources import LAYOUTS, Reader, Record, foreign_reader, read_lines
+from clop_det.detection.voc import read_annotation
 from clop_det.errors import UserError
 
-LAYOUTS = ("voc", "coco")
-_KEYS = {"NAME", "LAYOUT", "ROOT", "SPLIT", "YEAR", "CLASSES", "JSON", "IMAGE_DIR"}
+_KEYS = {"NAME", "LAYOUT", "ROOT", "SPLIT", "YEAR", "CLASSES", "JSON", "IMAGE_DIR", "LIST"}
 _registered: dict[str, dict[str, Any]] = {}
+_readers: dict[str, Reader] = {}
+_loaded: dict[str, tuple[list[Record], Checks]] = {}
+_policies = Policies()
+
+
+def use_datasets(cfg: CfgNode, *, reread: bool = True) -> None:
+    """Register DATASETS.REGISTER and check what is loaded from now on as DATASETS.CHECKS says.
+
+    Args:
+        reread: whether to forget what this process has loaded; without it a data set is read once.
+
+    Raises:
+        UserError: see `register_datasets`; a policy that a kind does not admit.
+    """
+    global _policies
+    policies = Policies.of(cfg.DATASETS.CHECKS)
+    if reread or policies != _policies:
+        _loaded.clear()
+        read_annotation.cache_clear()
+    _policies = policies
+    register_datasets(cfg.DATASETS.REGISTER)
 
 
 def register_datasets(entries: Sequence[Mapping[str, Any]]) -> None:
@@ -41,13 +67,24 @@ def register_datasets(entries: Sequence[Mapping[str, Any]]) -> None:
         name = spec["NAME"]
         if _registered.get(name) == spec and name in DatasetCatalog:
             continue
-        if name in DatasetCatalog:
-            if name not in _registered:
-                raise UserError(f"DATASETS.REGISTER: {name} is the name of a built-in data set; choose another NAME.")
-            DatasetCatalog.remove(name)
-            MetadataCatalog.remove(name)
-        (_register_voc if spec["LAYOUT"] == "voc" else _register_coco)(spec)
-        _registered[name] = spec
+        if name in DatasetCatalog and name not in _registered:
+            raise UserError(f"DATASETS.REGISTER: {name} is the name of a built-in data set; choose another NAME.")
+        reader, metadata = LAYOUTS[spec["LAYOUT"]](spec)
+        forget(name)
+        _registered[name], _readers[name] = spec, reader
+        DatasetCatalog.register(name, partial(load_dataset, name))
+        MetadataCatalog.get(name).set(**metadata)
+
+
+def forget(name: str) -> None:
+    """Take a data set of DATASETS.REGISTER out of the catalogues; no harm if it is not there."""
+    if _registered.pop(name, None) is None:
+        return
+    _readers.pop(name, None)
+    _loaded.pop(name, None)
+    if name in DatasetCatalog:
+        DatasetCatalog.remove(name)
+        MetadataCatalog.remove(name)
 
 
 def _checked(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,54 +95,45 @@ def _checked(entry: Mapping[str, Any]) -> dict[str, Any]:
         problem = f"unknown key {sorted(unknown)[0]}" if unknown else f"no {sorted(missing)[0]}"
         raise UserError(f"DATASETS.REGISTER, entry {dict(entry)}: {problem}; keys are {', '.join(sorted(_KEYS))}.")
     if entry["LAYOUT"] not in LAYOUTS:
-        raise UserError(f"DATASETS.REGISTER, {entry['NAME']}: LAYOUT is {entry['LAYOUT']!r}; it must be voc or coco.")
-    spec = {"SPLIT": "", "YEAR": 2007, "CLASSES": (), "JSON": "", "IMAGE_DIR": "", **entry}
+        raise UserError(
+            f"DATASETS.REGISTER, {entry['NAME']}: LAYOUT is {entry['LAYOUT']!r}; it must be {' or '.join(LAYOUTS)}."
+        )
+    spec = {"SPLIT": "", "YEAR": 2007, "CLASSES": (), "JSON": "", "IMAGE_DIR": "", "LIST": "", **entry}
     if spec["YEAR"] not in (2007, 2012):
         raise UserError(f"DATASETS.REGISTER, {spec['NAME']}: YEAR is {spec['YEAR']!r}; it must be 2007 or 2012.")
-    return {**spec, "CLASSES": tuple(str(name) for name in spec["CLASSES"])}
+    classes = spec["CLASSES"]
+    if isinstance(classes, str):
+        classes = read_lines(local_path(spec["ROOT"]) / classes, f"DATASETS.REGISTER, {spec['NAME']}: CLASSES")
+    classes = tuple(str(name) for name in classes)
+    if len(set(classes)) < len(classes):
+        raise UserError(f"DATASETS.REGISTER, {spec['NAME']}: CLASSES names one class twice: {', '.join(classes)}.")
+    return {**spec, "CLASSES": classes}
 
 
-def _register_voc(spec: dict[str, Any]) -> None:
-    name, split = spec["NAME"], spec["SPLIT"]
-    folder = voc_folder(local_path(spec["ROOT"]), spec["YEAR"])
-    split_ids(folder, split)
-    classes = spec["CLASSES"] or find_classes(folder)
-    DatasetCatalog.register(name, lambda: load_voc(folder, split, classes))
-    MetadataCatalog.get(name).set(
-        thing_classes=list(classes),
-        dirname=str(folder),
-        split=split,
-        year=spec["YEAR"],
-        evaluator_type="pascal_voc",
-    )
+def load_dataset(name: str) -> list[Record]:
+    """Checked dataset dicts of a registered data set, the caller's own to change (masks excepted).
+
+    Raises:
+        UserError: files are missing, or the checks found something whose policy is "fail".
+    """
+    return [
+        {**record, "annotations": [{**entry, "bbox": list(entry["bbox"])} for entry in record["annotations"]]}
+        for record in _load(name)[0]
+    ]
 
 
-def _register_coco(spec: dict[str, Any]) -> None:
-    name, root = spec["NAME"], local_path(spec["ROOT"])
-    path = root / (spec["JSON"] or f"annotations/instances_{spec['SPLIT']}.json")
-    if not path.is_file():
-        known = ", ".join(str(file.relative_to(root)) for file in sorted(root.glob("annotations/*.json"))) or "none"
-        raise UserError(f"{name}: {path} does not exist; annotation files there: {known} (set SPLIT or JSON).")
-    image_dir = _image_dir(root, spec)
-    content = read_coco(path)
-    categories = find_categories(content, spec["CLASSES"], path)
-    DatasetCatalog.register(name, lambda: load_coco(path, image_dir, categories))
-    MetadataCatalog.get(name).set(
-        thing_classes=list(categories.values()),
-        thing_dataset_id_to_contiguous_id={category: i for i, category in enumerate(categories)},
-        json_file=str(path),
-        image_root=str(image_dir),
-        evaluator_type="coco",
-    )
+def checks_of(name: str) -> Checks:
+    """What the checks of a registered data set found; see `load_dataset` for the errors."""
+    return _load(name)[1]
 
 
-def _image_dir(root: Path, spec: Mapping[str, Any]) -> Path:
-    if spec["IMAGE_DIR"]:
-        if not (root / spec["IMAGE_DIR"]).is_dir():
-            raise UserError(f"{spec['NAME']}: IMAGE_DIR {spec['IMAGE_DIR']!r} is no folder in {root}.")
-        return Path(root / spec["IMAGE_DIR"])
-    candidates = [root / part for part in (spec["SPLIT"], "images", "JPEGImages") if part]
-    return next((folder for folder in candidates if folder.is_dir()), root)
+def _load(name: str) -> tuple[list[Record], Checks]:
+    if name not in _loaded:
+        checks = Checks(name, _policies)
+        records = check_records((_readers.get(name) or foreign_reader(name))(checks), checks)
+        checks.finish()
+        _loaded[name] = (records, checks)
+    return _loaded[name]
 
 
 def check_classes(cfg: CfgNode) -> int:
@@ -138,18 +166,6 @@ def class_names(name: str) -> Sequence[str]:
     if metadata.get("thing_classes") is None:
         load_dataset(name)  # Detectron2's built-in COCO-style custom sets learn their classes by loading
     return tuple(metadata.thing_classes)
-
-
-def load_dataset(name: str) -> list[dict[str, Any]]:
-    """Dataset dicts of a registered data set; UserError where a built-in one's files are missing."""
-    try:
-        records: list[dict[str, Any]] = DatasetCatalog.get(name)
-    except FileNotFoundError as error:
-        raise UserError(
-            f"data set {name}: {error.filename or error} is missing. Built-in data sets lie under the folder in the"
-            " environment variable DETECTRON2_DATASETS (default: ./datasets)."
-        ) from error
-    return records
 
 
 def set_num_classes(cfg: CfgNode) -> None:

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from clop_det.detection.batches import BatchSchedule
 from clop_det.detection.datasets import load_dataset
+from clop_det.detection.images import read_image
 from clop_det.engine.seeding import derive_seed
 from clop_det.errors import UserError
 
@@ -41,7 +42,7 @@ class ImageCache:
         path = record["file_name"]
         image = self._images.get(path)
         if image is None:
-            image = self._decode(path)
+            image = read_image(record, self._format)
             if image.nbytes <= self._room:
                 self._room -= image.nbytes
                 self._images[path] = image
@@ -49,13 +50,6 @@ class ImageCache:
             utils.check_image_size(record, image)
         except utils.SizeMismatchError as error:
             raise UserError(str(error)) from error
-        return image
-
-    def _decode(self, path: str) -> np.ndarray:
-        try:
-            image: np.ndarray = utils.read_image(path, format=self._format)
-        except (OSError, ValueError, SyntaxError) as error:
-            raise UserError(f"cannot read the image {path}: {error}.") from error
         return image
 
 

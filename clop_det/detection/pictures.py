@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from detectron2.data import detection_utils as utils
 from PIL import Image, ImageDraw, ImageFont
 
 from clop_det.detection.ground_truth import Detections, GroundTruth
+from clop_det.detection.images import read_image
 from clop_det.detection.voc_metric import Curve
 from clop_det.files import atomic_write
 
@@ -57,7 +57,7 @@ def draw_detections(
     images = chosen_images(truth, count)
     lines = []
     for i in images:
-        pixels = utils.read_image(records[i]["file_name"], format="RGB")
+        pixels = read_image(records[i], "RGB")
         mine, theirs = truth.image == i, (found.image == i) & (found.score >= score)
         names = [truth.classes[k] for k in truth.category[mine]]
         left = _drawn(pixels, truth.box[mine], truth.category[mine], names)

@@ -6,16 +6,15 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from clop_det import detectron2_provider
 from clop_det.data.layouts import read_images
-from clop_det.detection.datasets import load_dataset, register_datasets, set_num_classes
+from clop_det.detection.datasets import checks_of, set_num_classes, use_datasets
 from clop_det.doctor.findings import ERROR, OK, WARN, Finding, Situation
+from clop_det.errors import UserError
 
-_LOOKED_AT = 200  # image files whose presence is checked, spread over the data set
 _DETECTOR_BYTES = 80 << 20  # heads and pyramid of a ResNet-18 to 50 detector, about
 
 
@@ -39,29 +38,34 @@ def check_device(situation: Situation) -> Iterator[Finding]:
 def check_data(situation: Situation) -> Iterator[Finding]:
     """Every data set: registered, readable, its images there, its classes those of the model."""
     cfg = situation.cfg.clone()
-    register_datasets(cfg.DATASETS.REGISTER)
+    use_datasets(cfg)
     set_num_classes(cfg)
     for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
-        records = load_dataset(name)
-        situation.images[name] = len(records)
-        yield _finding_of(name, records)
+        yield _finding_of(name, situation)
     shared = set(cfg.DATASETS.TRAIN) & set(cfg.DATASETS.TEST)
     if shared:
         yield Finding("data", WARN, f"{', '.join(sorted(shared))} is trained on and tested on", "test on other images")
 
 
-def _finding_of(name: str, records: list[dict[str, Any]]) -> Finding:
+def _finding_of(name: str, situation: Situation) -> Finding:
     check = f"data {name}"
-    if not records:
+    try:
+        checks = checks_of(name)
+    except UserError as error:
+        return Finding(check, ERROR, str(error))
+    situation.images[name] = checks.images
+    if not checks.images:
         return Finding(check, ERROR, "holds no image", "check its SPLIT and ROOT in DATASETS.REGISTER")
-    boxes = sum(len(record.get("annotations", ())) for record in records)
-    stride = max(1, len(records) // _LOOKED_AT)
-    missing = [record["file_name"] for record in records[::stride] if not os.path.isfile(record["file_name"])]
-    if missing:
-        return Finding(check, ERROR, f"{len(missing)} image files are missing, e.g. {missing[0]}", "restore them")
-    if not boxes:
-        return Finding(check, ERROR, f"{len(records)} images without any box", "check the annotations")
-    return Finding(check, OK, f"{len(records)} images, {boxes} boxes")
+    if not checks.annotations:
+        return Finding(check, ERROR, f"{checks.images} images without any box", "check the annotations")
+    message = f"{checks.images} images, {checks.annotations} boxes"
+    if not checks.entries:
+        return Finding(check, OK, message)
+    found = f"{message}; {checks.summary()}"
+    first = next(iter(checks.dropped_kinds()), None)
+    if first is None:
+        return Finding(check, OK, found)
+    return Finding(check, WARN, f"{found}; e.g. {checks.entries[first][0]}", "correct them, or accept the loss")
 
 
 def check_probe_images(situation: Situation) -> Iterator[Finding]:

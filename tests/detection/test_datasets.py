@@ -10,9 +10,10 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets.pascal_voc import load_voc_instances
 from detectron2.structures import BoxMode
 
-from clop_det.detection.coco import find_categories, load_coco, read_coco
+from clop_det.data.checks import Checks
+from clop_det.detection.coco import CocoSource, find_categories, load_coco, read_coco
 from clop_det.detection.datasets import class_names, load_dataset, register_datasets, set_num_classes
-from clop_det.detection.voc import read_annotation, split_ids
+from clop_det.detection.voc import VocSource, image_ids
 from clop_det.errors import UserError
 from tests.detection.conftest import CLASSES, entries
 
@@ -131,32 +132,10 @@ def test_built_in_sets_without_files_say_where_they_are_looked_for() -> None:
         load_dataset("voc_2007_trainval")
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ('<?xml version="1.0"?><!DOCTYPE a [<!ENTITY x "y">]><annotation/>', "DOCTYPE"),
-        ("<annotation><object>", "not well-formed"),
-        ("<annotation><object><bndbox/></object></annotation>", "lacks a name or a box"),
-        ("<annotation><object><name>a</name><bndbox><xmin>x</xmin></bndbox></object></annotation>", "four numbers"),
-    ],
-)
-def test_bad_annotation_files_are_named(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "a.xml"
-    path.write_text(text)
-    with pytest.raises(UserError, match=message) as error:
-        read_annotation(path)
-    assert "a.xml" in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("lines", "message"), [("a\nb\na\n", "lists a twice"), ("\n", "no image"), ("../b\n", "leads out")]
-)
-def test_bad_lists_of_images(tmp_path: Path, lines: str, message: str) -> None:
-    folder = tmp_path / "ImageSets" / "Main"
-    folder.mkdir(parents=True)
-    (folder / "train.txt").write_text(lines)
-    with pytest.raises(UserError, match=message):
-        split_ids(tmp_path, "train")
+def test_an_empty_list_of_images_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("\n \n")
+    with pytest.raises(UserError, match="lists no image"):
+        image_ids(VocSource(tmp_path, tmp_path / "train.txt"), Checks("x"))
 
 
 def coco(tmp_path: Path, **changes: Any) -> Path:
@@ -171,19 +150,23 @@ def coco(tmp_path: Path, **changes: Any) -> Path:
     return path
 
 
+def load(path: Path, categories: dict[int, str]) -> list[dict[str, Any]]:
+    return load_coco(CocoSource(path, path.parent, categories), Checks("x"))
+
+
 def test_parent_categories_are_no_classes_and_ids_may_have_gaps(tmp_path: Path) -> None:
     path = coco(tmp_path)
     categories = find_categories(read_coco(path), (), path)
     assert categories == {2: "fish", 9: "crab"}
-    assert load_coco(path, tmp_path, categories)[0]["annotations"][0]["category_id"] == 0
+    assert load(path, categories)[0]["annotations"][0]["category_id"] == 0
 
 
 def test_a_subset_of_classes_keeps_its_own_order(tmp_path: Path) -> None:
     path = coco(tmp_path)
     categories = find_categories(read_coco(path), ("crab", "fish"), path)
     assert list(categories.values()) == ["crab", "fish"]
-    assert load_coco(path, tmp_path, categories)[0]["annotations"][0]["category_id"] == 1
-    assert load_coco(path, tmp_path, {9: "crab"})[0]["annotations"] == []
+    assert load(path, categories)[0]["annotations"][0]["category_id"] == 1
+    assert load(path, {9: "crab"})[0]["annotations"] == []
     with pytest.raises(UserError, match="knows no category bird"):
         find_categories(read_coco(path), ("bird",), path)
 
@@ -191,14 +174,14 @@ def test_a_subset_of_classes_keeps_its_own_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"images": []}, "belongs to image 1"),
-        ({"annotations": [{"id": 1, "image_id": 1, "category_id": 2, "bbox": [1, 2]}]}, "no box of four"),
-        ({"annotations": [{"id": 1, "image_id": 1, "category_id": 2}] * 2}, "not unique"),
-        ({"images": [{"id": 1, "file_name": "../../x.jpg", "width": 1, "height": 1}]}, "leads out"),
         ({"categories": "none"}, "no list 'categories'"),
+        ({"categories": [{"id": 2, "name": "a"}, {"id": 2, "name": "b"}]}, "2 occurs twice"),
+        ({"categories": [{"id": 2}]}, "without a name"),
+        ({"annotations": [{"image_id": 1}]}, "'annotations' has no id"),
+        ({"images": [{"id": 1}]}, "image 1 has no file_name"),
     ],
 )
-def test_bad_coco_files(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+def test_files_that_are_no_coco_files(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     path = coco(tmp_path, **changes)
     with pytest.raises(UserError, match=message):
-        load_coco(path, tmp_path, {2: "fish"})
+        load(path, find_categories(read_coco(path), (), path))

@@ -1,0 +1,158 @@
+"""What an image file's header says, without decoding it; kept in the cache folder until a file changes.
+
+A file is told apart by its path, size and modification time, one `stat` a file, as for the image store. Headers and
+file ends are read once; a file that has no proper end is decoded once, to be sure. A fault in the middle of a file that
+does not shorten it shows only when the image is decoded, in training or evaluation, which then names the file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import os
+import struct
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from PIL import Image
+
+from clop_det.data.building import cache_folder
+from clop_det.errors import UserError
+from clop_det.files import StrPath, read_json, write_json
+
+_FORMAT = "clop_det image facts 1"
+_ORIENTATION = 0x0112
+_BROKEN = (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError)
+MISSING, UNREADABLE, TRUNCATED = "missing", "unreadable", "truncated"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is known of one image file.
+
+    Attributes:
+        width, height: pixels as stored, before EXIF turns the image.
+        format: Pillow's name: "JPEG", "PNG", ...; "" if unknown.
+        mode: Pillow's mode: "RGB", "P", "CMYK", ...
+        deep: whether a channel has more than 8 bits.
+        orientation: EXIF's, 1 to 8; 1 = upright.
+        fault: "", "missing", "unreadable" or "truncated".
+    """
+
+    width: int = 0
+    height: int = 0
+    format: str = ""
+    mode: str = ""
+    deep: bool = False
+    orientation: int = 1
+    fault: str = ""
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """(width, height) once EXIF has turned the image."""
+        return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
+
+
+def read_facts(path: StrPath) -> ImageFacts:
+    """Read the header and the end of one file; never raises for what is in it."""
+    try:
+        with warnings.catch_warnings(), open(path, "rb") as file:
+            warnings.simplefilter("ignore")
+            return _facts(file)
+    except FileNotFoundError:
+        return ImageFacts(fault=MISSING)
+    except _BROKEN:
+        return ImageFacts(fault=UNREADABLE)
+
+
+def _facts(file: BinaryIO) -> ImageFacts:
+    image = Image.open(file)
+    width, height = image.size
+    raw_mode = str(image.tile[0][3]) if image.tile else ""
+    deep = image.mode[0] in "IF" or ";16" in raw_mode
+    facts = ImageFacts(width, height, image.format or "", image.mode, deep)
+    whole, tagged = _ENDS.get(facts.format, _decoded)(file)
+    if not whole:
+        try:
+            image.load()
+        except _BROKEN:
+            return dataclasses.replace(facts, fault=TRUNCATED)
+    if not tagged:
+        return facts
+    try:
+        orientation = int(image.getexif().get(_ORIENTATION, 1))
+    except _BROKEN:  # a damaged tag turns nothing
+        return facts
+    return dataclasses.replace(facts, orientation=orientation if 1 <= orientation <= 8 else 1)
+
+
+def _jpeg_end(file: BinaryIO) -> tuple[bool, bool]:
+    """(ends with its end marker, may hold EXIF); padding of zeros or line ends after the marker is common."""
+    place = file.tell()
+    file.seek(0, os.SEEK_END)
+    file.seek(max(0, file.tell() - 4096))
+    whole = file.read().rstrip(b"\x00\r\n ").endswith(b"\xff\xd9")
+    file.seek(place)
+    return whole, True
+
+
+def _png_end(file: BinaryIO) -> tuple[bool, bool]:
+    """(reaches its last chunk, holds EXIF), by walking from chunk to chunk without reading them."""
+    place = file.tell()
+    size = file.seek(0, os.SEEK_END)
+    position, tagged, whole = 8, False, False
+    while position + 12 <= size and not whole:
+        file.seek(position)
+        length, kind = struct.unpack(">I4s", file.read(8))
+        position += 12 + length
+        tagged |= kind in (b"eXIf", b"zTXt", b"tEXt", b"iTXt")
+        whole = kind == b"IEND" and position <= size
+    file.seek(place)
+    return whole, tagged
+
+
+def _decoded(file: BinaryIO) -> tuple[bool, bool]:
+    """Other formats have no end that tells; they are decoded."""
+    return False, True
+
+
+_ENDS = {"JPEG": _jpeg_end, "MPO": _jpeg_end, "PNG": _png_end}
+
+
+def facts_of(paths: Sequence[StrPath]) -> list[ImageFacts]:
+    """`read_facts` of many files, kept in `image_facts` in the cache folder for the next run."""
+    if not paths:
+        return []
+    path = cache_folder() / "image_facts" / f"{_key(paths)}.json"
+    if path.is_file():
+        try:
+            content = read_json(path)
+            if content["format"] == _FORMAT and len(content["facts"]) == len(paths):
+                return [ImageFacts(*entry) for entry in content["facts"]]
+        except (UserError, TypeError, KeyError):
+            _log.warning("%s is damaged; the images' headers are read again", path)
+    workers = max(1, min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
+    with ThreadPoolExecutor(workers) as pool:
+        facts = list(pool.map(read_facts, paths))
+    try:
+        write_json(path, {"format": _FORMAT, "facts": [dataclasses.astuple(entry) for entry in facts]})
+    except UserError as error:  # a convenience, not a result
+        _log.warning("the images' headers will be read again next time: %s", error)
+    return facts
+
+
+def _key(paths: Sequence[StrPath]) -> str:
+    digest = hashlib.sha256(f"{_FORMAT}\n".encode())
+    for path in paths:
+        try:
+            status = os.stat(path)
+            mark = f"{status.st_size} {status.st_mtime_ns}"
+        except OSError:
+            mark = MISSING
+        digest.update(f"{mark} {os.path.abspath(path)}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:24]

@@ -1,0 +1,108 @@
+"""The kinds of fault that annotated images have, what each policy does about them, and the default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+REPAIR, DROP, FAIL = "repair", "drop", "fail"
+IMAGE, ANNOTATION = "image", "annotation"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of fault.
+
+    Attributes:
+        name: in DATASETS.CHECKS in capitals.
+        meaning: what is wrong.
+        default: "repair", "drop" or "fail".
+        repair: what "repair" does; empty where nothing can be repaired.
+        dropped: what "drop" leaves out, an "image" or an "annotation" (one box with its class and mask).
+    """
+
+    name: str
+    meaning: str
+    default: str
+    repair: str = ""
+    dropped: str = IMAGE
+
+    @property
+    def policies(self) -> tuple[str, ...]:
+        """The policies that this kind admits."""
+        return (REPAIR, DROP, FAIL) if self.repair else (DROP, FAIL)
+
+
+# Repaired by default: what every reader agrees on how to read. Dropped: what can mean nothing. The rest stops the run,
+# since a file that is not what its data set says may be one of many.
+_ALL = (
+    Kind("missing_file", "an image, or its annotation file, does not exist", FAIL),
+    Kind("outside_root", "a file name leads out of the data set's folder", FAIL),
+    Kind("doctype", "an XML file holds a DOCTYPE or an entity, which can read other files or exhaust the memory", FAIL),
+    Kind("unreadable_annotation", "an annotation file cannot be read or is not well-formed", FAIL),
+    Kind("duplicate_image_id", "an image id, or its line in a list, occurs again; the first counts", FAIL),
+    Kind("unreadable_image", "a file is no image, or of an unknown format", FAIL),
+    Kind("truncated_image", "an image file ends too early", FAIL),
+    Kind("no_size", "the annotation gives no size, or 0 x 0", REPAIR, "the image's own size is used"),
+    Kind(
+        "size_mismatch",
+        "the annotated size contradicts the image, whichever way it is turned",
+        FAIL,
+        "the image's own size is used; boxes stay where they are",
+    ),
+    Kind(
+        "exif_rotation",
+        "an EXIF tag turns the image",
+        REPAIR,
+        "turned upright, or left as stored where the annotated size says that the boxes were drawn on it so",
+    ),
+    Kind("format_mismatch", "an image's content is of another format than its name says", REPAIR, "read by content"),
+    Kind("palette_image", "an image has a colour palette", REPAIR, "converted to RGB"),
+    Kind("alpha_image", "an image has a transparency channel", REPAIR, "converted to RGB, transparency left out"),
+    Kind("grey_image", "an image is grey or black and white", REPAIR, "converted to RGB"),
+    Kind(
+        "deep_image", "an image has more than 8 bits a channel", REPAIR, "converted to RGB, the high byte of each value"
+    ),
+    Kind("cmyk_image", "an image is CMYK or of another colour space than RGB", REPAIR, "converted to RGB"),
+    Kind("malformed_object", "an annotation lacks a class, or a box of four numbers", FAIL, "", ANNOTATION),
+    Kind("nonfinite_box", "a box has an infinite coordinate, or one that is no number", FAIL, "", ANNOTATION),
+    Kind(
+        "inverted_box",
+        "a box's right or lower edge comes before its left or upper",
+        REPAIR,
+        "edges swapped",
+        ANNOTATION,
+    ),
+    Kind("degenerate_box", "a box has no width or no height", DROP, "", ANNOTATION),
+    Kind(
+        "one_pixel_box",
+        "the first and last pixel of a Pascal VOC box are the same column or row, as after a click without a drag",
+        REPAIR,
+        "taken as written: one pixel wide or high",
+        ANNOTATION,
+    ),
+    Kind(
+        "out_of_image_box",
+        "a box leaves the image by more than a pixel",
+        REPAIR,
+        "cut off at the image's edge; a box wholly outside is dropped",
+        ANNOTATION,
+    ),
+    Kind("unknown_class", "an annotation is of a class that the data set does not have", FAIL, "", ANNOTATION),
+    Kind("unselected_class", "an annotation is of a category that CLASSES leaves out", DROP, "", ANNOTATION),
+    Kind("unknown_image", "an annotation belongs to an image that is not listed", FAIL, "", ANNOTATION),
+    Kind(
+        "duplicate_annotation_id",
+        "an annotation id occurs again",
+        FAIL,
+        "it is kept, under an id of its own",
+        ANNOTATION,
+    ),
+    Kind(
+        "bad_polygon",
+        "a polygon has fewer than three points or half a point, or a mask another size than the image",
+        REPAIR,
+        "it is left out; the box stays",
+        ANNOTATION,
+    ),
+)
+KINDS: dict[str, Kind] = {kind.name: kind for kind in _ALL}

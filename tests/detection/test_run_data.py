@@ -1,0 +1,86 @@
+"""What a run tells and keeps of its data: checks in the log and the folder, refusals before anything is written."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clop_det.detection.cli import main
+from clop_det.errors import UserError
+from clop_det.files import read_json
+from tests.detection.conftest import CONFIG, entries
+
+BRIEF = {"SOLVER.MAX_ITER": 2, "TEST.EVAL_PERIOD": 0, "PROBE.ENABLED": False, "TEST.PICTURES": 0}
+
+
+@pytest.fixture
+def copy(shapes_root: Path, tmp_path: Path) -> Path:
+    """The tiny data set, to be spoiled: an inverted box in training, a grey test image."""
+    root = tmp_path / "data"
+    shutil.copytree(shapes_root, root)
+    return root
+
+
+def command(options: list[str], root: Path, folder: Path, *flags: str, **changes: Any) -> list[str]:
+    values = {**BRIEF, "DATASETS.REGISTER": entries(root, "voc", "kept"), "DATASETS.TRAIN": ("kept_voc_train",)}
+    values |= {"DATASETS.TEST": ("kept_voc_test",), "OUTPUT_DIR": folder}
+    values |= {key.replace("__", "."): value for key, value in changes.items()}
+    return ["--config-file", CONFIG, *flags, *options, *(str(x) for pair in values.items() for x in pair)]
+
+
+def spoil_box(root: Path, name: str = "train_00") -> None:
+    path = root / "Annotations" / f"{name}.xml"
+    text = path.read_text()
+    start = text.index("<xmin>")
+    end = text.index("</xmin>")
+    path.write_text(text[:start] + "<xmin>500" + text[end:])
+
+
+def test_findings_are_in_the_log_and_in_the_folder(tiny_options: list[str], copy: Path, tmp_path: Path) -> None:
+    spoil_box(copy)
+    folder = tmp_path / "run"
+    assert main(command(tiny_options, copy, folder, DATASETS__CHECKS__INVERTED_BOX="drop")) == 0
+    log = (folder / "log.txt").read_text()
+    assert "annotation checks of kept_voc_train: 12 images, 23 annotations; left out: 0 images, 1 annotations" in log
+    assert "annotation checks of kept_voc_test: 6 images, 12 annotations, nothing found" in log
+    kept = read_json(folder / "annotation_checks.json")["data_sets"]
+    (item,) = kept["kept_voc_train"]["findings"]["inverted_box"]["items"]
+    assert "train_00.xml" in item
+    assert kept["kept_voc_train"]["findings"]["inverted_box"]["policy"] == "drop"
+    assert kept["kept_voc_test"]["findings"] == {}
+
+
+def test_a_fault_is_refused_before_anything_is_written(tiny_options: list[str], copy: Path, tmp_path: Path) -> None:
+    (copy / "JPEGImages" / "train_03.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"train_03\.png is no image.*DATASETS\.CHECKS\.UNREADABLE_IMAGE to drop"):
+        main(command(tiny_options, copy, tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_evaluation_looks_at_the_test_set_alone(tiny_options: list[str], copy: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert main(command(tiny_options, copy, folder)) == 0
+    before = (folder / "annotation_checks.json").read_bytes()
+    (copy / "JPEGImages" / "train_03.png").unlink()
+    assert main(command(tiny_options, copy, folder, "--eval-only")) == 0
+    assert (folder / "annotation_checks.json").read_bytes() == before
+    assert list(read_json(folder / "evaluation_checks.json")["data_sets"]) == ["kept_voc_test"]
+
+
+def test_data_that_changed_since_the_run_began_are_refused(tiny_options: list[str], copy: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert main(command(tiny_options, copy, folder)) == 0
+    before = (folder / "annotation_checks.json").read_bytes()
+    assert main(command(tiny_options, copy, folder, "--resume")) == 0
+    spoil_box(copy)
+    with pytest.raises(UserError, match="kept_voc_train has changed since this run began"):
+        main(command(tiny_options, copy, folder, "--resume"))
+    assert (folder / "annotation_checks.json").read_bytes() == before
+
+
+def test_a_policy_that_does_not_exist_is_refused(tiny_options: list[str], copy: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"MISSING_FILE is 'repair'.*nothing to repair"):
+        main(command(tiny_options, copy, tmp_path / "run", DATASETS__CHECKS__MISSING_FILE="repair"))
