@@ -30,6 +30,9 @@ def _add_pretraining_keys(cfg: CN) -> None:
     cfg.ENCODER.ARCH = "resnet18"
     # "imagenet": 7x7 stride-2 convolution and max-pooling, what detection needs; "cifar": 3x3 stride 1, no pooling.
     cfg.ENCODER.STEM = "imagenet"
+    # With several processes: whether BatchNorm takes its statistics over all of them, on any device. Without it the
+    # result depends on the number of processes.
+    cfg.ENCODER.SYNC_BN = True
 
     cfg.PROJECTOR = CN()
     # Width of the projector's hidden layers, > 0.
@@ -123,6 +126,18 @@ def _add_solver_keys(cfg: CN) -> None:
     cfg.SOLVER.LARS_TRUST_COEFFICIENT = 0.001
     # "auto": bf16 autocast where the processor computes in it, else fp32; "bf16" and "fp32" force one.
     cfg.SOLVER.PRECISION = "auto"
+    # Whether the encoder computes in the channels-last memory layout: faster with bf16 and on GPUs, same results.
+    cfg.SOLVER.CHANNELS_LAST = True
+    # Whether torch.compile compiles the encoder: pays on GPUs after a minute; on a CPU there was no gain.
+    cfg.SOLVER.COMPILE = False
+    # Micro-batches that a process cuts its part of the batch into, >= 1, to save memory: the loss and its gradient stay
+    # those of the whole batch, at the price of one more forward pass; BatchNorm sees micro-batches.
+    cfg.SOLVER.ACCUMULATE = 1
+    # How the learning rate follows the global batch: "none": BASE_LR as it stands; "linear": BASE_LR * b, "sqrt":
+    # BASE_LR * sqrt(b), with b = IMS_PER_BATCH / LR_REFERENCE_BATCH.
+    cfg.SOLVER.LR_SCALING = "none"
+    # Global batch, in images, for which BASE_LR is meant under "linear" and "sqrt", >= 1.
+    cfg.SOLVER.LR_REFERENCE_BATCH = 256
     # Periodic checkpoints kept, >= 1; the final one is always kept.
     cfg.SOLVER.KEEP_CHECKPOINTS = 2
 

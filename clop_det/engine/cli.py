@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from types import FrameType
 from typing import NoReturn
 
 import torch
@@ -15,7 +19,7 @@ from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser, launch
 from detectron2.utils import comm
 from torch import distributed
-from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from clop_det.engine.options import read_config
 from clop_det.engine.stop import EXIT_STOPPED, StopRequested
@@ -60,7 +64,32 @@ def run_tool(main: Callable[[list[str] | None], int]) -> NoReturn:
         code = EXIT_STOPPED
     except ProcessRaisedException as error:
         code = _worker_failure(error)
+    except ProcessExitedException as error:
+        code = _worker_death(error)
     sys.exit(code)
+
+
+def expected_world_size(args: argparse.Namespace) -> int:
+    """Number of processes that the run will have, before they meet.
+
+    Raises:
+        UserError: more processes a machine than GPUs in it.
+    """
+    if under_torchrun():
+        return int(os.environ["WORLD_SIZE"])
+    if torch.cuda.is_available() and args.num_gpus > torch.cuda.device_count():
+        raise UserError(f"--num-gpus is {args.num_gpus}; this machine has {torch.cuda.device_count()}.")
+    return int(args.num_gpus) * int(args.num_machines)
+
+
+def under_torchrun() -> bool:
+    """Whether torchrun (or another launcher with its environment variables) started this process as one of several."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def restarted_by_torchrun() -> bool:
+    """Whether torchrun has started this group anew after a failure: the command is the same, the run goes on."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
 def launch_workers(
@@ -69,16 +98,53 @@ def launch_workers(
     """Run `worker(cfg, args)` once per process.
 
     Under torchrun (RANK and WORLD_SIZE in the environment) this process is one of them; otherwise Detectron2's `launch`
-    starts `--num-gpus` processes (on a machine without GPUs: CPU processes over gloo).
+    starts `--num-gpus` processes (on a machine without GPUs: CPU processes over gloo), and stop signals go to them all.
     """
-    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
+    if under_torchrun():
         _join_torchrun()
         try:
             worker(cfg, args)
         finally:
             distributed.destroy_process_group()
         return
-    launch(worker, args.num_gpus, args.num_machines, args.machine_rank, args.dist_url, args=(cfg, args))
+    with _stop_signals_passed_on(args.num_gpus * args.num_machines > 1):
+        launch(
+            _started_worker,
+            args.num_gpus,
+            args.num_machines,
+            args.machine_rank,
+            args.dist_url,
+            args=(worker, cfg, args),
+        )
+
+
+def _started_worker(
+    worker: Callable[[CfgNode, argparse.Namespace], None], cfg: CfgNode, args: argparse.Namespace
+) -> None:
+    try:
+        worker(cfg, args)
+    except StopRequested:
+        if multiprocessing.parent_process() is None:
+            raise
+        sys.exit(EXIT_STOPPED)  # an exception that is no `Exception` would not reach the parent
+
+
+@contextmanager
+def _stop_signals_passed_on(wanted: bool) -> Iterator[None]:
+    """Within, SIGTERM and SIGINT go to the workers, which save and leave; this process then leaves with their code."""
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        for child in multiprocessing.active_children():
+            if child.pid is not None:
+                os.kill(child.pid, number)
+
+    numbers = (signal.SIGTERM, signal.SIGINT) if wanted else ()
+    previous = {number: signal.signal(number, pass_on) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _join_torchrun() -> None:
@@ -100,3 +166,12 @@ def _worker_failure(error: Exception) -> int:
     if "StopRequested" in str(error):
         return EXIT_STOPPED
     raise error
+
+
+def _worker_death(error: ProcessExitedException) -> int:
+    """Exit code for a spawned worker that left without an exception: it was stopped, or something killed it."""
+    if error.exit_code == EXIT_STOPPED:
+        print("stopped; the state is saved, --resume continues", file=sys.stderr)
+        return EXIT_STOPPED
+    print(f"error: {error}. --resume continues from the last checkpoint.", file=sys.stderr)
+    return 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 from collections.abc import Callable
 from types import FrameType
 
@@ -15,6 +16,7 @@ EXIT_STOPPED = 75  # EX_TEMPFAIL: "try again later", which here means --resume
 
 
 _RANKS_ASK_EVERY = 10  # steps
+_SAME_REQUEST = 2.0  # seconds within which a signal that comes twice (terminal and launcher) is one request
 
 
 class StopRequested(BaseException):
@@ -35,6 +37,7 @@ class StopSignal(HookBase):
         self._save = save
         self._owner = os.getpid()
         self._signal: int | None = None
+        self._asked_at = 0.0
         self._previous: dict[int, object] = {}
 
     def requested(self) -> bool:
@@ -51,6 +54,7 @@ class StopSignal(HookBase):
             return
         if any(comm.all_gather(self.requested())):
             self._save()
+            comm.synchronize()  # a rank that leaves early may have the others ended while the first one saves
             raise StopRequested
 
     def after_train(self) -> None:
@@ -60,8 +64,11 @@ class StopSignal(HookBase):
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._owner:
             return
+        now = time.monotonic()
         if self.requested():
+            if now - self._asked_at < _SAME_REQUEST:
+                return
             raise KeyboardInterrupt
-        self._signal = number
+        self._signal, self._asked_at = number, now
         name = signal.Signals(number).name
         logging.getLogger(__name__).warning("%s: finishing the step, saving, leaving (again: leave at once)", name)

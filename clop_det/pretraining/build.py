@@ -6,23 +6,32 @@ import logging
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.engine import create_ddp_model
+from detectron2.utils import comm
 
 from clop_det.engine.precision import use_bf16
 from clop_det.errors import UserError
 from clop_det.losses import build_loss, loss_options
 from clop_det.modeling.encoder import build_encoder
+from clop_det.modeling.sync_batch_norm import synchronise_batch_norm
 from clop_det.pretraining.model import PretrainModel
 
 
-def check_config(cfg: CfgNode) -> None:
-    """Refuse settings that pretraining cannot honour; UserError names the key."""
+def check_config(cfg: CfgNode, world_size: int = 1) -> None:
+    """Refuse settings that pretraining cannot honour with this many processes; UserError names the key."""
     if cfg.SEED < 0:
         raise UserError(f"SEED is {cfg.SEED}; a run is a function of its seed, so it must be 0 or more.")
     if cfg.INPUT.FORMAT != "RGB":
         raise UserError(f"INPUT.FORMAT is {cfg.INPUT.FORMAT}; pretraining reads RGB. Set INPUT.FORMAT RGB.")
-    for key in ("MAX_ITER", "CHECKPOINT_PERIOD"):
+    for key in ("MAX_ITER", "CHECKPOINT_PERIOD", "ACCUMULATE"):
         if cfg.SOLVER[key] < 1:
             raise UserError(f"SOLVER.{key} is {cfg.SOLVER[key]}; it must be at least 1.")
+    pieces, batch = cfg.SOLVER.ACCUMULATE, cfg.SOLVER.IMS_PER_BATCH
+    if batch % (world_size * pieces):
+        raise UserError(
+            f"SOLVER.IMS_PER_BATCH is {batch}; it must be a multiple of {world_size * pieces}, the number of processes"
+            f" ({world_size}) times SOLVER.ACCUMULATE ({pieces})."
+        )
 
 
 def _bf16(cfg: CfgNode, device: torch.device) -> bool:
@@ -65,7 +74,20 @@ def build_model(cfg: CfgNode, num_classes: int, device: torch.device) -> Pretrai
         loss = build_loss(cfg.LOSS.NAME, options, num_classes, cfg.PROJECTOR.OUT_DIM)
     except ValueError as error:
         raise UserError(f"LOSS.NAME {cfg.LOSS.NAME}, PROJECTOR.OUT_DIM {cfg.PROJECTOR.OUT_DIM}: {error}") from error
-    model = PretrainModel(encoder, loss, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, _bf16(cfg, device))
-    model.to(device)
-    model.encoder.backbone.to(memory_format=torch.channels_last)
-    return model
+    bf16, layout = _bf16(cfg, device), cfg.SOLVER.CHANNELS_LAST
+    return PretrainModel(encoder, loss, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, bf16, layout).to(device)
+
+
+def wrap_for_ranks(cfg: CfgNode, model: PretrainModel) -> torch.nn.Module:
+    """What a step calls: `model`, in place made ready for several processes and compiled, and wrapped if they are.
+
+    Call it before the optimiser is built. Names in the state_dict of `model` do not change.
+    """
+    several = comm.get_world_size() > 1
+    if several and cfg.ENCODER.SYNC_BN:
+        synchronise_batch_norm(model)
+    if cfg.SOLVER.COMPILE:
+        model.encoder.compile()
+    device_ids = [torch.cuda.current_device()] if next(model.parameters()).is_cuda else None
+    wrapped: torch.nn.Module = create_ddp_model(model, broadcast_buffers=False, device_ids=device_ids)
+    return wrapped

@@ -11,11 +11,17 @@ from detectron2.config import CfgNode
 from detectron2.utils import comm
 
 from clop_det.checkpoints.provenance import collect_provenance
-from clop_det.engine.cli import argument_parser, launch_workers, load_config
+from clop_det.engine.cli import (
+    argument_parser,
+    expected_world_size,
+    launch_workers,
+    load_config,
+    restarted_by_torchrun,
+)
 from clop_det.engine.run_folder import claim_run_folder, start_logging, write_results
 from clop_det.pretraining.build import build_model, check_config
 from clop_det.pretraining.data import BatchSource, open_data, record_split
-from clop_det.pretraining.optimizers import build_optimizer
+from clop_det.pretraining.optimizers import build_optimizer, describe_scale
 from clop_det.pretraining.trainer import PretrainTrainer, final_checkpoint
 
 EPILOG = """examples:
@@ -30,14 +36,15 @@ def main(argv: list[str] | None = None) -> int:
     parser = argument_parser("Pretrain a residual network with a semi-supervised contrastive loss.", EPILOG)
     args = parser.parse_args(argv)
     cfg = load_config(args)
-    prepare(cfg, args.resume, args.num_gpus * args.num_machines)
+    args.resume = args.resume or restarted_by_torchrun()
+    prepare(cfg, args.resume, expected_world_size(args))
     launch_workers(worker, cfg, args)
     return 0
 
 
 def prepare(cfg: CfgNode, resume: bool, world_size: int = 1) -> None:
     """Everything that can be refused is refused here, before a process starts or a file is touched."""
-    check_config(cfg)
+    check_config(cfg, world_size)
     data = open_data(cfg)
     cpu = torch.device("cpu")
     build_optimizer(cfg, build_model(cfg, len(data.train.classes), cpu))
@@ -49,6 +56,7 @@ def prepare(cfg: CfgNode, resume: bool, world_size: int = 1) -> None:
 def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
     """One process of the run."""
     start_logging(cfg)
+    logging.getLogger(__name__).info(describe_scale(cfg, comm.get_world_size()))
     data = open_data(cfg)
     trainer = PretrainTrainer(cfg, data, checkpoint_provenance(cfg, data.train.classes))
     start_iter = trainer.resume() if args.resume else 0

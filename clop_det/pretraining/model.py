@@ -16,32 +16,45 @@ class PretrainModel(nn.Module):
     pixel_mean: Tensor
     pixel_std: Tensor
 
-    def __init__(self, encoder: Encoder, loss: Loss, pixel_mean: list[float], pixel_std: list[float], bf16: bool):
+    def __init__(
+        self,
+        encoder: Encoder,
+        loss: Loss,
+        pixel_mean: list[float],
+        pixel_std: list[float],
+        bf16: bool,
+        channels_last: bool = True,
+    ):
         """`pixel_mean`, `pixel_std`: RGB, in 0..255."""
         super().__init__()
         self.encoder = encoder
         self.loss = loss
         self.bf16 = bf16
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        encoder.backbone.to(memory_format=self.layout)
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(1, 3, 1, 1), persistent=False)
 
     def forward(self, views: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Views (2N,3,S,S) normalised float, labels (N,) with -1 = unlabelled -> the loss's weighted parts, scalars."""
-        embeddings = self.embed(views)
+        return self.loss_parts(self.embed(views), labels)
+
+    def loss_parts(self, embeddings: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Embeddings (2N,d) and labels (N,) of this rank -> the loss's weighted parts over all ranks, scalars."""
         return self.loss.parts(embeddings, labels)
 
     def embed(self, views: Tensor) -> Tensor:
-        """Views (M,3,S,S) -> embeddings (M,d) in fp32: the losses never see half-precision logits."""
+        """Views (M,3,S,S) -> embeddings (M,d), widened to fp32: the losses never see half-precision logits."""
         with autocast(self.bf16, views.device):
-            embeddings: Tensor = self.encoder(views.contiguous(memory_format=torch.channels_last))[1]
-        return embeddings.float()
+            embeddings: Tensor = self.encoder(views.contiguous(memory_format=self.layout))[1]
+        return embeddings if embeddings.dtype == torch.float64 else embeddings.float()
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
         """Images (n,3,S,S) uint8 RGB -> pooled backbone features (n,D) in fp32, in the mode the module is in."""
         inputs = self._normalise(images)
         with autocast(self.bf16, inputs.device):
-            features: Tensor = self.encoder.backbone(inputs.contiguous(memory_format=torch.channels_last))
+            features: Tensor = self.encoder.backbone(inputs.contiguous(memory_format=self.layout))
         return features.float()
 
     @torch.no_grad()

@@ -1,8 +1,12 @@
-"""SGD, LARS and AdamW, with Detectron2's rules for what is not decayed (norms; biases if so configured)."""
+"""SGD, LARS and AdamW, with Detectron2's rules for what is not decayed (norms; biases if so configured).
+
+Their learning rate may follow the global batch by a rule.
+"""
 
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -60,7 +64,7 @@ class LARS(torch.optim.Optimizer):
 def _sgd(params: Any, cfg: CfgNode) -> torch.optim.Optimizer:
     return torch.optim.SGD(
         params,
-        lr=cfg.SOLVER.BASE_LR,
+        lr=scaled_learning_rate(cfg),
         momentum=cfg.SOLVER.MOMENTUM,
         nesterov=cfg.SOLVER.NESTEROV,
         weight_decay=cfg.SOLVER.WEIGHT_DECAY,
@@ -70,7 +74,7 @@ def _sgd(params: Any, cfg: CfgNode) -> torch.optim.Optimizer:
 def _lars(params: Any, cfg: CfgNode) -> torch.optim.Optimizer:
     return LARS(
         params,
-        lr=cfg.SOLVER.BASE_LR,
+        lr=scaled_learning_rate(cfg),
         momentum=cfg.SOLVER.MOMENTUM,
         weight_decay=cfg.SOLVER.WEIGHT_DECAY,
         trust_coefficient=cfg.SOLVER.LARS_TRUST_COEFFICIENT,
@@ -78,7 +82,39 @@ def _lars(params: Any, cfg: CfgNode) -> torch.optim.Optimizer:
 
 
 def _adamw(params: Any, cfg: CfgNode) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(params, lr=cfg.SOLVER.BASE_LR, weight_decay=cfg.SOLVER.WEIGHT_DECAY)
+    return torch.optim.AdamW(params, lr=scaled_learning_rate(cfg), weight_decay=cfg.SOLVER.WEIGHT_DECAY)
+
+
+LR_SCALINGS: dict[str, Callable[[float], float]] = {"none": lambda ratio: 1.0, "linear": float, "sqrt": math.sqrt}
+
+
+def scaled_learning_rate(cfg: CfgNode) -> float:
+    """SOLVER.BASE_LR after the rule SOLVER.LR_SCALING for the global batch (Goyal et al. 2017; Krizhevsky 2014).
+
+    Raises:
+        UserError: an unknown rule, a reference batch below 1, or a learning rate that is not positive.
+    """
+    solver = cfg.SOLVER
+    if solver.LR_SCALING not in LR_SCALINGS:
+        raise UserError(f"SOLVER.LR_SCALING is {solver.LR_SCALING!r}; it must be one of {', '.join(LR_SCALINGS)}.")
+    if solver.LR_REFERENCE_BATCH < 1:
+        raise UserError(f"SOLVER.LR_REFERENCE_BATCH is {solver.LR_REFERENCE_BATCH}; it must be at least 1 image.")
+    if not solver.BASE_LR > 0:
+        raise UserError(f"SOLVER.BASE_LR is {solver.BASE_LR}; it must be positive.")
+    return float(solver.BASE_LR) * LR_SCALINGS[solver.LR_SCALING](solver.IMS_PER_BATCH / solver.LR_REFERENCE_BATCH)
+
+
+def describe_scale(cfg: CfgNode, world_size: int) -> str:
+    """The global batch and the learning rate before and after scaling, as a line of the log."""
+    solver = cfg.SOLVER
+    local = solver.IMS_PER_BATCH // world_size
+    pieces = f" in {solver.ACCUMULATE} micro-batches of {local // solver.ACCUMULATE}" if solver.ACCUMULATE > 1 else ""
+    before, after = float(solver.BASE_LR), scaled_learning_rate(cfg)
+    rule = "as given" if solver.LR_SCALING == "none" else f"batch / {solver.LR_REFERENCE_BATCH}"
+    return (
+        f"global batch {solver.IMS_PER_BATCH} images = {world_size} x {local}{pieces}; "
+        f"learning rate {before:g} -> {after:g} (SOLVER.LR_SCALING {solver.LR_SCALING}: {rule})"
+    )
 
 
 OPTIMIZERS: dict[str, Callable[[Any, CfgNode], torch.optim.Optimizer]] = {"SGD": _sgd, "LARS": _lars, "AdamW": _adamw}
@@ -97,11 +133,9 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
             f"SOLVER.OPTIMIZER is {name!r}; it must be one of {', '.join(OPTIMIZERS)}."
             f"{f' Did you mean {near[0]}?' if near else ''}"
         )
-    if not cfg.SOLVER.BASE_LR > 0:
-        raise UserError(f"SOLVER.BASE_LR is {cfg.SOLVER.BASE_LR}; it must be positive.")
     params = get_default_optimizer_params(
         model,
-        base_lr=cfg.SOLVER.BASE_LR,
+        base_lr=scaled_learning_rate(cfg),
         weight_decay=cfg.SOLVER.WEIGHT_DECAY,
         weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
         bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,

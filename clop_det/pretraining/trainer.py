@@ -9,16 +9,16 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.engine import TrainerBase, create_ddp_model, hooks
+from detectron2.engine import TrainerBase, hooks
 from detectron2.solver import build_lr_scheduler
 from detectron2.utils import comm
-from torch import nn
 
 from clop_det.checkpoints.saving import SafeCheckpointer
 from clop_det.engine.metrics import AlignedWriter
 from clop_det.engine.seeding import derive_seed
 from clop_det.engine.stop import StopSignal
-from clop_det.pretraining.build import build_model
+from clop_det.pretraining.accumulation import backward_in_pieces
+from clop_det.pretraining.build import build_model, wrap_for_ranks
 from clop_det.pretraining.data import BatchSource, PretrainData
 from clop_det.pretraining.optimizers import build_optimizer
 from clop_det.pretraining.probing import ProbeHook
@@ -43,9 +43,7 @@ class PretrainTrainer(TrainerBase):
         # Initial weights: the same for every loss and on every rank.
         torch.manual_seed(derive_seed(cfg.SEED, "weights"))
         self.core = build_model(cfg, len(data.train.classes), device)
-        if world_size > 1 and device.type == "cuda":
-            self.core = nn.SyncBatchNorm.convert_sync_batchnorm(self.core)  # type: ignore[no-untyped-call]
-        self.model = create_ddp_model(self.core, broadcast_buffers=False)
+        self.model = wrap_for_ranks(cfg, self.core)
         self.model.train()
         self.optimizer = build_optimizer(cfg, self.core)
         self.scheduler = build_lr_scheduler(cfg, self.optimizer)
@@ -85,12 +83,18 @@ class PretrainTrainer(TrainerBase):
         start = time.perf_counter()
         views, labels = self.batches(self.iter)
         data_time = time.perf_counter() - start
-        parts = self.model(views, labels)
-        total = sum(parts.values(), torch.zeros((), device=views.device))
         self.optimizer.zero_grad(set_to_none=True)
-        total.backward()
+        parts = self._backward(views, labels)
         self.optimizer.step()
-        self._log({f"loss_{name}": part for name, part in parts.items()}, total, data_time)
+        self._log({f"loss_{name}": part for name, part in parts.items()}, _total(parts), data_time)
+
+    def _backward(self, views: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Gradients of the global batch's loss into the parameters; the loss's parts."""
+        if self.cfg.SOLVER.ACCUMULATE > 1:
+            return backward_in_pieces(self.core, views, labels, self.cfg.SOLVER.ACCUMULATE)
+        parts: dict[str, torch.Tensor] = self.model(views, labels)
+        _total(parts).backward()  # type: ignore[no-untyped-call]
+        return parts
 
     def state_dict(self) -> dict[str, Any]:
         """Iteration, hooks (the schedule) and the optimiser."""
@@ -127,6 +131,10 @@ class PretrainTrainer(TrainerBase):
 
     def _save_now(self) -> None:
         self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
+
+
+def _total(parts: dict[str, torch.Tensor]) -> torch.Tensor:
+    return sum(parts.values(), torch.zeros((), device=next(iter(parts.values())).device))
 
 
 def final_checkpoint(cfg: CfgNode) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,19 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE_CONFIG = str(ROOT / "configs" / "pretrain" / "Base-pretrain.yaml")
+
+
+def arguments(output: Path, options: list[str], *flags: str) -> list[str]:
+    """The command line of a run in `output`."""
+    return ["--config-file", BASE_CONFIG, *flags, "OUTPUT_DIR", str(output), *options]
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port of this machine that nobody listens on just now, and the next one."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def write_images(root: Path, split: str, classes: int, per_class: int, size: int = 32) -> None:

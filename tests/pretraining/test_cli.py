@@ -19,13 +19,9 @@ from clop_det.files import read_json
 from clop_det.pretraining.cli import main
 from clop_det.pretraining.trainer import PretrainTrainer
 
-from .conftest import BASE_CONFIG, ROOT, write_images
+from .conftest import ROOT, arguments, write_images
 
 FILES = ("metrics.json", "label_split.json")
-
-
-def arguments(output: Path, options: list[str], *flags: str) -> list[str]:
-    return ["--config-file", BASE_CONFIG, *flags, "OUTPUT_DIR", str(output), *options]
 
 
 def start(output: Path, options: list[str], *flags: str) -> subprocess.Popen[str]:

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from clop_det.losses import build_loss
+from clop_det.modeling.encoder import Encoder, build_encoder
+from clop_det.pretraining.accumulation import backward_in_pieces, join_views, running_statistics_kept, split_views
+from clop_det.pretraining.model import PretrainModel
+
+MEAN, STD = [120.0] * 3, [60.0] * 3
+
+
+def model_without_batch_norm(loss: str) -> PretrainModel:
+    """An encoder whose embedding of an image depends on that image alone."""
+    torch.manual_seed(2)
+    backbone = nn.Sequential(nn.Conv2d(3, 5, 3, stride=2), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    encoder = Encoder(backbone, nn.Linear(5, 8), 5, 8)
+    return PretrainModel(encoder, build_loss(loss, {}, 3, 8), MEAN, STD, bf16=False).double()
+
+
+def batch() -> tuple[Tensor, Tensor]:
+    return torch.randn(24, 3, 9, 9, dtype=torch.float64), torch.tensor([0, -1, 1, 2, -1, -1, 0, 1, -1, 2, 2, -1])
+
+
+@pytest.mark.parametrize("pieces", [2, 3, 12])
+@pytest.mark.parametrize("loss", ["info_nce", "supcon", "clop", "vicreg", "barlow_twins", "cross_entropy"])
+def test_the_gradient_is_that_of_the_whole_batch(loss: str, pieces: int) -> None:
+    model, (views, labels) = model_without_batch_norm(loss), batch()
+    whole = copy.deepcopy(model)
+    expected = whole(views, labels)
+    sum(expected.values(), torch.zeros(())).backward()
+    parts = backward_in_pieces(model, views, labels, pieces)
+    assert parts.keys() == expected.keys()
+    for name, part in parts.items():
+        torch.testing.assert_close(part, expected[name].detach(), rtol=1e-10, atol=1e-10)
+    for (name, mine), theirs in zip(model.named_parameters(), whole.parameters(), strict=True):
+        assert mine.grad is not None, name
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-9, atol=1e-9)
+
+
+def test_summed_losses_of_micro_batches_would_be_another_gradient() -> None:
+    model, (views, labels) = model_without_batch_norm("info_nce"), batch()
+    for piece, part in zip(split_views(views, 2), labels.chunk(2), strict=True):
+        (sum(model(piece, part).values()) / 2).backward()
+    naive = [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+    model.zero_grad()
+    backward_in_pieces(model, views, labels, 2)
+    exact = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    assert max((a - b).abs().max() / b.abs().max() for a, b in zip(naive, exact, strict=True)) > 0.05
+
+
+def test_views_are_cut_by_image_and_joined_again() -> None:
+    rows = torch.arange(12).view(12, 1)  # six images: views i and 6 + i
+    pieces = split_views(rows, 3)
+    assert [piece.flatten().tolist() for piece in pieces] == [[0, 1, 6, 7], [2, 3, 8, 9], [4, 5, 10, 11]]
+    assert torch.equal(join_views(pieces), rows)
+
+
+def test_each_micro_batch_counts_once_in_the_running_statistics() -> None:
+    encoder = build_encoder("resnet18", "cifar", hidden_dim=8, out_dim=8)
+    model = PretrainModel(encoder, build_loss("info_nce", {}, 3, 8), MEAN, STD, bf16=False).train()
+    once = copy.deepcopy(model)
+    views, labels = torch.randn(8, 3, 8, 8), torch.tensor([0, 1, -1, -1])
+    backward_in_pieces(model, views, labels, 2)
+    with torch.no_grad():
+        for piece in split_views(views, 2):
+            once.embed(piece)
+    for name, buffer in once.named_buffers():
+        torch.testing.assert_close(dict(model.named_buffers())[name], buffer, rtol=1e-6, atol=1e-6)
+
+
+def test_statistics_are_kept_only_within() -> None:
+    layer = nn.BatchNorm1d(3)
+    with running_statistics_kept(layer):
+        layer(torch.randn(4, 3))
+    assert layer.num_batches_tracked == 0
+    assert torch.equal(layer.running_mean, torch.zeros(3))
+    layer(torch.randn(4, 3))
+    assert layer.num_batches_tracked == 1

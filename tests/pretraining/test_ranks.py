@@ -1,0 +1,125 @@
+"""Several processes over gloo on the CPU: the run of one process with the same global batch."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from clop_det.engine.metrics import read_metrics
+from clop_det.pretraining import trainer
+from clop_det.pretraining.cli import main
+from clop_det.pretraining.model import PretrainModel
+
+from .conftest import arguments
+
+CONTEXT = multiprocessing.get_context("forkserver")  # imports once, then forks: a rank starts in a fraction of a second
+CONTEXT.set_forkserver_preload(["clop_det.pretraining.cli"])
+ITERATIONS = 5
+
+
+def rank_main(rank: int, world_size: int, port: int, argv: list[str]) -> None:
+    """What torchrun gives a process, then the tool."""
+    variables = {"RANK": rank, "WORLD_SIZE": world_size, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": world_size}
+    os.environ.update({key: str(value) for key, value in variables.items()})
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    with double_precision():
+        main(argv)
+
+
+@contextmanager
+def double_precision() -> Iterator[None]:
+    """Training in fp64, where sums in another order stay equal: this tiny run multiplies a difference by 10 a step."""
+    embed, build = PretrainModel.embed, trainer.build_model
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PretrainModel, "embed", lambda self, views: embed(self, views.double()))
+        patch.setattr(trainer, "LOG_PERIOD", 1)
+        patch.setattr(trainer, "build_model", lambda *arguments: build(*arguments).double())
+        yield
+
+
+def run_one(argv: list[str]) -> None:
+    with double_precision():
+        assert main(argv) == 0
+
+
+def run_ranks(world_size: int, argv: list[str], port: int) -> None:
+    processes = [CONTEXT.Process(target=rank_main, args=(rank, world_size, port, argv)) for rank in range(world_size)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(240)
+        if process.is_alive():
+            process.kill()
+    assert [process.exitcode for process in processes] == [0] * world_size
+
+
+@pytest.fixture
+def options(tiny_options: list[str]) -> list[str]:
+    """A few steps, one checkpoint on the way."""
+    return [
+        *tiny_options,
+        *("SOLVER.MAX_ITER", str(ITERATIONS), "SOLVER.WARMUP_ITERS", "0", "SOLVER.PRECISION", "fp32"),
+        *("SOLVER.CHECKPOINT_PERIOD", "3", "TEST.EVAL_PERIOD", "0", "SOLVER.BASE_LR", "0.001"),
+    ]
+
+
+def losses(run: Path) -> dict[str, torch.Tensor]:
+    lines: list[dict[str, Any]] = read_metrics(run)
+    assert [line["iteration"] for line in lines] == list(range(ITERATIONS))
+    names = [key for key in lines[-1] if "loss" in key or key == "gradient_norm"]
+    assert "total_loss" in names
+    return {name: torch.tensor([line[name] for line in lines], dtype=torch.float64) for name in names}
+
+
+def assert_same_curve(first: Path, second: Path) -> None:
+    mine, theirs = losses(first), losses(second)
+    assert mine.keys() == theirs.keys()
+    for name, curve in mine.items():
+        torch.testing.assert_close(curve, theirs[name], rtol=1e-7, atol=1e-7, msg=lambda m, n=name: f"{n}: {m}")
+
+
+@pytest.mark.parametrize("loss", ["clop", "supcon", "vicreg"])
+def test_two_processes_draw_the_loss_curve_of_one(
+    loss: str, tmp_path: Path, options: list[str], free_port: int
+) -> None:
+    options = [*options, "LOSS.NAME", loss]
+    run_one(arguments(tmp_path / "one", options))
+    run_ranks(2, arguments(tmp_path / "two", options), free_port)
+    assert_same_curve(tmp_path / "one", tmp_path / "two")
+    states = [torch.load(tmp_path / run / "model_final.pth", weights_only=True)["model"] for run in ("one", "two")]
+    assert states[0].keys() == states[1].keys()
+    for key, tensor in states[0].items():
+        torch.testing.assert_close(states[1][key], tensor, rtol=1e-6, atol=1e-7, msg=lambda m, k=key: f"{k}: {m}")
+
+
+@pytest.mark.parametrize(("before", "after"), [(2, 1), (1, 2)])
+def test_a_run_goes_on_with_another_number_of_processes(
+    before: int, after: int, tmp_path: Path, options: list[str], free_port: int
+) -> None:
+    run_one(arguments(tmp_path / "whole", options))
+    output = tmp_path / "parts"
+    run_ranks(before, arguments(output, options), free_port) if before > 1 else run_one(arguments(output, options))
+    for path in output.glob("*.pth*"):  # as if it had been killed after three steps
+        if "0000002" not in path.name:
+            path.unlink()
+    for path in output.glob("results.json"):
+        path.unlink()
+    argv = arguments(output, options, "--resume")
+    run_ranks(after, argv, free_port + 1) if after > 1 else run_one(argv)
+    assert_same_curve(tmp_path / "whole", output)
+
+
+def test_micro_batches_of_two_processes_are_those_of_one(tmp_path: Path, options: list[str], free_port: int) -> None:
+    """Two processes of two micro-batches and one of four cut the batch alike; with BatchNorm of each alone, equal."""
+    alone = [*options, "ENCODER.SYNC_BN", "False"]
+    run_one(arguments(tmp_path / "one", [*alone, "SOLVER.ACCUMULATE", "4"]))
+    run_ranks(2, arguments(tmp_path / "two", [*alone, "SOLVER.ACCUMULATE", "2"]), free_port)
+    assert_same_curve(tmp_path / "one", tmp_path / "two")
