@@ -95,16 +95,26 @@ def _add_loss_keys(cfg: CN) -> None:
 def _add_classification_keys(cfg: CN) -> None:
     # The classification images: what pretraining trains on, and the probes' bank and queries in both stages.
     cfg.CLASSIFICATION = CN()
-    # How the images lie on disk: a name of the registry in clop_det.data.layouts.
+    # How the images lie on disk: "folder", "csv", "imagenet", "tiny_imagenet", "cifar10", "cifar100", "stl10"; the
+    # registry in clop_det.data.layouts.
     cfg.CLASSIFICATION.LAYOUT = "folder"
     # Folder, or a digits:// address of the embedded digits.
     cfg.CLASSIFICATION.ROOT = ""
-    # Split that pretraining trains on and the probes fit on.
+    # Folder of further images that pretraining trains on without labels (all below it); empty: none.
+    cfg.CLASSIFICATION.UNLABELLED_ROOT = ""
+    # Split that pretraining trains on and the probes fit on (its labelled images); "a+b" joins two.
     cfg.CLASSIFICATION.TRAIN_SPLIT = "train"
     # Split that the probes are evaluated on.
     cfg.CLASSIFICATION.EVAL_SPLIT = "val"
-    # Side of the stored square images, in pixels.
+    # Side of the views and of the probes' square images, in pixels.
     cfg.CLASSIFICATION.IMAGE_SIZE = 32
+    # Up to this IMAGE_SIZE, in pixels, images are decoded once into a memory-mapped store of central squares; larger
+    # ones stream: DATALOADER.NUM_WORKERS processes decode them for each batch and cut the crops from the whole image.
+    cfg.CLASSIFICATION.STORE_MAX_SIZE = 96
+    # An image that cannot be read: "fail", or "replace" by the next one of its class, counted and logged.
+    cfg.CLASSIFICATION.UNREADABLE = "fail"
+    # "replace" fails all the same past this share of a split's images, in [0, 1).
+    cfg.CLASSIFICATION.MAX_UNREADABLE = 0.01
 
     cfg.PROBE = CN()
     # Whether evaluations fit kNN and linear probes on frozen features.

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from clop_det.checkpoints.provenance import collect_provenance
 from clop_det.checkpoints.saving import SafeCheckpointer
 from clop_det.comparison.examples import EXAMPLES_NAME
-from clop_det.data.layouts import read_images
-from clop_det.data.store import open_store
+from clop_det.data.images import Subset
+from clop_det.data.opening import list_images, open_images, probe_indices
 from clop_det.detection.datasets import class_names, load_dataset, set_num_classes, use_datasets
 from clop_det.detection.loader import has_box
 from clop_det.detection.model import build_detector, residual_features
@@ -70,9 +70,10 @@ def _features(cfg: CfgNode, model: nn.Module, when: str) -> dict[str, Any]:
     settings = cfg.CLASSIFICATION
     if not settings.ROOT:
         return {}
-    store = open_store(read_images(settings.LAYOUT, settings.ROOT, settings.EVAL_SPLIT), settings.IMAGE_SIZE)
-    features = encode_images(_encoder(cfg, model), store.images[torch.arange(len(store))], cfg.PROBE.BATCH_SIZE)
-    means, _ = class_means(features, store.labels)
+    store = open_images(settings, list_images(settings, settings.EVAL_SPLIT))
+    asked = probe_indices(store.labels)
+    features = encode_images(_encoder(cfg, model), Subset(store.images, asked), cfg.PROBE.BATCH_SIZE)
+    means, _ = class_means(features, store.labels[asked])
     # What all classes share (features are positive) would make every cosine about 1.
     directions = nn.functional.normalize(means - means.mean(dim=0), dim=1)
     return {

@@ -18,7 +18,7 @@ Why it is fast:
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -65,6 +65,21 @@ class TwoViewAugmentation:
         """Parameters of two views for each of `n` images, on the CPU, a function of the generator's state alone."""
         return draw_parameters(self.settings, n, generator)
 
+    def apply_to_crops(self, crops: Tensor, params: ViewParameters) -> Tensor:
+        """Turn crops that were cut and resized elsewhere into views: flip, colour, blur, solarisation, normalisation.
+
+        Args:
+            crops: (2, n, 3, S, S) uint8, RGB; first all first views, then all second views.
+            params: parameters for the same n images, on the same device; their boxes are not looked at.
+
+        Returns:
+            views: (2n, 3, S, S) float32, as `apply`.
+        """
+        expected = (2, len(params), 3, self.size, self.size)
+        if crops.dtype != torch.uint8 or crops.shape != expected:
+            raise ValueError(f"crops must be {expected} uint8, got {tuple(crops.shape)} {crops.dtype}")
+        return self._in_chunks(crops.unbind(0), params, lambda parts, chosen: _flip(torch.cat(parts), chosen))
+
     def apply(self, images: Tensor, params: ViewParameters) -> Tensor:
         """Turn images into views.
 
@@ -79,23 +94,32 @@ class TwoViewAugmentation:
             raise ValueError(f"images must be (n, 3, H, W) uint8, got {tuple(images.shape)} {images.dtype}")
         if len(params) != len(images):
             raise ValueError(f"parameters of {len(params)} images given for {len(images)} images")
-        n, _, height, width = images.shape
-        self._move_constants(images.device)
-        views = torch.empty((2, n, 3, self.size, self.size), device=images.device)
+        return self._in_chunks((images,), params, lambda parts, chosen: _crop_resize_flip(parts[0], chosen, self.size))
+
+    def _in_chunks(
+        self,
+        images: Sequence[Tensor],
+        params: ViewParameters,
+        cut: Callable[[list[Tensor], ViewParameters], Tensor],
+    ) -> Tensor:
+        """Views of `images`, tensors (n, 3, H, W); `cut` makes (2m, 3, S, S) of a chunk of m of them."""
+        n, _, height, width = images[0].shape
+        device = images[0].device
+        self._move_constants(device)
+        views = torch.empty((2, n, 3, self.size, self.size), device=device)
         chunk = max(1, n)
-        if images.device.type == "cpu":
+        if device.type == "cpu":
             chunk = max(1, _CHUNK_VALUES // (6 * max(height, self.size) * max(width, self.size)))
         # Views are data: they stay in fp32 with all their grey levels, whatever the network computes in.
-        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
             for start in range(0, n, chunk):
                 part = slice(start, start + chunk)
-                views[:, part] = self._augment(images[part], params[part])
+                views[:, part] = self._finish(cut([tensor[part] for tensor in images], params[part]), params[part])
         return views.view(2 * n, 3, self.size, self.size)
 
-    def _augment(self, images: Tensor, params: ViewParameters) -> Tensor:
-        """(n, 3, H, W) uint8 -> (2, n, 3, S, S) normalised."""
-        n = len(images)
-        views = _crop_resize_flip(images, params, self.size)
+    def _finish(self, views: Tensor, params: ViewParameters) -> Tensor:
+        """(2n, 3, S, S) on the 0..255 scale -> (2, n, 3, S, S) normalised."""
+        n = len(params)
         views = _recolour(views, params, self._basis)
         if self.settings.blur_prob > 0:
             _blur_(views, params.blur_sigma.t().reshape(2 * n))
@@ -122,6 +146,12 @@ def _crop_resize_flip(images: Tensor, params: ViewParameters, size: int) -> Tens
     narrowed = torch.matmul(pixels.view(n, height * 3, width), columns.view(2, n, size, width).transpose(-1, -2))
     views = torch.matmul(rows.view(2, n, size, height), narrowed.view(2, n, height, 3 * size))
     return views.view(2 * n, size, 3, size).permute(0, 2, 1, 3).contiguous()
+
+
+def _flip(crops: Tensor, params: ViewParameters) -> Tensor:
+    """(2n, 3, S, S) uint8 -> the same as float, mirrored where the parameters say so."""
+    mirrored = (params.flip.t().reshape(-1) > 0).view(-1, 1, 1, 1)
+    return torch.where(mirrored, crops.flip(-1), crops).float()
 
 
 def _resize_weights(start: Tensor, extent: Tensor, length: int, size: int) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -42,11 +41,12 @@ def exclusive_lock(path: Path) -> Iterator[None]:
         os.close(descriptor)  # the lock goes with it
 
 
-def build_once(folder: Path, build: Callable[[Path], None]) -> bool:
+def build_once(folder: Path, build: Callable[[Path], None], resumable: bool = False) -> bool:
     """Make `folder` with `build(temporary folder)` unless it is there; returns whether it was built now.
 
     The work is done in a temporary folder beside it, under a lock, and renamed at the end: `folder` is complete or
-    absent, whenever the process is killed. What a killed process left behind is removed by the next.
+    absent, whenever the process is killed. What a killed process left behind is removed by the next; or, if `build` is
+    `resumable`, given to it again to go on with. A build that fails with an error leaves nothing.
 
     Raises:
         UserError: the folder cannot be written, or the disk is full.
@@ -57,17 +57,23 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> bool:
         if folder.is_dir():
             return False
         prefix = f".{folder.name}.building."
+        partial = folder.parent / f"{prefix}partial"
         for left_over in folder.parent.glob(f"{prefix}*"):
-            shutil.rmtree(left_over, ignore_errors=True)
+            if not (resumable and left_over == partial):
+                shutil.rmtree(left_over, ignore_errors=True)
         try:
-            temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=prefix))
+            partial.mkdir(exist_ok=True)
             try:
-                build(temporary)
-                _sync_tree(temporary)
-                temporary.chmod(0o755)
-                temporary.rename(folder)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
+                build(partial)
+                _sync_tree(partial)
+                partial.rename(folder)
+            except Exception:
+                shutil.rmtree(partial, ignore_errors=True)
+                raise
+            except BaseException:  # the user's Ctrl-C is a kill
+                if not resumable:
+                    shutil.rmtree(partial, ignore_errors=True)
+                raise
         except OSError as error:
             raise UserError(
                 f"cannot write {folder}: {error.strerror or error}. Free space or set CLOP_DET_CACHE to another folder."

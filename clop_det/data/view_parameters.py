@@ -118,16 +118,20 @@ class ViewParameters:
         return self.values[..., 10]
 
 
-def draw_parameters(settings: AugmentSettings, n: int, generator: torch.Generator) -> ViewParameters:
+def draw_parameters(
+    settings: AugmentSettings, n: int, generator: torch.Generator, aspect: Tensor | None = None
+) -> ViewParameters:
     """Draw the parameters of two views for each of `n` images from a CPU generator.
 
-    Every image consumes the same amount of randomness whatever the settings, so two runs that differ in one probability
-    still share all other draws.
+    `aspect` (n,) is each image's width divided by its height, by default 1; only the crops depend on it. Every image
+    consumes the same amount of randomness whatever the settings, so two runs that differ in one probability still
+    share all other draws.
     """
     uniform = torch.rand((n, 2, 2 * _TRIES + 12), generator=generator)
     tries, single = uniform[..., : 2 * _TRIES], uniform[..., 2 * _TRIES :].unbind(-1)
     values = torch.empty((n, 2, _COLUMNS))
-    values[..., 0:4] = _crop_boxes(settings, tries[..., :_TRIES], tries[..., _TRIES:], single[0], single[1])
+    aspect = torch.ones(n) if aspect is None else aspect
+    values[..., 0:4] = _crop_boxes(settings, tries[..., :_TRIES], tries[..., _TRIES:], single[0], single[1], aspect)
     values[..., 4] = (single[2] < settings.flip_prob).float()
     jittered = (single[3] < settings.jitter_prob).float()
     for column, width in enumerate((settings.brightness, settings.contrast, settings.saturation)):
@@ -142,24 +146,25 @@ def draw_parameters(settings: AugmentSettings, n: int, generator: torch.Generato
     return ViewParameters(values)
 
 
-def _crop_boxes(settings: AugmentSettings, area: Tensor, ratio: Tensor, x: Tensor, y: Tensor) -> Tensor:
+def _crop_boxes(settings: AugmentSettings, area: Tensor, ratio: Tensor, x: Tensor, y: Tensor, aspect: Tensor) -> Tensor:
     """Boxes (n, 2, 4) of a random resized crop (Szegedy et al. 2015) from uniform numbers.
 
-    Area uniform, aspect ratio log-uniform, drawn until the box fits into the square image, at most ten times; then the
-    largest central box of an allowed ratio. Place uniform.
+    Area uniform, aspect ratio in pixels log-uniform, drawn until the box fits into the image, at most ten times; then
+    the largest central box of an allowed ratio. Place uniform. `aspect` (n,) is the images' width by height.
     """
     low, high = settings.crop_scale
     side = (low + (high - low) * area).sqrt()
     log_low, log_high = (math.log(value) for value in settings.crop_ratio)
-    stretch = (0.5 * (log_low + (log_high - log_low) * ratio)).exp()
+    # A ratio in pixels is `aspect` times the ratio of the shares of width and height.
+    stretch = (0.5 * (log_low + (log_high - log_low) * ratio)).exp() / aspect.sqrt()[:, None, None]
     widths, heights = side * stretch, side / stretch
     fits = (widths <= 1) & (heights <= 1)
     first = (~fits).long().cumprod(-1).sum(-1, keepdim=True).clamp(max=_TRIES - 1)
     width, height = (sides.gather(-1, first).squeeze(-1) for sides in (widths, heights))
     failed = ~fits.any(-1)
-    central_ratio = min(max(1.0, settings.crop_ratio[0]), settings.crop_ratio[1])
-    width = torch.where(failed, min(1.0, central_ratio), width)
-    height = torch.where(failed, min(1.0, 1.0 / central_ratio), height)
+    central = (aspect.clamp(*settings.crop_ratio) / aspect)[:, None]
+    width = torch.where(failed, central.clamp(max=1.0), width)
+    height = torch.where(failed, (1.0 / central).clamp(max=1.0), height)
     left = torch.where(failed, (1 - width) / 2, x * (1 - width))
     top = torch.where(failed, (1 - height) / 2, y * (1 - height))
     return torch.stack([left, top, width, height], dim=-1)

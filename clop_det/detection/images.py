@@ -8,7 +8,7 @@ import numpy as np
 from detectron2.data import detection_utils as utils
 from PIL import Image, ImageOps
 
-from clop_det.data.store import to_rgb
+from clop_det.data.decoding import to_rgb
 from clop_det.errors import UserError
 
 # Keys of a dataset dict, set by the checks where Detectron2's own reading would be wrong.

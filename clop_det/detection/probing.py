@@ -6,11 +6,10 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
-from clop_det.data.layouts import read_images
-from clop_det.data.store import ImageStore, open_store
+from clop_det.data.images import Subset
+from clop_det.data.opening import list_images, open_images, probe_indices
 from clop_det.detection.model import residual_features
 from clop_det.engine.precision import autocast
-from clop_det.engine.seeding import generator
 from clop_det.errors import UserError
 from clop_det.evaluation.probes import run_probes
 
@@ -25,7 +24,7 @@ class ClassificationProbes:
     def __init__(self, cfg: CfgNode) -> None:
         settings = cfg.CLASSIFICATION
         self._bank, self._queries = (
-            self._open(settings, split) for split in (settings.TRAIN_SPLIT, settings.EVAL_SPLIT)
+            open_images(settings, list_images(settings, split)) for split in (settings.TRAIN_SPLIT, settings.EVAL_SPLIT)
         )
         if self._bank.classes != self._queries.classes:
             differing = ", ".join(sorted(set(self._bank.classes) ^ set(self._queries.classes)))
@@ -34,15 +33,9 @@ class ClassificationProbes:
             )
         self._probe = cfg.PROBE
         self._rgb = cfg.INPUT.FORMAT == "RGB"
-        self._subset = torch.arange(len(self._bank))
-        if 0 < cfg.PROBE.MAX_BANK < len(self._bank):
-            # The same subset as in pretraining.
-            chosen = torch.randperm(len(self._bank), generator=generator(cfg.SEED, "probe bank"))
-            self._subset = chosen[: cfg.PROBE.MAX_BANK].sort().values
-
-    @staticmethod
-    def _open(settings: CfgNode, split: str) -> ImageStore:
-        return open_store(read_images(settings.LAYOUT, settings.ROOT, split), settings.IMAGE_SIZE)
+        # The same subset as in pretraining.
+        self._chosen = probe_indices(self._bank.labels, cfg.PROBE.MAX_BANK, cfg.SEED)
+        self._asked = probe_indices(self._queries.labels)
 
     def run(self, model: nn.Module, bf16: bool) -> dict[str, float]:
         """The figures of `run_probes`; leaves the model in the mode it was in."""
@@ -51,10 +44,10 @@ class ClassificationProbes:
         try:
             return run_probes(
                 lambda images: self._encode(model, images, bf16),
-                self._bank.images[self._subset],
-                self._bank.labels[self._subset],
-                self._queries.images[torch.arange(len(self._queries))],
-                self._queries.labels,
+                Subset(self._bank.images, self._chosen),
+                self._bank.labels[self._chosen],
+                Subset(self._queries.images, self._asked),
+                self._queries.labels[self._asked],
                 ks=tuple(self._probe.KNN_K),
                 batch_size=self._probe.BATCH_SIZE,
                 temperature=self._probe.KNN_TEMPERATURE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -13,8 +14,20 @@ from clop_det.evaluation.linear import linear_probe
 from clop_det.evaluation.spectrum import rankme
 
 
-def encode_images(encode: Callable[[Tensor], Tensor], images: Tensor, batch_size: int = 256) -> Tensor:
-    """Features (N, D) float32 of `images` (N, 3, H, W), encoded `batch_size` at a time, in order.
+class ImageSequence(Protocol):
+    """Images (N, 3, H, W) that are read batch by batch: a tensor, or anything that can be sliced into tensors."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """(N, 3, H, W)."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> Tensor: ...
+
+
+def encode_images(encode: Callable[[Tensor], Tensor], images: ImageSequence, batch_size: int = 256) -> Tensor:
+    """Features (N, D) float32 of `images` (N, 3, H, W), read and encoded `batch_size` at a time, in order.
 
     Raises:
         ValueError: no image, or `encode` does not return one row per image.
@@ -24,7 +37,8 @@ def encode_images(encode: Callable[[Tensor], Tensor], images: Tensor, batch_size
     if batch_size < 1:
         raise ValueError(f"batch_size must be >= 1, but is {batch_size}")
     features = []
-    for batch in torch.split(images, batch_size):
+    for start in range(0, len(images), batch_size):
+        batch = images[start : start + batch_size]
         encoded = encode(batch)
         if encoded.ndim != 2 or len(encoded) != len(batch):
             raise ValueError(
@@ -68,9 +82,9 @@ def probe_features(
 
 def run_probes(
     encode: Callable[[Tensor], Tensor],
-    bank_images: Tensor,
+    bank_images: ImageSequence,
     bank_labels: Tensor,
-    query_images: Tensor,
+    query_images: ImageSequence,
     query_labels: Tensor,
     *,
     ks: Sequence[int] = (20, 200),

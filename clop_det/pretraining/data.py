@@ -11,13 +11,13 @@ from detectron2.config import CfgNode
 from torch import Tensor
 
 from clop_det.data.augment import AugmentSettings, TwoViewAugmentation
-from clop_det.data.batches import BatchOrder
+from clop_det.data.image_list import ImageList
 from clop_det.data.label_studies import long_tail, noisy_labels
-from clop_det.data.layouts import ImageList, read_images
+from clop_det.data.opening import ClassificationImages, list_images, open_images
 from clop_det.data.split_files import load_split, save_split
 from clop_det.data.splits import VisibleLabels, label_split
-from clop_det.data.store import ImageStore, open_store
-from clop_det.engine.seeding import derive_seed, generator
+from clop_det.data.views import ViewPlan
+from clop_det.engine.seeding import derive_seed
 from clop_det.errors import UserError
 
 SPLIT_NAME = "label_split.json"
@@ -31,8 +31,8 @@ class PretrainData:
 
     listed: ImageList
     """The training images as they lie on disk."""
-    train: ImageStore
-    val: ImageStore
+    train: ClassificationImages
+    val: ClassificationImages
     visible: VisibleLabels
     """The training labels that the loss is told."""
     visible_labels: Tensor
@@ -44,15 +44,6 @@ class PretrainData:
         return self.visible.indices
 
 
-def open_images(cfg: CfgNode, split: str) -> tuple[ImageList, ImageStore]:
-    """One split of CLASSIFICATION.* as it lies on disk, and decoded; UserError where there is none."""
-    settings = cfg.CLASSIFICATION
-    if not settings.ROOT:
-        raise UserError("CLASSIFICATION.ROOT is empty; it must name a folder of images (or a digits:// address).")
-    listed = read_images(settings.LAYOUT, settings.ROOT, split)
-    return listed, open_store(listed, settings.IMAGE_SIZE)
-
-
 def open_data(cfg: CfgNode) -> PretrainData:
     """Open (decoding on first use) the images, and draw or load the label split; write it into the run folder.
 
@@ -60,8 +51,10 @@ def open_data(cfg: CfgNode) -> PretrainData:
         UserError: a root that does not exist, a fraction outside (0, 1], a class without images, another data set's
             split file, classes of the two splits that differ.
     """
-    listed, train = open_images(cfg, cfg.CLASSIFICATION.TRAIN_SPLIT)
-    _, val = open_images(cfg, cfg.CLASSIFICATION.EVAL_SPLIT)
+    settings, workers = cfg.CLASSIFICATION, cfg.DATALOADER.NUM_WORKERS
+    listed = list_images(settings, settings.TRAIN_SPLIT)
+    train = open_images(settings, listed, workers)
+    val = open_images(settings, list_images(settings, settings.EVAL_SPLIT), workers)
     if train.classes != val.classes:
         raise UserError(
             f"the classes of {cfg.CLASSIFICATION.TRAIN_SPLIT} and {cfg.CLASSIFICATION.EVAL_SPLIT} in "
@@ -117,28 +110,23 @@ class BatchSource:
     """Batch i of a run: views and labels of this rank's part of the global batch."""
 
     def __init__(self, cfg: CfgNode, data: PretrainData, rank: int, world_size: int, device: torch.device) -> None:
-        self._seed = cfg.SEED
-        self._global = cfg.SOLVER.IMS_PER_BATCH
-        self._check(self._global, world_size, len(data.train))
-        local = self._global // world_size
-        self._part = slice(rank * local, (rank + 1) * local)
-        self._order = BatchOrder(len(data.train), self._global, derive_seed(self._seed, "order"))
-        self._data = data
-        self._device = device
-        settings = AugmentSettings.from_config(cfg.AUGMENT)
-        self._augment = TwoViewAugmentation(
-            settings, cfg.CLASSIFICATION.IMAGE_SIZE, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD
+        batch = cfg.SOLVER.IMS_PER_BATCH
+        self._check(batch, world_size, len(data.train))
+        augment = TwoViewAugmentation(
+            AugmentSettings.from_config(cfg.AUGMENT),
+            cfg.CLASSIFICATION.IMAGE_SIZE,
+            cfg.MODEL.PIXEL_MEAN,
+            cfg.MODEL.PIXEL_STD,
         )
+        self._plan = ViewPlan(augment, cfg.SEED, len(data.train), batch, rank, world_size)
+        self._views = data.train.views(self._plan, device)
+        self._labels = data.visible_labels
+        self._device = device
 
     def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
         """Views (2n,3,S,S) float and labels (n,) of batch `iteration`, on the device; n = global batch / ranks."""
-        indices = self._order(iteration)
-        # Drawn for the global batch, then cut: the views of an image do not depend on the number of ranks.
-        parameters = self._augment.draw(self._global, generator(self._seed, "augment", iteration))[self._part]
-        mine = indices[self._part]
-        images = self._data.train.images[mine].to(self._device, non_blocking=True)
-        views = self._augment.apply(images, parameters.to(self._device))
-        return views, self._data.visible_labels[mine].to(self._device)
+        labels = self._labels[self._plan.indices(iteration)].to(self._device)
+        return self._views(iteration), labels
 
     @staticmethod
     def _check(batch: int, world_size: int, images: int) -> None:

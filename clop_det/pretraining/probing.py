@@ -10,20 +10,13 @@ from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
-from clop_det.data.store import ImageStore
-from clop_det.engine.seeding import generator
+from clop_det.data.images import Subset
+from clop_det.data.opening import probe_indices
 from clop_det.evaluation.embeddings import embedding_figures
 from clop_det.evaluation.probes import encode_images, probe_features
 from clop_det.evaluation.spectrum import singular_values
 from clop_det.pretraining.data import PretrainData
 from clop_det.pretraining.model import PretrainModel
-
-
-def probe_subset(store: ImageStore, limit: int, seed: int) -> torch.Tensor:
-    """Indices of the bank: all images, or a seeded subset of `limit` (0 = no limit), sorted."""
-    if not limit or limit >= len(store):
-        return torch.arange(len(store))
-    return torch.randperm(len(store), generator=generator(seed, "probe bank"))[:limit].sort().values
 
 
 class ProbeHook(HookBase):
@@ -57,16 +50,17 @@ class ProbeHook(HookBase):
     def run(self) -> dict[str, float]:
         """The figures of the encoder as it is now; leaves the model in the mode it was in."""
         train, val, probe = self._data.train, self._data.val, self._cfg.PROBE
-        chosen = probe_subset(train, probe.MAX_BANK, self._cfg.SEED)
+        chosen = probe_indices(train.labels, probe.MAX_BANK, self._cfg.SEED)
+        asked = probe_indices(val.labels)
         was_training = self._model.training
         self._model.eval()
         try:
-            bank = encode_images(self._model.features, train.images[chosen], probe.BATCH_SIZE)
-            queries = encode_images(self._model.features, val.images[torch.arange(len(val))], probe.BATCH_SIZE)
+            bank = encode_images(self._model.features, Subset(train.images, chosen), probe.BATCH_SIZE)
+            queries = encode_images(self._model.features, Subset(val.images, asked), probe.BATCH_SIZE)
             embeddings = self._model.project(bank)
         finally:
             self._model.train(was_training)
-        figures = probe_features(bank, train.labels[chosen], queries, val.labels, ks=tuple(probe.KNN_K))
+        figures = probe_features(bank, train.labels[chosen], queries, val.labels[asked], ks=tuple(probe.KNN_K))
         return {**figures, **embedding_figures(embeddings)}
 
     def spectrum(self) -> list[float]:

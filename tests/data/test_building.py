@@ -79,6 +79,24 @@ def test_a_killed_build_leaves_nothing_that_counts_and_the_next_cleans_up(tmp_pa
     assert sorted(path.name for path in folder.parent.iterdir()) == [".x.lock", "x"]
 
 
+def test_a_resumable_build_gets_back_what_it_left(tmp_path: Path) -> None:
+    def interrupted(folder: Path) -> None:
+        (folder / "first").write_text("1")
+        raise KeyboardInterrupt
+
+    def go_on(folder: Path) -> None:
+        assert (folder / "first").read_text() == "1"
+        (folder / "second").write_text("2")
+
+    with pytest.raises(KeyboardInterrupt):
+        build_once(tmp_path / "x", interrupted, resumable=True)
+    assert build_once(tmp_path / "x", go_on, resumable=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".x.lock", "x"]
+    with pytest.raises(KeyboardInterrupt):
+        build_once(tmp_path / "y", interrupted)
+    assert not list(tmp_path.glob(".y.building.*"))
+
+
 def test_a_second_process_waits_for_the_first(tmp_path: Path) -> None:
     process = _start(tmp_path / "x", tmp_path / "sign", 1.0)
     assert not build_once(tmp_path / "x", lambda folder: pytest.fail("built twice"))

@@ -76,7 +76,7 @@ def test_unknown_layout_names_the_known(tmp_path: Path) -> None:
 
 
 def test_a_registered_layout_is_found_and_a_name_is_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clop_det.data.layouts._LAYOUTS", {})
+    monkeypatch.setattr("clop_det.data.layouts.registry._LAYOUTS", {})
 
     @register_layout("one")
     def read_one(root: Path, split: str) -> ImageList:

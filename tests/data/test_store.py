@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,10 +17,15 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from clop_det.data import store as store_module
+from clop_det.data import store_build
+from clop_det.data.decoding import centre_square
 from clop_det.data.layouts import ImageList, read_images
-from clop_det.data.store import decode_image, open_store
+from clop_det.data.store import open_store
 from clop_det.errors import UserError
+
+
+def _decoded(listed: ImageList, index: int, size: int) -> np.ndarray:  # type: ignore[type-arg]
+    return centre_square(listed.source.image(index), size)
 
 
 def _write_images(root: Path, count: int = 6) -> ImageList:
@@ -43,11 +49,11 @@ def images(tmp_path: Path) -> ImageList:
 def test_pixels_are_torchvisions_resize_and_centre_crop(images: ImageList, tmp_path: Path, size: int) -> None:
     store = open_store(images, size, tmp_path / "stores")
     assert store.images.shape == (6, 3, size, size)
-    assert store.images.dtype == torch.uint8
+    assert store.images[:].dtype == torch.uint8
     assert torch.equal(store.labels, images.labels)
     assert (store.files, store.classes) == (images.files, images.classes)
     steps = v2.Compose([v2.Resize(size, v2.InterpolationMode.BILINEAR), v2.CenterCrop(size), v2.PILToTensor()])
-    for file, stored in zip(images.files, store.images, strict=True):
+    for file, stored in zip(images.files, store.images[:], strict=True):
         with Image.open(images.root / file) as image:
             assert torch.equal(stored, steps(image.convert("RGB")))
 
@@ -64,15 +70,15 @@ def test_real_photographs_are_stored(real_data: Path, tmp_path: Path) -> None:
     store = open_store(listed, 64, tmp_path)
     assert len(store) == len(listed) == 340
     index = 123
-    assert np.array_equal(store.images[index].numpy(), decode_image(listed.root / listed.files[index], 64))
+    assert np.array_equal(store.images[index].numpy(), _decoded(listed, index, 64))
 
 
 def test_a_second_opening_decodes_nothing(images: ImageList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = open_store(images, 16, tmp_path / "stores")
-    monkeypatch.setattr(store_module, "decode_image", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr(store_build, "centre_square", lambda *_: pytest.fail("decoded again"))
     again = open_store(images, 16, tmp_path / "stores")
     assert again.folder == first.folder
-    assert torch.equal(again.images, first.images)
+    assert torch.equal(again.images[:], first.images[:])
     with pytest.raises(pytest.fail.Exception):
         open_store(images, 17, tmp_path / "stores")  # another size is another store
 
@@ -82,7 +88,7 @@ def test_progress_is_shown_for_many_images_only(
 ) -> None:
     open_store(images, 16, tmp_path)
     assert "decoding images" not in capsys.readouterr().err
-    monkeypatch.setattr(store_module, "_PROGRESS_FROM", 3)
+    monkeypatch.setattr(store_build, "_PROGRESS_FROM", 3)
     open_store(images, 17, tmp_path)
     assert "decoding images" in capsys.readouterr().err
 
@@ -93,7 +99,7 @@ def test_changed_sources_are_decoded_again(images: ImageList, tmp_path: Path) ->
     Image.new("RGB", (30, 30), (200, 10, 30)).save(path)
     changed = open_store(images, 16, tmp_path / "stores")
     assert changed.folder != first.folder
-    assert changed.images[0, :, 8, 8].tolist() != first.images[0, :, 8, 8].tolist()
+    assert changed.images[0][:, 8, 8].tolist() != first.images[0][:, 8, 8].tolist()
     assert torch.equal(changed.images[1:], first.images[1:])
     # The same length, touched a nanosecond later: the time tells.
     status = path.stat()
@@ -102,8 +108,6 @@ def test_changed_sources_are_decoded_again(images: ImageList, tmp_path: Path) ->
 
 
 def test_a_copy_with_its_times_shares_the_store(images: ImageList, tmp_path: Path) -> None:
-    import shutil
-
     shutil.copytree(images.root, tmp_path / "copy", copy_function=shutil.copy2)
     copied = read_images("folder", tmp_path / "copy", "train")
     assert open_store(copied, 16, tmp_path / "s").folder == open_store(images, 16, tmp_path / "s").folder
@@ -124,9 +128,11 @@ def test_content_hash_of_the_sources(images: ImageList, tmp_path: Path) -> None:
 
 def test_writing_to_the_images_does_not_reach_the_file(images: ImageList, tmp_path: Path) -> None:
     store = open_store(images, 16, tmp_path)
-    before = store.images.clone()
-    store.images.zero_()
-    assert torch.equal(open_store(images, 16, tmp_path).images, before)
+    before = store.images[:].clone()
+    for part in (store.images[0], store.images[:2], store.images[torch.arange(6)]):
+        part.zero_()
+    assert torch.equal(store.images[:], before)
+    assert torch.equal(open_store(images, 16, tmp_path).images[:], before)
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "header", "no header", "empty header"])
@@ -134,7 +140,7 @@ def test_a_damaged_store_is_reported_and_rebuilt(
     images: ImageList, tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: str
 ) -> None:
     store = open_store(images, 16, tmp_path)
-    good, pixels, header = store.images.clone(), store.folder / "images.u8", store.folder / "store.json"
+    good, pixels, header = store.images[:].clone(), store.folder / "images.u8", store.folder / "store.json"
     if damage == "flip":
         content = bytearray(pixels.read_bytes())
         content[1000] ^= 1
@@ -148,7 +154,7 @@ def test_a_damaged_store_is_reported_and_rebuilt(
     else:
         header.write_text("{}")
     rebuilt = open_store(images, 16, tmp_path)
-    assert torch.equal(rebuilt.images, good)
+    assert torch.equal(rebuilt.images[:], good)
     assert "damaged" in caplog.text
     caplog.clear()
     open_store(images, 16, tmp_path)
@@ -189,70 +195,102 @@ def test_bad_sizes_and_empty_lists_are_refused(images: ImageList, tmp_path: Path
         open_store(ImageList(images.root, (), torch.empty(0, dtype=torch.int64), ("a",)), 8, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("mode", "value", "expected"),
-    [
-        ("L", 77, (77, 77, 77)),
-        ("RGBA", (10, 20, 30, 128), (10, 20, 30)),
-        ("I;16", 77 * 256 + 13, (77, 77, 77)),
-        ("1", 1, (255, 255, 255)),
-        ("P", 0, None),
-        ("CMYK", (0, 0, 0, 0), (255, 255, 255)),
-    ],
-)
-def test_every_mode_becomes_rgb(tmp_path: Path, mode: str, value: object, expected: object) -> None:
-    path = tmp_path / ("x.tif" if mode == "CMYK" else "x.png")
-    Image.new(mode, (9, 9), value).save(path)  # type: ignore[arg-type]
-    pixels = decode_image(path, 6)
-    assert pixels.shape == (3, 6, 6)
-    if expected is not None:
-        assert tuple(pixels[:, 3, 3]) == expected
-
-
-def test_exif_orientation_is_applied(tmp_path: Path) -> None:
-    pixels = np.zeros((10, 10, 3), dtype=np.uint8)
-    pixels[:5] = 255  # white above
-    image = Image.fromarray(pixels)
-    exif = image.getexif()
-    exif[0x0112] = 3  # stored upside down
-    image.save(tmp_path / "x.png", exif=exif)
-    decoded = decode_image(tmp_path / "x.png", 10)
-    assert decoded[:, 0].max() == 0
-    assert decoded[:, -1].min() == 255
-
-
 SLOW_STORE = """
 import sys, time
 from pathlib import Path
-from clop_det.data import store
+from clop_det.data import store_build
 from clop_det.data.layouts import read_images
-original, seen = store.decode_image, []
+from clop_det.data.store import open_store
+original, seen = store_build.centre_square, []
 
-def slow(path, size):
-    seen.append(path)
-    if len(seen) == 4:
+def slow(image, size):
+    seen.append(image)
+    if len(seen) == int(sys.argv[4]):
         Path(sys.argv[3]).write_text("under way")
         time.sleep(60)
-    return original(path, size)
+    return original(image, size)
 
-store.decode_image = slow
-store.open_store(read_images("folder", sys.argv[1], "train"), 16, sys.argv[2])
+store_build.CHUNK = 2
+store_build.centre_square = slow
+open_store(read_images("folder", sys.argv[1], "train"), 16, sys.argv[2])
 """
 
 
-def test_a_killed_build_leaves_no_store(images: ImageList, tmp_path: Path) -> None:
-    cache, sign = tmp_path / "stores", tmp_path / "sign"
-    process = subprocess.Popen([sys.executable, "-c", SLOW_STORE, str(images.root), str(cache), str(sign)])
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data, and a cache with a store whose build was killed at its fifth image."""
+    folder = tmp_path_factory.mktemp("killed")
+    _write_images(folder / "data")
+    sign = folder / "sign"
+    arguments = [str(folder / "data"), str(folder / "stores"), str(sign), "5"]
+    process = subprocess.Popen([sys.executable, "-c", SLOW_STORE, *arguments])
     deadline = time.monotonic() + 60
     while not sign.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert sign.exists()
+    return folder
+
+
+@pytest.mark.parametrize("damage", ["none", "pixels", "half a line", "pixels lost", "nonsense"])
+def test_a_killed_build_is_gone_on_with(
+    killed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    images = read_images("folder", killed / "data", "train")
+    whole = open_store(images, 16, tmp_path / "whole")
+    cache = tmp_path / "stores"
+    shutil.copytree(killed / "stores", cache)
     assert not [path for path in cache.iterdir() if not path.name.startswith(".")]
+    (partial,) = cache.glob(".*.building.partial")
+    pixels, journal = partial / "images.u8", partial / "journal.jsonl"
+    assert pixels.stat().st_size == 4 * 3 * 16 * 16
+    kept = 4
+    if damage == "pixels":  # of the second chunk
+        content = bytearray(pixels.read_bytes())
+        content[2 * 3 * 16 * 16 + 5] ^= 1
+        pixels.write_bytes(content)
+        kept = 2
+    elif damage == "half a line":
+        os.truncate(journal, journal.stat().st_size - 3)
+        kept = 2
+    elif damage == "pixels lost":
+        os.truncate(pixels, 100)
+        kept = 0
+    elif damage == "nonsense":
+        journal.write_bytes(b"\xff\n")
+        kept = 0
+    decoded = []
+    original = centre_square
+    monkeypatch.setattr(store_build, "centre_square", lambda image, size: decoded.append(1) or original(image, size))
     store = open_store(images, 16, cache)
-    assert np.array_equal(store.images[3].numpy(), decode_image(images.root / images.files[3], 16))
+    assert len(decoded) == 6 - kept
+    assert torch.equal(store.images[:], whole.images[:])
+    assert store.sources_sha256 == whole.sources_sha256
     assert [path.name for path in cache.iterdir() if ".building." in path.name] == []
+    for name in ("images.u8", "store.json"):
+        assert (store.folder / name).read_bytes() == (whole.folder / name).read_bytes()
+
+
+def test_a_build_that_is_interrupted_by_the_user_is_gone_on_with(
+    images: ImageList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_build, "CHUNK", 2)
+    original, seen = centre_square, []
+
+    def interrupted(image, size):  # type: ignore[no-untyped-def]
+        seen.append(1)
+        if len(seen) == 5:
+            raise KeyboardInterrupt
+        return original(image, size)
+
+    monkeypatch.setattr(store_build, "centre_square", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        open_store(images, 16, tmp_path)
+    before = len(seen)
+    store = open_store(images, 16, tmp_path)
+    assert len(seen) - before == 2
+    assert np.array_equal(store.images[3].numpy(), _decoded(images, 3, 16))
 
 
 def test_an_unwritable_cache_is_a_user_error(images: ImageList, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from clop_det.checkpoints.array_pickle import read_array_pickle
+from clop_det.array_pickle import read_array_pickle
 from clop_det.errors import UserError
 
 _DTYPES = st.sampled_from(["?", "i1", "u1", "<i2", "<i4", "<i8", ">i4", "<f2", "<f4", ">f4", "<f8"])

@@ -1,8 +1,8 @@
 """Reading a pickle that holds arrays and ordinary containers, without running anything that the file names.
 
-Detectron2's `.pkl` files are such pickles. NumPy's own reconstruction is not trusted either: its `__setstate__` takes
-memory flags from the file. Stand-ins collect what the file says about each array, and the array is then built from the
-bytes with a plain numeric type, or not at all.
+Detectron2's `.pkl` checkpoints and CIFAR's batches are such pickles. NumPy's own reconstruction is not trusted either:
+its `__setstate__` takes memory flags from the file. Stand-ins collect what the file says about each array, and the
+array is then built from the bytes with a plain numeric type, or not at all.
 """
 
 from __future__ import annotations
@@ -170,8 +170,15 @@ def _finish(value: Any) -> Any:
     raise pickle.UnpicklingError(f"a {type(value).__name__}")
 
 
-def read_array_pickle(path: Path) -> Any:
+_TRUST = "If you trust its author as you would a program, convert it once with --trust-pickle."
+
+
+def read_array_pickle(path: Path, remedy: str = _TRUST) -> Any:
     """Content of a pickle of dictionaries, lists, tuples, text, numbers and numeric arrays.
+
+    Args:
+        path: the file.
+        remedy: what the user can do if the file asks for more, for the error message.
 
     Raises:
         UserError: the file asks for anything else (named in the message; nothing was run), or is damaged.
@@ -182,12 +189,10 @@ def read_array_pickle(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} is a pickle that is damaged or holds more than arrays and ordinary containers: {error}. Nothing in"
-            " it was run. If you trust its author as you would a program, convert it once with --trust-pickle."
+            f" it was run. {remedy}"
         ) from error
     except RecursionError as error:
-        raise UserError(
-            f"{path} is a pickle nested too deeply to be a checkpoint; download or copy it again."
-        ) from error
+        raise UserError(f"{path} is a pickle nested too deeply to hold arrays; download or copy it again.") from error
     except (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, MemoryError) as error:
         raise UserError(
             f"cannot read {path} as a pickle of arrays ({type(error).__name__}: {error}); it is truncated, damaged or"

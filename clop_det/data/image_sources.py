@@ -1,0 +1,154 @@
+"""Where the pixels of a list of images come from: files of their own, arrays in an archive, or several of these."""
+
+from __future__ import annotations
+
+import bisect
+import itertools
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from clop_det.data.decoding import Pixels, UnreadableImage, decode
+
+
+class ImageSource(ABC):
+    """Images by number. Picklable, and safe to use from several threads."""
+
+    @abstractmethod
+    def stamp(self, index: int) -> str:
+        """Changes when the content of the image may have changed, without reading it.
+
+        Raises:
+            UnreadableImage: the file is not there.
+        """
+
+    @abstractmethod
+    def content(self, index: int) -> bytes:
+        """The image as it lies on disk.
+
+        Raises:
+            UnreadableImage: it cannot be read.
+        """
+
+    @abstractmethod
+    def decode(self, index: int, content: bytes) -> Image.Image:
+        """The upright RGB image in `content`.
+
+        Raises:
+            UnreadableImage: it is not one.
+        """
+
+    def image(self, index: int) -> Image.Image:
+        """Image `index`, upright RGB; raises as `content` and `decode`."""
+        return self.decode(index, self.content(index))
+
+
+@dataclass(frozen=True)
+class FileSource(ImageSource):
+    """One file an image: `root / files[index]`."""
+
+    root: Path
+    files: Sequence[str]
+
+    def stamp(self, index: int) -> str:
+        path = self.root / self.files[index]
+        try:
+            status = path.stat()
+        except OSError as error:
+            raise UnreadableImage(f"cannot read image {path}: {error.strerror}") from error
+        return f"{status.st_size} {status.st_mtime_ns}"
+
+    def content(self, index: int) -> bytes:
+        path = self.root / self.files[index]
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise UnreadableImage(f"cannot read image {path}: {error.strerror or error}") from error
+
+    def decode(self, index: int, content: bytes) -> Image.Image:
+        return decode(content, str(self.root / self.files[index]))
+
+
+@dataclass(frozen=True)
+class ArrayFile:
+    """A file that holds many images as one array.
+
+    Attributes:
+        path: the file.
+        count: number n of images in it.
+        load: path -> (n, 3, H, W) uint8 RGB; a module's function, so that it can be pickled.
+    """
+
+    path: Path
+    count: int
+    load: Callable[[Path], Pixels]
+
+
+class ArraySource(ImageSource):
+    """Images in array files, one after the other. At most two files are kept in memory."""
+
+    def __init__(self, files: Sequence[ArrayFile]) -> None:
+        self._files = tuple(files)
+        self._starts = [0, *itertools.accumulate(file.count for file in files)]
+        self._loaded: dict[int, Pixels] = {}
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> tuple[ArrayFile, ...]:
+        return self._files
+
+    def __setstate__(self, files: tuple[ArrayFile, ...]) -> None:
+        ArraySource.__init__(self, files)
+
+    def stamp(self, index: int) -> str:
+        status = self._files[self._place(index)[0]].path.stat()
+        return f"{status.st_size} {status.st_mtime_ns}"
+
+    def content(self, index: int) -> bytes:
+        return self._pixels(index).tobytes()
+
+    def decode(self, index: int, content: bytes) -> Image.Image:
+        pixels = np.frombuffer(content, dtype=np.uint8).reshape(self._pixels(index).shape)
+        return Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+
+    def _place(self, index: int) -> tuple[int, int]:
+        part = bisect.bisect_right(self._starts, index) - 1
+        return part, index - self._starts[part]
+
+    def _pixels(self, index: int) -> Pixels:
+        part, place = self._place(index)
+        with self._lock:
+            if part not in self._loaded:
+                while len(self._loaded) > 1:
+                    self._loaded.pop(next(iter(self._loaded)))
+                self._loaded[part] = self._files[part].load(self._files[part].path)
+            pixels: Pixels = self._loaded[part][place]
+        return pixels
+
+
+class JoinedSource(ImageSource):
+    """The images of several sources, one after the other; `counts` are their numbers."""
+
+    def __init__(self, sources: Sequence[ImageSource], counts: Sequence[int]) -> None:
+        self._sources = tuple(sources)
+        self._starts = [0, *itertools.accumulate(counts)]
+
+    def stamp(self, index: int) -> str:
+        source, place = self._place(index)
+        return source.stamp(place)
+
+    def content(self, index: int) -> bytes:
+        source, place = self._place(index)
+        return source.content(place)
+
+    def decode(self, index: int, content: bytes) -> Image.Image:
+        source, place = self._place(index)
+        return source.decode(place, content)
+
+    def _place(self, index: int) -> tuple[ImageSource, int]:
+        part = bisect.bisect_right(self._starts, index) - 1
+        return self._sources[part], index - self._starts[part]

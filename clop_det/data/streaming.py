@@ -1,0 +1,210 @@
+"""Images too large to be stored: decoded each time they are needed.
+
+For a batch, worker processes decode each image once and cut its two random crops to the views' size; the device does
+the rest of the augmentation. A worker makes a whole batch, so the batches depend neither on the number of workers nor
+on which of them is quick, and a run that resumes at batch i starts the workers there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from clop_det.data.decoding import Pixels, UnreadableImage, centre_square, resized_box
+from clop_det.data.image_list import ImageList
+from clop_det.data.images import Index
+from clop_det.data.store_build import cores
+from clop_det.data.unreadable import Replacements, Unreadable
+from clop_det.data.views import ViewPlan
+from clop_det.errors import UserError
+
+_PREFETCH = 2  # batches that each worker makes ahead
+
+_log = logging.getLogger(__name__)
+
+
+class StreamedImages:
+    """The central squares (N, 3, S, S) of images that are decoded when they are asked for (see `centre_square`)."""
+
+    def __init__(self, listed: ImageList, size: int, replacements: Replacements) -> None:
+        self._listed, self._replacements = listed, replacements
+        self._threads = min(8, cores())
+        self.shape = (len(listed), 3, size, size)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Index) -> Tensor:
+        numbers = torch.arange(len(self))[index]
+        with ThreadPoolExecutor(self._threads) as pool:
+            read = list(pool.map(self._square, numbers.reshape(-1).tolist()))
+        self._replacements.add({index: used for index, used, _ in read if index != used})
+        found = torch.empty((len(read), *self.shape[1:]), dtype=torch.uint8)
+        for place, (_, _, square) in enumerate(read):
+            found[place] = torch.from_numpy(square)
+        return found[0] if numbers.dim() == 0 else found
+
+    def _square(self, index: int) -> tuple[int, int, Pixels]:
+        policy = self._replacements.policy
+        image, used = policy.read(index, self._listed.labels, self._listed.source.image)
+        return index, used, centre_square(image, self.shape[-1])
+
+
+@dataclass(frozen=True)
+class CutBatch:
+    """One batch as the workers hand it over.
+
+    Attributes:
+        crops: (2, n, 3, S, S) uint8, first all first views.
+        replaced: index of each unreadable image in it -> index of the image that stands in.
+        error: what a worker cannot raise without a traceback of its own.
+    """
+
+    crops: Tensor
+    replaced: dict[int, int]
+    error: str = ""
+
+
+class _Cutter(Dataset[CutBatch]):
+    """Batch i, cut."""
+
+    def __init__(self, listed: ImageList, plan: ViewPlan, unreadable: Unreadable) -> None:
+        self._listed, self._plan, self._unreadable = listed, plan, unreadable
+
+    def __getitem__(self, iteration: int) -> CutBatch:
+        plan = self._plan
+        size = plan.augment.size
+        indices = plan.indices(iteration).tolist()
+        crops = torch.empty((2, len(indices), 3, size, size), dtype=torch.uint8)
+        replaced: dict[int, int] = {}
+        images: list[Image.Image] = []
+        try:
+            for index in indices:
+                image, used = self._unreadable.read(index, self._listed.labels, self._listed.source.image)
+                images.append(image)
+                if used != index:
+                    replaced[index] = used
+        except UnreadableImage as error:
+            return CutBatch(crops, replaced, str(error))
+        aspect = torch.tensor([image.width / image.height for image in images])
+        boxes = plan.parameters(iteration, aspect).boxes.tolist()
+        for place, image in enumerate(images):
+            for view in range(2):
+                crops[view, place] = torch.from_numpy(resized_box(image, boxes[place][view], size))
+        return CutBatch(crops, replaced)
+
+
+class _From:
+    """Iterations `start`, `start` + 1, ... without end."""
+
+    def __init__(self, start: int) -> None:
+        self._start = start
+
+    def __iter__(self) -> Iterator[int]:
+        iteration = self._start
+        while True:
+            yield iteration
+            iteration += 1
+
+
+class StreamedViews:
+    """Views (2n,3,S,S) of batch i, cut by `workers` processes (0: by this one) and finished on `device`.
+
+    Workers start with the first batch that is asked for, and anew when another than the next one is.
+
+    Raises:
+        UserError: an image cannot be read, or more than CLASSIFICATION.MAX_UNREADABLE allows.
+    """
+
+    def __init__(
+        self, listed: ImageList, plan: ViewPlan, device: torch.device, replacements: Replacements, workers: int
+    ) -> None:
+        if workers < 0:
+            raise UserError(f"DATALOADER.NUM_WORKERS is {workers}; it must be 0 or more")
+        self._listed, self._plan, self._device = listed, plan, device
+        self._replacements, self._workers = replacements, workers
+        self._next = -1
+        self._batches: Iterator[CutBatch] = iter(())
+
+    def __call__(self, iteration: int) -> Tensor:
+        if iteration != self._next:
+            self._batches = self._start(iteration)
+        self._next = iteration + 1
+        batch = next(self._batches)
+        if batch.error:
+            raise UnreadableImage(batch.error)
+        self._replacements.add(batch.replaced)
+        crops = batch.crops.to(self._device, non_blocking=True)
+        return self._plan.augment.apply_to_crops(crops, self._plan.parameters(iteration).to(self._device))
+
+    def _start(self, iteration: int) -> Iterator[CutBatch]:
+        loader = DataLoader(
+            _Cutter(self._listed, self._plan, self._replacements.policy),
+            batch_size=None,
+            sampler=_From(iteration),  # type: ignore[arg-type]
+            num_workers=self._workers,
+            prefetch_factor=_PREFETCH if self._workers else None,
+            collate_fn=_unchanged,
+            worker_init_fn=_one_thread,
+        )
+        return iter(loader)
+
+
+@dataclass(frozen=True)
+class ImageStream:
+    """The images of one split, decoded when they are needed; the same attributes as an `ImageStore`."""
+
+    listed: ImageList
+    images: StreamedImages
+    replacements: Replacements
+    workers: int
+
+    @property
+    def labels(self) -> Tensor:
+        """(N,) int64, -1 = unlabelled."""
+        return self.listed.labels
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """K class names."""
+        return self.listed.classes
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """N file names."""
+        return self.listed.files
+
+    def __len__(self) -> int:
+        return len(self.listed)
+
+    def views(self, plan: ViewPlan, device: torch.device) -> StreamedViews:
+        """The views of the batches of `plan`."""
+        return StreamedViews(self.listed, plan, device, self.replacements, self.workers)
+
+
+def open_stream(listed: ImageList, size: int, workers: int = 0, unreadable: Unreadable | None = None) -> ImageStream:
+    """The images of `listed` as squares and views of `size` pixels; views are cut by `workers` processes.
+
+    Raises:
+        UserError: there is no image.
+    """
+    if len(listed) == 0:
+        raise UserError(f"no image in {listed.root}")
+    replacements = Replacements(unreadable or Unreadable(), listed.files)
+    return ImageStream(listed, StreamedImages(listed, size, replacements), replacements, workers)
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
+
+
+def _one_thread(_: int) -> None:
+    torch.set_num_threads(1)

@@ -1,0 +1,73 @@
+"""Decoding: every mode and orientation becomes upright RGB; boxes are cut as torchvision cuts them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision.transforms.v2 import functional as reference
+
+from clop_det.data.decoding import UnreadableImage, centre_square, decode, resized_box
+
+
+def _decode(path: Path, size: int) -> np.ndarray:  # type: ignore[type-arg]
+    return centre_square(decode(path.read_bytes(), path.name), size)
+
+
+@pytest.mark.parametrize(
+    ("mode", "value", "expected"),
+    [
+        ("L", 77, (77, 77, 77)),
+        ("RGBA", (10, 20, 30, 128), (10, 20, 30)),
+        ("I;16", 77 * 256 + 13, (77, 77, 77)),
+        ("1", 1, (255, 255, 255)),
+        ("P", 0, None),
+        ("CMYK", (0, 0, 0, 0), (255, 255, 255)),
+    ],
+)
+def test_every_mode_becomes_rgb(tmp_path: Path, mode: str, value: object, expected: object) -> None:
+    path = tmp_path / ("x.tif" if mode == "CMYK" else "x.png")
+    Image.new(mode, (9, 9), value).save(path)  # type: ignore[arg-type]
+    pixels = _decode(path, 6)
+    assert pixels.shape == (3, 6, 6)
+    if expected is not None:
+        assert tuple(pixels[:, 3, 3]) == expected
+
+
+def test_exif_orientation_is_applied(tmp_path: Path) -> None:
+    pixels = np.zeros((10, 10, 3), dtype=np.uint8)
+    pixels[:5] = 255  # white above
+    image = Image.fromarray(pixels)
+    exif = image.getexif()
+    exif[0x0112] = 3  # stored upside down
+    image.save(tmp_path / "x.png", exif=exif)
+    decoded = _decode(tmp_path / "x.png", 10)
+    assert decoded[:, 0].max() == 0
+    assert decoded[:, -1].min() == 255
+
+
+@pytest.mark.parametrize(("width", "height", "size"), [(50, 37, 24), (37, 50, 64), (24, 24, 24), (200, 90, 7)])
+def test_a_box_is_torchvisions_resized_crop(width: int, height: int, size: int) -> None:
+    rng = np.random.default_rng(width)
+    image = Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8))
+    for _ in range(5):
+        w, h = int(rng.integers(1, width + 1)), int(rng.integers(1, height + 1))
+        left, top = int(rng.integers(0, width - w + 1)), int(rng.integers(0, height - h + 1))
+        cut = resized_box(image, (left / width, top / height, w / width, h / height), size)
+        expected = reference.resized_crop(image, top, left, h, w, [size, size], antialias=True)
+        assert np.array_equal(cut.transpose(1, 2, 0), np.asarray(expected))
+
+
+def test_a_box_of_less_than_a_pixel_is_one_pixel_inside() -> None:
+    image = Image.fromarray(np.arange(5 * 4 * 3, dtype=np.uint8).reshape(5, 4, 3))
+    cut = resized_box(image, (0.999, 0.999, 0.001, 0.001), 2)
+    assert np.array_equal(cut[:, 0, 0], np.asarray(image)[4, 3])
+    assert (cut == cut[:, :1, :1]).all()
+
+
+@pytest.mark.parametrize("content", [b"", b"text", b"\xff\xd8\xff\xe0 not a JPEG"])
+def test_what_is_no_image_is_named(content: bytes) -> None:
+    with pytest.raises(UnreadableImage, match="cannot read image some/name.jpg: .*Replace or remove the file"):
+        decode(content, "some/name.jpg")
