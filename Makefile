@@ -39,7 +39,7 @@ demo: $(READY)  ## The whole chain on embedded real digits: random, InfoNCE, CLO
 	$(BIN)/python tools/compare.py --config-file configs/compare/digits.yaml --jobs 2
 
 demo-full: $(READY)  ## The same with cross-entropy and SupCon, three seeds
-	$(BIN)/python tools/compare.py --config-file configs/compare/digits_full.yaml --jobs 2
+	$(BIN)/python tools/compare.py --config-file configs/compare/digits_seeds.yaml --jobs 2
 
 test: $(READY)  ## The test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)

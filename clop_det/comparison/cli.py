@@ -16,6 +16,7 @@ from fvcore.common.config import CfgNode
 from clop_det.comparison import tables
 from clop_det.comparison.config import load_compare_config
 from clop_det.comparison.display import Display
+from clop_det.comparison.earlier import earlier_runs
 from clop_det.comparison.jobs import Job, check_folder, jobs_to_run
 from clop_det.comparison.launchers import COMMANDS, Commands, Launcher, LocalLauncher
 from clop_det.comparison.matrix import Matrix, read_matrix
@@ -109,6 +110,8 @@ def _run(args: argparse.Namespace, commands: Commands) -> int:
         check_folder(job, plan.root / name)
     jobs = select_jobs(plan, args.only)
     todo = jobs_to_run(jobs, plan.root)
+    for line in earlier_runs(jobs, todo, plan.root):
+        print(f"note: {line}")
     if args.dry_run:
         _describe(plan, jobs, todo, LocalLauncher(args.jobs or 1, commands), args.measure)
         return 0

@@ -147,6 +147,9 @@ def _keys(node: CN, prefix: str = "") -> Iterator[str]:
 
 
 def _pairs(overrides: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    for word in overrides:
+        if word.startswith("--"):
+            raise UserError(f"{word} stands behind the KEY VALUE overrides: put it in front of them.")
     if len(overrides) % 2:
         raise UserError(
             f"overrides come as KEY VALUE pairs, but there are {len(overrides)} words: {' '.join(overrides)}"

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from clop_det.comparison.curves import metric_against_fraction, metric_over_iterations, probe_over_iterations
 from clop_det.comparison.labels import LIMIT, conditions, detections, label_of, legend, metric_name, number, styled
 from clop_det.comparison.maps import class_cosines, grid_figures
-from clop_det.comparison.rows import Row
+from clop_det.comparison.rows import ACCURACIES, Row
 from clop_det.comparison.statistics import correlation, ranks
 from clop_det.comparison.style import Ink, Picture, colours, render
 from clop_det.comparison.summary import Comparison
@@ -82,7 +82,7 @@ def metric_against_probe(comparison: Comparison) -> list[Picture]:
     pictures = []
     for detection in filter(None, detections(comparison)):
         rows = [row for row in comparison.rows if row.setting.detection == detection]
-        for probe in ("knn_top1", "linear_top1"):
+        for probe in ACCURACIES:
             pairs = [row for row in rows if probe in row.metrics and comparison.metric in row.metrics]
             if len(pairs) >= 4 and len({row.setting for row in pairs}) >= 3:
                 pictures.append(_probe_picture(comparison, pairs, probe, detection))

@@ -26,6 +26,7 @@ def render_page(comparison: Comparison, pictures: Sequence[Picture], galleries: 
     )
     header, lines = tables.main_table(comparison)
     verdicts = tables.verdicts(comparison)
+    family_header, families = tables.family_table(comparison)
     further_header, further = tables.further_table(comparison)
     difference_header, differences = setting_differences(comparison)
     page: str = environment.get_template("report.html.j2").render(
@@ -40,6 +41,9 @@ def render_page(comparison: Comparison, pictures: Sequence[Picture], galleries: 
         lines=_lines(comparison, lines),
         against=header.index(f"against {comparison.baseline}"),
         notes=tables.notes(comparison),
+        family_header=family_header,
+        families=_lines(comparison, families),
+        source_line=provenance.source_line(comparison),
         further_header=further_header,
         further=_lines(comparison, further),
         chosen=[choice.sentence for choice in comparison.choices],
@@ -102,12 +106,9 @@ def setting_differences(comparison: Comparison) -> tuple[list[str], list[tuple[s
 
 def _facts(comparison: Comparison) -> list[tuple[str, str]]:
     done = sum(row.status == "done" for row in comparison.rows)
-    finished = [
-        str(r.results["provenance"].get("finished", ""))
-        for r in comparison.runs.values()
-        if r.results and "provenance" in r.results
-    ]
-    seconds = sum(run.seconds or 0 for run in comparison.runs.values())
+    runs = provenance.used_runs(comparison)
+    finished = [run.finished for run in runs]
+    seconds = sum(run.seconds or 0 for run in runs)
     facts = [
         ("initialisations", str(len(comparison.inits))),
         ("seeds", str(len({row.seed for row in comparison.rows}))),
@@ -149,7 +150,7 @@ def _lines(comparison: Comparison, lines: Sequence[Sequence[str]]) -> list[dict[
 
 def _run_header(comparison: Comparison) -> list[str]:
     names = [tables.NAMES.get(column, column) for column in _columns(comparison)]
-    return ["initialisation", "labels", "detection", "seed", *names, "wall time", "state", "run folder"]
+    return ["initialisation", "labels", "detection", "seed", *names, "wall time", "cost", "state", "run folder"]
 
 
 def _run_line(comparison: Comparison, row: Row) -> dict[str, Any]:
@@ -158,14 +159,15 @@ def _run_line(comparison: Comparison, row: Row) -> dict[str, Any]:
         value = row.metrics.get(column)
         figures.append(tables.MISSING if value is None else f"{value:.3f}" if "top1" in column else f"{value:.1f}")
     folder = row.folders.get("detect") or row.folders.get("pretrain")
-    kinds = [comparison.runs[path.name].seconds for path in row.folders.values() if path.name in comparison.runs]
-    seconds = sum(value for value in kinds if value)
+    runs = provenance.runs_of(row, comparison)
+    seconds = sum(run.seconds or 0 for run in runs)
+    cost = ", ".join(cost.text for cost in provenance.total_cost(runs)) or tables.MISSING
     labels = tables.percent(row.setting.label_fraction)
     head = [labels, row.setting.detection or tables.MISSING, str(row.seed)]
     return {
         "label": row.setting.label,
         "colour": colours(comparison.inits)[row.setting.init],
-        "cells": [*head, *figures, clock(seconds) if seconds else tables.MISSING],
+        "cells": [*head, *figures, clock(seconds) if seconds else tables.MISSING, cost],
         "status": row.status,
         "folder": folder.name if folder else "",
     }

@@ -22,7 +22,7 @@ JOBS_FOLDER = "jobs"
 KINDS = ("pretrain", "convert", "detect", "inspect")
 
 # Where a run lies, and where its input lies: the upstream job's digest stands for the input's content.
-_NOT_CONTENT = ("OUTPUT_DIR", "MODEL.WEIGHTS")
+NOT_CONTENT = ("OUTPUT_DIR", "MODEL.WEIGHTS")
 
 
 @dataclass(frozen=True)
@@ -130,4 +130,4 @@ def jobs_to_run(jobs: Mapping[str, Job], root: Path) -> list[str]:
 
 
 def _config_content(cfg: CfgNode) -> dict[str, Any]:
-    return {key: value for key, value in flatten(cfg) if key not in _NOT_CONTENT}
+    return {key: value for key, value in flatten(cfg) if key not in NOT_CONTENT}

@@ -54,6 +54,9 @@ class Launcher(Protocol):
     def group(self) -> AbstractContextManager[Any]:
         """Entered around the starts of jobs that are ready together."""
 
+    def share(self) -> dict[str, int]:
+        """What one job has to itself: {"cores": processor cores, "gpus": GPUs}; for the cost of a run."""
+
     def start(self, job: Job, folder: Path, slot: int) -> Running:
         """Start `job` in its prepared folder; `slot` (0 .. slots-1) is its place among those that run at once."""
 
@@ -98,11 +101,17 @@ class LocalLauncher:
         """
         return LocalProcess(command(job, folder, self._commands, self._gpus), folder, self.environment(slot))
 
+    def share(self) -> dict[str, int]:
+        """The threads that a job computes with, and its GPUs."""
+        cores = len(os.sched_getaffinity(0))
+        given = os.environ.get("OMP_NUM_THREADS", "") if self.slots == 1 else ""
+        return {"cores": int(given) if given.isdecimal() else max(1, cores // self.slots), "gpus": self._gpus}
+
     def environment(self, slot: int) -> dict[str, str]:
         """The environment of the job in `slot`: one process's share of threads and of GPUs."""
         environment = dict(os.environ)
         if self.slots > 1:
-            threads = str(max(1, len(os.sched_getaffinity(0)) // self.slots))
+            threads = str(self.share()["cores"])
             environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
         if len(self._visible) > 1:
             groups = len(self._visible) // self._gpus

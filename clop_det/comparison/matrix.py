@@ -11,6 +11,7 @@ from typing import Any
 
 from fvcore.common.config import CfgNode as CN
 
+from clop_det.checkpoints.sources.catalogue import source_names
 from clop_det.comparison.config import flattened, nearest
 from clop_det.errors import UserError
 
@@ -141,7 +142,13 @@ def _read_init(item: Any, folder: Path) -> Init:
         raise UserError(f"{where} names a CHECKPOINT: it can have no LOSS, no OPTS and cannot be called random.")
     if name == RANDOM or checkpoint:
         path = find(str(checkpoint), folder) if checkpoint else None
-        return Init(name, uses_grid=False, uses_labels=False, checkpoint=path, source=str(values.get("SOURCE", "")))
+        source = str(values.get("SOURCE", ""))
+        if source and source not in source_names():
+            raise UserError(
+                f'{where}: unknown SOURCE "{source}".{nearest(source, source_names())} Without'
+                " SOURCE the file is recognised by its content."
+            )
+        return Init(name, uses_grid=False, uses_labels=False, checkpoint=path, source=source)
     return Init(
         name,
         loss=str(values.get("LOSS", name)),

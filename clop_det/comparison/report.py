@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clop_det.comparison import tables
+from clop_det.comparison import csv_files, tables
 from clop_det.comparison.examples import galleries, sheet
 from clop_det.comparison.figures import all_figures
 from clop_det.comparison.html import problems, render_page
@@ -25,8 +25,8 @@ def write_report(comparison: Comparison, folder: Path, score: float = 0.5) -> Pa
     """
     pictures = all_figures(comparison)
     shown = galleries(comparison, score)
-    write_text(folder / "results.csv", tables.results_csv(comparison))
-    write_text(folder / "differences.csv", tables.differences_csv(comparison))
+    write_text(folder / "results.csv", csv_files.results_csv(comparison))
+    write_text(folder / "differences.csv", csv_files.differences_csv(comparison))
     write_text(folder / "results.tex", tables.latex_table(comparison))
     names = [(picture.title, f"figures/{picture.name}.png") for picture in pictures]
     for picture in pictures:

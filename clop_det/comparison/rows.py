@@ -12,7 +12,8 @@ from clop_det.comparison.runs import Run
 from clop_det.engine.metrics import read_metrics
 
 GridPoint = tuple[tuple[str, str], ...]
-PROBES = ("knn_top1", "linear_top1", "rankme")
+PROBES = ("knn_top1", "linear_top1", "rankme", "object_knn_top1", "object_linear_top1")
+ACCURACIES = tuple(probe for probe in PROBES if probe.endswith("top1"))
 BOX_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 FAMILIES = ("bbox", "coco", "voc07", "voc12", "segm")
 

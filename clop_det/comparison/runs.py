@@ -40,7 +40,7 @@ class Run:
     @property
     def finished(self) -> str:
         """When its results were written, as text that sorts; "" if it has none or does not say."""
-        return str((self.results or {}).get("provenance", {}).get("finished", ""))
+        return self.provenance("finished")
 
     @property
     def seconds(self) -> float | None:
@@ -48,6 +48,35 @@ class Run:
         times = [attempt.get("seconds") for attempt in self.record.get("attempts", [])]
         known = [float(seconds) for seconds in times if seconds is not None]
         return sum(known) if known else None
+
+    @property
+    def cost(self) -> Cost | None:
+        """GPU-seconds of a run on GPUs, else core-seconds, over all attempts that ended; None: nobody noted it."""
+        unit = "gpus" if str(self.provenance("device")).startswith("cuda") else "cores"
+        shares = [
+            attempt["seconds"] * attempt[unit]
+            for attempt in self.record.get("attempts", [])
+            if attempt.get("seconds") is not None and attempt.get(unit)
+        ]
+        return Cost(float(sum(shares)), "GPU-seconds" if unit == "gpus" else "core-seconds") if shares else None
+
+    def provenance(self, key: str) -> str:
+        """An entry of the provenance in its results; "" if there is none."""
+        value = (self.results or {}).get("provenance", {}).get(key)
+        return "" if value is None else str(value)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run took: an amount and its unit, "GPU-seconds" or "core-seconds"."""
+
+    amount: float
+    unit: str
+
+    @property
+    def text(self) -> str:
+        """ "412 core-seconds"."""
+        return f"{self.amount:,.0f} {self.unit}"
 
 
 def read_run(folder: Path) -> Run | None:

@@ -115,7 +115,8 @@ class Scheduler:
                 self._display.event(f"  waiting  {job.title}: a process of an earlier start still works in {folder}")
             self._busy.add(name)
             return
-        record["attempts"].append({"started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())})
+        started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        record["attempts"].append({"started": started, **self._launcher.share()})
         write_json(folder / JOB_NAME, record)
         self._waiting.remove(name)
         self._active[name] = _Active(process, slot, record, time.monotonic())

@@ -47,7 +47,7 @@ class SubmititLauncher:
                 "--launcher slurm needs submitit: pip install submitit, or use --launcher local."
             ) from error
         self.slots = slots
-        self._gpus, self._commands = gpus, commands
+        self._gpus, self._commands, self._cores = gpus, commands, int(parameters.get("cpus_per_task", 1))
         try:
             self._executor = submitit.AutoExecutor(folder=(folder / _LOGS).resolve(), cluster=cluster)
             self._executor.update_parameters(name="clop_det", **parameters)
@@ -58,6 +58,10 @@ class SubmititLauncher:
         """Jobs that are started inside become one array."""
         batch: AbstractContextManager[Any] = self._executor.batch()
         return batch
+
+    def share(self) -> dict[str, int]:
+        """The cores that a task asks Slurm for, and its GPUs."""
+        return {"cores": self._cores, "gpus": self._gpus}
 
     def start(self, job: Job, folder: Path, slot: int) -> Running:
         """Submit `job`."""

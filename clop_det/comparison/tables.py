@@ -1,82 +1,40 @@
-"""The tables: results.csv (one line a run), differences.csv, results.md, results.tex, and the one that is printed."""
+"""The tables of the page, of results.md and results.tex, and the one that is printed."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
-from clop_det.comparison.rows import BOX_METRICS, PROBES
+from clop_det.comparison.rows import ACCURACIES, BOX_METRICS, FAMILIES, PROBES
 from clop_det.comparison.statistics import Interval, PairedDifference
 from clop_det.comparison.summary import Comparison, Summary
 
-FIRST_COLUMNS = ("init", "label_fraction", "seed", "AP", "AP50", "AP75", *PROBES)
 NAMES = {
     "knn_top1": "kNN",
     "linear_top1": "linear",
     "rankme": "RankMe",
+    "object_knn_top1": "kNN on boxes",
+    "object_linear_top1": "linear on boxes",
     "embedding_rankme": "RankMe of embeddings",
     "embedding_mean_norm": "length of the mean embedding",
     "knn_top1_finetuned": "kNN after",
     "linear_top1_finetuned": "linear after",
     "rankme_finetuned": "RankMe after",
+    "object_knn_top1_finetuned": "kNN on boxes after",
+    "object_linear_top1_finetuned": "linear on boxes after",
 }
+FAMILY_NAMES = {"coco": "COCO", "voc07": "VOC07", "voc12": "VOC12", "segm": "mask"}
 MISSING = "–"  # noqa: RUF001 (a dash)
-
-
-def results_csv(comparison: Comparison) -> str:
-    """One line a run; empty where a figure is missing. AP in 0..100, probes as fractions."""
-    found = dict.fromkeys(column for row in comparison.rows for column in row.metrics)
-    further = sorted(column for column in found if column not in FIRST_COLUMNS)
-    grids = dict.fromkeys(
-        key for row in comparison.rows for key, _ in (*row.setting.pretrain_grid, *row.setting.detection_grid)
-    )
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([*FIRST_COLUMNS, *further, "detection", *grids, "status", "run"])
-    for row in comparison.rows:
-        setting = row.setting
-        point = dict((*setting.pretrain_grid, *setting.detection_grid))
-        figures = [_plain(row.metrics.get(column)) for column in (*FIRST_COLUMNS[3:], *further)]
-        fraction = "" if setting.label_fraction is None else f"{setting.label_fraction:g}"
-        folder = row.folders.get("detect") or row.folders.get("pretrain")
-        run = folder.name if folder else ""
-        grid = [point.get(key, "") for key in grids]
-        writer.writerow([setting.init, fraction, row.seed, *figures, setting.detection, *grid, row.status, run])
-    return buffer.getvalue()
-
-
-def differences_csv(comparison: Comparison) -> str:
-    """One line a setting: the paired difference of the comparison's metric against the baseline."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    names = ["init", "label_fraction", "detection", "setting", "metric", "baseline", "pairs", "mean", "low", "high"]
-    writer.writerow([*names, "p_t", "p_permutation", "p_holm", "verdict"])
-    for summary in comparison.summaries:
-        difference = summary.difference
-        if difference is None:
-            continue
-        setting, interval = summary.setting, difference.interval
-        figures = (interval.mean, interval.low, interval.high)
-        p_values = (difference.p_t, difference.p_permutation, difference.p_corrected)
-        head = [setting.init, "" if setting.label_fraction is None else setting.label_fraction, setting.detection]
-        writer.writerow(
-            [*head, setting.label, comparison.metric, comparison.baseline, interval.n]
-            + [_plain(value) for value in (*figures, *p_values)]
-            + [difference.verdict]
-        )
-    return buffer.getvalue()
 
 
 def main_columns(comparison: Comparison) -> list[str]:
     """Figures of the main table: the metric, the AP family, the probes of the initialisation and after fine-tuning."""
     found = {column for summary in comparison.summaries for column in summary.metrics}
-    after = [f"{probe}_finetuned" for probe in PROBES[:2]]
+    after = [f"{probe}_finetuned" for probe in ACCURACIES]
     wanted = [comparison.metric, *BOX_METRICS[:3], *PROBES, *after]
-    return [column for column in dict.fromkeys(wanted) if column in found or column in BOX_METRICS[:1]]
+    return [column for column in dict.fromkeys(wanted) if column in found or column == comparison.metric]
 
 
 def main_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
@@ -122,11 +80,11 @@ def notes(comparison: Comparison) -> list[str]:
     """What a reader must know beside the figures."""
     texts = []
     metric = NAMES.get(comparison.metric, comparison.metric)
-    if comparison.most_seeds < 2:
+    if comparison.most_seeds == 1:
         texts.append(
             "One seed: no interval and no test, so this table ranks nothing. Add seeds (COMPARE.SEEDS) for a verdict."
         )
-    else:
+    elif comparison.most_seeds > 1:
         texts.append(
             f"Mean ± half of the 95 % t interval over seeds. Differences are paired by seed; p from the paired t test,"
             f" Holm-corrected over {sum(s.difference is not None for s in comparison.summaries)} comparisons."
@@ -158,21 +116,42 @@ def verdicts(comparison: Comparison) -> list[str]:
     return sentences
 
 
+def family_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Header and cells: AP, AP50 and AP75 by COCO's and by VOC's rules, from the same detections."""
+    columns = [f"{family}/{metric}" for family in FAMILIES[1:] for metric in BOX_METRICS[:3]]
+    return _table(comparison, [column for column in columns if column in _found(comparison)])
+
+
 def further_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Header and cells of what the main table has no room for: further AP families, probes, geometry; no classes."""
+    """Header and cells of what the other tables have no room for: probes, geometry, sizes; no classes."""
     shown = {*main_columns(comparison), "linear_l2", "linear_l2_finetuned"}
-    found = dict.fromkeys(column for summary in comparison.summaries for column in summary.metrics)
-    columns = [column for column in found if column not in shown and "AP-" not in column]
+    columns = [column for column in _found(comparison) if column not in shown and not _in_family(column)]
+    return _table(comparison, columns)
+
+
+def _in_family(column: str) -> bool:
+    return "AP-" in column or column.split("/")[0] in FAMILIES
+
+
+def _found(comparison: Comparison) -> list[str]:
+    return list(dict.fromkeys(column for summary in comparison.summaries for column in summary.metrics))
+
+
+def _table(comparison: Comparison, columns: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     lines = [
         [summary.setting.label, percent(summary.setting.label_fraction)]
         + [spread(summary.metrics.get(column), column) for column in columns]
         for summary in comparison.summaries
     ]
-    return [
-        "initialisation",
-        "labels",
-        *(NAMES.get(column, column.replace("_finetuned", " after")) for column in columns),
-    ], lines
+    names = [NAMES.get(column, _spoken(column)) for column in columns]
+    return ["initialisation", "labels", *names], lines
+
+
+def _spoken(column: str) -> str:
+    """ "coco/AP50" -> "COCO AP50", "nc1_finetuned" -> "nc1 after"."""
+    family, _, rest = column.rpartition("/")
+    text = f"{FAMILY_NAMES.get(family, family)} {rest}" if family else rest
+    return text.replace("_finetuned", " after").replace("_", " ")
 
 
 def spread(interval: Interval | None, column: str) -> str:
@@ -224,11 +203,16 @@ def _digits(column: str) -> int:
     return 3 if "top1" in column or "gap" in column or "nc1" in column else 1
 
 
-def _plain(value: float | None) -> str:
-    return "" if value is None or math.isnan(value) else f"{value:.6g}"
-
-
-_LATEX = {"%": r"\%", "_": r"\_", "&": r"\&", "±": r"$\pm$", "·": r"$\cdot$", MISSING: "--", "<": "$<$"}
+_LATEX = {character: f"\\{character}" for character in "%_&#${}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": "$<$",
+    ">": "$>$",
+    "±": r"$\pm$",
+    "·": r"$\cdot$",
+    MISSING: "--",
+}
 
 
 def _latex(text: str) -> str:

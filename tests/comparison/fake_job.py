@@ -84,10 +84,13 @@ def figures(kind: str, cfg: dict, share: float) -> dict:
         "probe/knn_top1": 0.2 + LEVEL[init] / 60,
         "probe/linear_top1": 0.25 + LEVEL[init] / 60,
         "probe/rankme": 40.0,
+        "probe/nc1": 3.0,
     }
     if kind == "pretrain":
         return probes
+    probes |= {"probe/object_knn_top1": 0.1 + LEVEL[init] / 60, "probe/object_linear_top1": 0.15 + LEVEL[init] / 60}
     families = {"bbox/AP": level, "bbox/AP50": 1.7 * level, "bbox/AP75": 0.8 * level, "coco/AP": 0.9 * level}
+    families |= {"voc07/AP": level, "voc07/AP50": 1.7 * level}
     tests = cfg["DATASETS"]["TEST"]
     if len(tests) == 1:
         return {**families, **probes}

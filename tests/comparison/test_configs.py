@@ -9,9 +9,18 @@ import pytest
 from clop_det.comparison.config import load_compare_config
 from clop_det.comparison.matrix import read_matrix
 from clop_det.comparison.plan import Plan, build_plan
+from clop_det.errors import UserError
 from clop_det.losses import loss_options
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "compare"
+
+
+@pytest.fixture(autouse=True)
+def no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A working directory without any data, but for the checkpoint that is known by its content."""
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "resnet50-0676ba61.pth").write_bytes(b"a checkpoint")
+    monkeypatch.chdir(tmp_path)
 
 
 def plan(name: str, *overrides: str) -> Plan:
@@ -38,15 +47,47 @@ def test_the_demo() -> None:
     assert str(made.matrix.output) == "output/demo"
 
 
-def test_the_full_one_has_three_seeds_of_five_initialisations() -> None:
-    made = plan("digits_full.yaml")
+def test_the_one_of_make_demo_full_has_three_seeds_of_five_initialisations() -> None:
+    made = plan("digits_seeds.yaml")
     assert {cell.init for cell in made.cells} == {"random", "info_nce", "clop", "cross_entropy", "supcon"}
     assert len(made.cells) == 15
+    assert "configs/compare/digits_seeds.yaml" in (CONFIGS.parents[1] / "Makefile").read_text()
 
 
-def test_the_label_study_holds_every_loss() -> None:
-    used = {init.loss for init in plan("digits_labels.yaml").matrix.inits if init.loss}
-    assert used == set(loss_options()) - {"prototype_pull"}
+def test_the_full_one_has_every_loss_three_label_fractions_and_three_seeds() -> None:
+    matrix = plan("digits_full.yaml").matrix
+    assert {init.loss for init in matrix.inits if init.loss} == set(loss_options()) - {"prototype_pull"}
+    assert (len(matrix.fractions), len(matrix.seeds)) == (3, 3)
+
+
+@pytest.mark.parametrize(("name", "key"), [("label_noise", "LABELS.NOISE"), ("imbalance", "LABELS.IMBALANCE")])
+def test_the_label_studies_vary_one_thing_and_keep_a_baseline_without_it(name: str, key: str) -> None:
+    made = plan(f"{name}.yaml")
+    for cell in made.cells:
+        assert list(cell.pretrain_grid) == ([] if cell.init == "info_nce" else [key])
+        group, setting = key.split(".")
+        config = made.jobs[cell.pretrain].config
+        assert config is not None
+        assert config[group][setting] == cell.pretrain_grid.get(key, config[group][setting])
+    assert len({cell.pretrain for cell in made.cells if cell.init == "clop"}) == 9  # three levels, three seeds
+    assert len({cell.pretrain for cell in made.cells if cell.init == "info_nce"}) == 3
+
+
+@pytest.mark.parametrize(("name", "steps", "classes"), [("voc", 24000, 20), ("coco", 90000, 80)])
+def test_the_large_recipes(name: str, steps: int, classes: int) -> None:
+    made = plan(f"{name}.yaml")
+    detections = [job for job in made.jobs.values() if job.kind == "detect"]
+    assert len(detections) == 7 * 3
+    for job in detections:
+        assert job.config is not None
+        assert steps == job.config.SOLVER.MAX_ITER
+        assert classes == job.config.MODEL.ROI_HEADS.NUM_CLASSES
+        assert job.config.MODEL.DEVICE == "cuda"
+    given = [job for job in made.jobs.values() if job.kind == "convert" and "supervised" in job.name]
+    assert [job.arguments["source"] for job in given] == ["checkpoints/resnet50-0676ba61.pth"]
+    Path("checkpoints/resnet50-0676ba61.pth").unlink()
+    with pytest.raises(UserError, match=r"resnet50-0676ba61\.pth"):
+        plan(f"{name}.yaml")
 
 
 def test_what_sees_no_labels_is_said_to() -> None:

@@ -28,6 +28,10 @@ REFUSED = [
     ({"INITS": ["random", {"NAME": "bad/name"}]}, "no usable NAME"),
     ({"INITS": ["random", {"NAME": "x", "CHECKPOINT": "absent.pth"}]}, "no file.*absent.pth"),
     ({"INITS": ["random", {"NAME": "x", "CHECKPOINT": "pretrain.yaml", "LOSS": "clop"}]}, "can have no LOSS"),
+    (
+        {"INITS": ["random", {"NAME": "x", "CHECKPOINT": "pretrain.yaml", "SOURCE": "torchvison"}]},
+        'SOURCE "torchvison".*"torchvision"',
+    ),
     ({"INITS": ["random", {"NAME": "clop", "GRID": "no"}]}, "GRID must be True or False"),
     ({"INITS": ["random", "clop", {"NAME": "same", "LOSS": "clop"}]}, "are the same run"),
     ({"BASELINE": "randon"}, "BASELINE.*not in the matrix.*random"),
@@ -90,6 +94,8 @@ def test_base_and_overrides(workplace: Workplace) -> None:
     assert matrix.name == "child"
     with pytest.raises(UserError, match="KEY VALUE"):
         load_compare_config(child, ["COMPARE.SEEDS"])
+    with pytest.raises(UserError, match="--dry-run stands behind"):
+        load_compare_config(child, ["COMPARE.SEEDS", "[1]", "--dry-run"])
 
 
 def test_flattened_and_nested_are_inverse() -> None:

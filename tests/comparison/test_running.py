@@ -67,6 +67,22 @@ def test_finished_jobs_are_never_repeated_and_a_new_seed_runs_only_what_is_new(w
     assert len(results(workplace)) == 4
 
 
+def test_what_ran_before_under_another_config_is_named(
+    workplace: Workplace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert workplace.run() == 0
+    assert "ran here before" not in capsys.readouterr().out
+    for file in (workplace.output / "jobs").glob("detect-*/job.yaml"):  # as a package that lacks one key left it
+        file.write_text(re.sub("^  PICTURES:.*\n", "", file.read_text(), flags=re.MULTILINE))
+    (workplace.folder / "detect.yaml").write_text("SOLVER: {MAX_ITER: 9}\nDATASETS: {TRAIN: [a], TEST: [b]}\n")
+    assert workplace.run("--dry-run") == 0
+    out = capsys.readouterr().out
+    assert "note: 2 jobs ran here before under other configs" in out
+    assert "SOLVER.MAX_ITER" in out
+    assert "TEST.PICTURES" in out
+    assert "OUTPUT_DIR" not in out
+
+
 def test_a_failed_job_is_reported_and_does_not_stop_the_rest(
     workplace: Workplace, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +24,8 @@ from tests.comparison.workplace import COMMANDS, Workplace
 
 pytest.importorskip("submitit", reason="needs submitit")
 from submitit.local.local import LocalJobEnvironment
+
+GROUP = Path(__file__).with_name("fake_group.py")
 
 
 def plan_of(workplace: Workplace) -> Plan:
@@ -89,3 +94,29 @@ def test_a_stop_is_obeyed_between_steps(workplace: Workplace) -> None:
 def test_bad_parameters(workplace: Workplace) -> None:
     with pytest.raises(UserError, match="COMPARE.LAUNCH.SLURM"):
         SubmititLauncher(1, workplace.output, {"timeout_minutes": 3}, cluster="local")
+
+
+def test_a_preempted_group_of_workers_saves_and_resumes_as_one(workplace: Workplace) -> None:
+    group = {**COMMANDS, "pretrain": (sys.executable, str(GROUP))}
+    plan = plan_of(workplace)
+    name = next(name for name, job in plan.jobs.items() if job.kind == "pretrain")
+    folder = plan.root / name
+    prepare_folder(plan.jobs[name], folder)
+    start = SubmititLauncher(1, workplace.output, {"timeout_min": 30}, 2, group, cluster="local")
+    assert start.share() == {"cores": 1, "gpus": 2}
+    running = start.start(plan.jobs[name], folder, 0)
+    ranks = [folder / f"rank{rank}.jsonl" for rank in (0, 1)]
+    wait_for(lambda: all(path.exists() for path in ranks), 120)
+    lines = [json.loads(path.read_text()) for path in ranks]
+    assert [line["rank"] for line in lines] == [0, 1]
+    assert {line["world"] for line in lines} == {2}
+    assert len({line["agent"] for line in lines}) == 1  # one torchrun, two workers
+    assert not any(line["resume"] for line in lines)
+    task = int(subprocess.run(["ps", "-o", "ppid=", str(lines[0]["agent"])], capture_output=True, text=True).stdout)
+    os.kill(task, LocalJobEnvironment._usr_sig())
+    wait_for(lambda: running.poll() is not None, 120)
+    assert running.poll() == 0
+    assert (folder / "saved0").exists()
+    assert (folder / "saved1").exists()
+    for path in ranks:
+        assert [json.loads(line)["resume"] for line in path.read_text().splitlines()] == [False, True]

@@ -1,0 +1,98 @@
+"""The report in a real browser: no console message, everything loads, a phone's width is enough, it prints."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.comparison.workplace import Workplace
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
+FLAGS = (
+    "--headless",
+    "--no-sandbox",  # a container's root has no other way
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-extensions",
+    "--disable-dev-shm-usage",
+    "--enable-logging=stderr",
+)
+pytestmark = pytest.mark.skipif(BROWSER is None, reason=f"no browser in PATH: one of {', '.join(NAMES)}")
+
+# A window cannot be made as narrow as a phone, a frame can; each frame lays the page out at its own width.
+LOOK = """<!DOCTYPE html><meta charset="utf-8"><title>wait</title><body>%s<script>
+addEventListener("load", () => { document.title = JSON.stringify([...document.querySelectorAll("iframe")].map(frame => {
+  const page = frame.contentDocument, root = page.documentElement;
+  return { width: frame.clientWidth, inner: frame.contentWindow.innerWidth,
+    overflow: root.scrollWidth - frame.contentWindow.innerWidth,
+    images: page.images.length,
+    broken: [...page.images].filter(image => !image.complete || !image.naturalWidth).length,
+    hidden: [...page.images].filter(image => image.getBoundingClientRect().width < 60).length,
+    rows: Object.fromEntries([...page.querySelectorAll("table")].map(t => [t.id, t.tBodies[0].rows.length])),
+    small: [...page.querySelectorAll("td, p, figcaption, li")]
+      .filter(element => parseFloat(frame.contentWindow.getComputedStyle(element).fontSize) < 11).length };
+}))})</script>"""
+
+
+def look(page: str, folder: Path, widths: tuple[int, ...]) -> tuple[list[dict], list[str]]:
+    """What the page looks like at each width, and the lines that the browser wrote to its console."""
+    frames = "".join(
+        f'<iframe style="width:{w}px;height:800px;border:0" srcdoc="{html.escape(page)}"></iframe>' for w in widths
+    )
+    wrapper = folder / "look.html"
+    wrapper.write_text(LOOK % frames)
+    done = chromium(folder, "--virtual-time-budget=8000", "--dump-dom", wrapper.as_uri())
+    title = re.search(r"<title>(\[.*?\])</title>", done.stdout)
+    assert title, done.stdout[:300] + done.stderr[-1000:]
+    return json.loads(html.unescape(title.group(1))), [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+
+
+def chromium(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    words = [str(BROWSER), *FLAGS, f"--user-data-dir={folder / 'profile'}", *arguments]
+    return subprocess.run(words, capture_output=True, text=True, timeout=240, check=False)
+
+
+def test_page_at_every_width(finished: Workplace, tmp_path: Path) -> None:
+    page = (finished.output / "report" / "report.html").read_text()
+    seen, console = look(page, tmp_path, (1280, 768, 375))
+    assert console == []
+    assert [entry["inner"] for entry in seen] == [1280, 768, 375]
+    for entry in seen:
+        assert entry["images"] >= 12
+        assert entry["broken"] == 0
+        assert entry["hidden"] == 0
+        assert entry["overflow"] <= 0  # wide tables scroll inside their frames, the page does not
+        assert entry["small"] == 0
+        rows = entry["rows"]
+        assert rows["results"] == rows["families"] == rows["further"] == 6
+        assert rows["runs"] == 18
+        assert rows["jobs"] == 18 + 2 * 15 + 6  # detections, pretrainings and conversions, inspections
+        assert rows["settings"] >= 1
+
+
+def test_the_checks_can_fail(tmp_path: Path) -> None:
+    page = '<p style="width:900px;font-size:8px">x</p><img src="data:image/png;base64,AAAA"><script>missing()</script>'
+    (entry,), console = look(page, tmp_path, (375,))
+    assert len(console) == 1
+    assert "missing is not defined" in console[0]
+    assert entry["overflow"] > 500
+    assert entry["broken"] == 1
+    assert entry["small"] == 1
+
+
+def test_page_prints(finished: Workplace, tmp_path: Path) -> None:
+    target = tmp_path / "report.pdf"
+    chromium(tmp_path, f"--print-to-pdf={target}", (finished.output / "report" / "report.html").resolve().as_uri())
+    content = target.read_bytes()
+    assert content.startswith(b"%PDF-")
+    assert 2 <= len(re.findall(rb"/Type\s*/Page\b", content)) <= 30
