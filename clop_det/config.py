@@ -127,6 +127,11 @@ def _add_classification_keys(cfg: CN) -> None:
     cfg.PROBE.MAX_BANK = 0
     # Images per forward pass.
     cfg.PROBE.BATCH_SIZE = 256
+    # Detection: annotated boxes of the training set in the object probe's bank, and at most as many of each test set as
+    # its queries (seeded); 0: no object probe.
+    cfg.PROBE.MAX_OBJECTS = 1000
+    # Side of the squares that the object probe cuts out, in pixels; 0: CLASSIFICATION.IMAGE_SIZE.
+    cfg.PROBE.OBJECT_SIZE = 0
 
 
 def _add_solver_keys(cfg: CN) -> None:
@@ -169,5 +174,7 @@ def _add_detection_keys(cfg: CN) -> None:
     cfg.TEST.IMS_PER_BATCH = 8
     # Figure whose best checkpoint is kept as model_best.pth, e.g. "bbox/AP50"; empty: none.
     cfg.TEST.KEEP_BEST = "bbox/AP"
+    # What computes COCO's AP: a name of the registry in clop_det.detection.coco_backends; all give the same figures.
+    cfg.TEST.COCO_BACKEND = "pycocotools"
     # Test images drawn with their detections at the end of a run; 0: none.
     cfg.TEST.PICTURES = 8

@@ -181,8 +181,8 @@ def report_on(row: Row, data_set: str) -> None:
 
 
 def _column(key: str) -> str:
-    """Column of results.csv for a key of metrics.json: "bbox/AP" -> "AP", "object_probe/rankme" -> "object_rankme"."""
-    return key.replace("object_probe/", "object_").replace("probe/", "").replace("bbox/", "")
+    """Column of results.csv for a key of metrics.json: "bbox/AP" -> "AP", "probe/object_rankme" -> "object_rankme"."""
+    return key.replace("probe/", "").replace("bbox/", "")
 
 
 def _floats(values: Mapping[str, Any]) -> dict[str, float]:

@@ -16,6 +16,7 @@ from clop_det.checkpoints.compatibility import apply_weights_provenance, convent
 from clop_det.checkpoints.provenance import collect_provenance
 from clop_det.checkpoints.reading import read_checkpoint
 from clop_det.checkpoints.saving import SafeCheckpointer
+from clop_det.detection.coco_backends import coco_backend
 from clop_det.detection.datasets import checks_of, set_num_classes, use_datasets
 from clop_det.detection.model import check_model
 from clop_det.detection.run_data import data_sets, log_checks, write_checks
@@ -33,7 +34,7 @@ EPILOG = """examples:
   python tools/train_net.py --config-file ... --resume          # go on after a kill, exactly
   python tools/train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/detect/model_final.pth
 """
-_EVALUATED = re.compile(r"(^|/)(bbox|coco|voc07|voc12|segm|probe|object_probe)/")
+_EVALUATED = re.compile(r"(^|/)(bbox|coco|voc07|voc12|segm|probe)/")
 WEIGHT_FACTS = ("loss", "source_format", "label_fraction", "arch", "source_sha256")
 
 
@@ -67,6 +68,7 @@ def prepare(cfg: CfgNode, args: argparse.Namespace) -> list[str]:
         raise UserError(f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS} does not exist.")
     if args.eval_only and not cfg.MODEL.WEIGHTS:
         cfg.MODEL.WEIGHTS = _own_weights(cfg)
+    coco_backend(cfg.TEST.COCO_BACKEND)
     use_datasets(cfg)
     set_num_classes(cfg)
     notes = fit_to_processes(cfg, _processes(args))
@@ -112,7 +114,8 @@ def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
         if cfg.TEST.PICTURES > 0:
             trainer.draw()
         metrics = trainer.evaluation.latest or _last_figures(cfg)
-        path = write_results(cfg, "detection", metrics, **facts, iterations=cfg.SOLVER.MAX_ITER)
+        measured = measured_by(cfg)
+        path = write_results(cfg, "detection", metrics, **facts, **measured, iterations=cfg.SOLVER.MAX_ITER)
         logging.getLogger(__name__).info("weights in %s/model_final.pth, figures in %s", cfg.OUTPUT_DIR, path)
 
 
@@ -123,7 +126,8 @@ def evaluate_only(cfg: CfgNode) -> None:
     figures = trainer.evaluate()
     if comm.is_main_process():
         path = Path(cfg.OUTPUT_DIR) / "evaluation.json"
-        write_json(path, {"weights": cfg.MODEL.WEIGHTS, "metrics": figures, "provenance": collect_provenance(cfg)})
+        content = {"weights": cfg.MODEL.WEIGHTS, "metrics": figures, **measured_by(cfg)}
+        write_json(path, {**content, "provenance": collect_provenance(cfg)})
         logging.getLogger(__name__).info("figures in %s", path)
 
 
@@ -137,6 +141,12 @@ def weight_facts(cfg: CfgNode) -> dict[str, Any]:
     init = found.get("init") or found.get("loss") or found.get("source_format") or Path(cfg.MODEL.WEIGHTS).stem
     weights = {key: found[key] for key in WEIGHT_FACTS if key in found}
     return {"init": init, "label_fraction": found.get("label_fraction"), "weights": weights}
+
+
+def measured_by(cfg: CfgNode) -> dict[str, Any]:
+    """What computed COCO's AP: {"coco_backend": {"name", "version"}}."""
+    backend = coco_backend(cfg.TEST.COCO_BACKEND)
+    return {"coco_backend": {"name": backend.name, "version": backend.version}}
 
 
 def _last_figures(cfg: CfgNode) -> dict[str, float]:

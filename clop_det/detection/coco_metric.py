@@ -2,54 +2,47 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from typing import Any
 
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
+from clop_det.detection.coco_backends import CocoBackend, coco_backend
 from clop_det.detection.ground_truth import Array, Detections, GroundTruth
 
-NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+_AREAS = {"APs": 1, "APm": 2, "APl": 3}
+# Outside every range of areas that COCO evaluates (the widest ends at 1e10): such a box counts neither as found nor as
+# missed, which is what VOC's `difficult` means. (`iscrowd` would also take any number of detections.)
+_NO_AREA = 1e11
 
 
-class _Evaluation(COCOeval):  # type: ignore[misc]
-    """COCOeval that also passes over VOC's difficult boxes, which it would otherwise overwrite with `iscrowd`."""
-
-    def _prepare(self) -> None:
-        super()._prepare()
-        for entries in self._gts.values():
-            for entry in entries:
-                entry["ignore"] = entry["iscrowd"] or entry["difficult"]
-
-
-def coco_metrics(truth: GroundTruth, found: Detections, task: str = "bbox") -> dict[str, float]:
+def coco_metrics(
+    truth: GroundTruth, found: Detections, task: str = "bbox", backend: CocoBackend | None = None
+) -> dict[str, float]:
     """AP in percent: AP, AP50, AP75, APs, APm, APl and AP-<class>; what has no ground truth is left out.
 
     Args:
         task: "bbox" or "segm" (both sides need masks).
+        backend: pycocotools by default.
     """
-    with contextlib.redirect_stdout(io.StringIO()):
-        reference = _index(truth, task)
-        if not len(found):
-            present = [name for k, name in enumerate(truth.classes) if np.any(truth.category == k)]
-            return dict.fromkeys([*NAMES[:3], *(f"AP-{name}" for name in present)], 0.0)
-        evaluation = _Evaluation(reference, reference.loadRes(_results(found, task)), task)
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    figures = {name: float(value) for name, value in zip(NAMES, evaluation.stats, strict=False)}
-    precision: Array = evaluation.eval["precision"]  # (overlaps, recalls, classes, areas, detections an image)
-    for k, name in enumerate(truth.classes):
-        values = precision[:, :, k, 0, -1]
-        values = values[values > -1]
-        figures[f"AP-{name}"] = float(values.mean()) if values.size else -1.0
-    return {name: 100 * value for name, value in figures.items() if value > -1}
+    if not len(found):
+        present = [name for k, name in enumerate(truth.classes) if np.any(truth.category == k)]
+        return dict.fromkeys(["AP", "AP50", "AP75", *(f"AP-{name}" for name in present)], 0.0)
+    backend = backend or coco_backend("pycocotools")
+    # (overlaps, recalls, classes, areas, detections an image); the last index: all areas, at most 100 an image.
+    precision = backend.precision(_reference(truth, task), _results(found, task), task)[..., -1]
+    figures = {"AP": _mean(precision[..., 0]), "AP50": _mean(precision[0, ..., 0]), "AP75": _mean(precision[5, ..., 0])}
+    figures |= {name: _mean(precision[..., area]) for name, area in _AREAS.items()}
+    figures |= {f"AP-{name}": _mean(precision[:, :, k, 0]) for k, name in enumerate(truth.classes)}
+    return {name: value for name, value in figures.items() if value >= 0}
 
 
-def _index(truth: GroundTruth, task: str) -> Any:
+def _mean(precision: Array) -> float:
+    """Percent; -1 if nothing is defined."""
+    values = precision[precision > -1]
+    return float(values.mean()) * 100 if values.size else -1.0
+
+
+def _reference(truth: GroundTruth, task: str) -> dict[str, Any]:
     annotations = []
     for k in range(len(truth.category)):
         x1, y1, x2, y2 = truth.box[k].tolist()
@@ -58,22 +51,18 @@ def _index(truth: GroundTruth, task: str) -> Any:
             "image_id": int(truth.image[k]),
             "category_id": int(truth.category[k]),
             "bbox": [x1, y1, x2 - x1, y2 - y1],
-            "area": float(truth.area[k]),
+            "area": _NO_AREA if truth.ignore[k] else float(truth.area[k]),
             "iscrowd": int(truth.crowd[k]),
-            "difficult": int(truth.ignore[k]),
         }
         if task == "segm":
             entry["segmentation"] = truth.masks[k] or [[x1, y1, x2, y1, x2, y2, x1, y2]]
         annotations.append(entry)
-    reference = COCO()
-    reference.dataset = {
+    return {
         "info": {},
         "images": [{"id": i, "height": height, "width": width} for i, (height, width) in enumerate(truth.sizes)],
         "annotations": annotations,
         "categories": [{"id": k, "name": name} for k, name in enumerate(truth.classes)],
     }
-    reference.createIndex()
-    return reference
 
 
 def _results(found: Detections, task: str) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
 from detectron2.utils import comm
 from torch import nn
 
+from clop_det.detection.coco_backends import CocoBackend, coco_backend
 from clop_det.detection.coco_metric import coco_metrics
 from clop_det.detection.datasets import class_names, load_dataset
 from clop_det.detection.ground_truth import Detections, GroundTruth, ground_truth, join_detections, pack_instances
@@ -71,6 +72,7 @@ class TestSet:
     def __init__(self, cfg: CfgNode, name: str) -> None:
         self.name = name
         self.main_family = main_family(name)
+        self._backend = coco_backend(cfg.TEST.COCO_BACKEND)
         self.records = [{**record, "index": i} for i, record in enumerate(load_dataset(name))]
         if not self.records:
             raise UserError(f"test set {name} has no image.")
@@ -92,7 +94,7 @@ class TestSet:
             found = inference_on_dataset(model, self._loader, Collector(), callbacks={"before_inference": check})
         if found is None:
             return None
-        return score(self.truth, found, self.main_family)
+        return score(self.truth, found, self.main_family, self._backend)
 
 
 def main_family(name: str) -> str:
@@ -112,13 +114,13 @@ def main_family(name: str) -> str:
     raise UserError(f"data set {name}: evaluator_type is {kind!r}; this trainer evaluates coco and pascal_voc.")
 
 
-def score(truth: GroundTruth, found: Detections, main: str) -> Evaluation:
+def score(truth: GroundTruth, found: Detections, main: str, backend: CocoBackend | None = None) -> Evaluation:
     """Every AP family from one set of detections."""
-    families: Families = {"coco": coco_metrics(truth, found)}
+    families: Families = {"coco": coco_metrics(truth, found, backend=backend)}
     voc, curves = voc_metrics(truth, found)
     families |= voc
     if found.masks:
-        families["segm"] = coco_metrics(truth, found, "segm")
+        families["segm"] = coco_metrics(truth, found, "segm", backend)
     return Evaluation({"bbox": families[main], **families}, found, curves)
 
 

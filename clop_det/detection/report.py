@@ -12,7 +12,7 @@ _FAMILIES = {
     "voc12": "VOC AP (area)",
     "segm": "COCO mask AP",
 }
-_PROBES = {"probe": "classification probes", "object_probe": "probes on annotated boxes"}
+_PROBES = {"": "probes, classification set", "object_": "probes, annotated boxes"}
 _FIRST = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
@@ -36,9 +36,12 @@ def figures_table(figures: Mapping[str, float], headline: str, title: str) -> st
             mark = " = bbox" if kind == headline else ""
             overall = "  ".join(f"{name} {values[name]:.2f}" for name in _FIRST if name in values)
             rows.append((f"{label}{_FAMILIES[kind]}{mark}", overall))
-        elif kind in _PROBES:
-            words = [f"{name} {value:.4g}" for name, value in values.items()]
-            rows.append((f"{label}{_PROBES[kind]}", _wrapped(words)))
+        elif kind == "probe":
+            on_objects = {name: value for name, value in values.items() if name.startswith("object_")}
+            on_set = {name: value for name, value in values.items() if name not in on_objects}
+            for (start, label_of), part in zip(_PROBES.items(), (on_set, on_objects), strict=True):
+                words = [f"{name.removeprefix(start)} {value:.4g}" for name, value in part.items()]
+                rows += [(f"{label}{label_of}", _wrapped(words))] if words else []
     classes = {name[3:]: value for name, value in groups.get("bbox", {}).items() if name.startswith("AP-")}
     if 1 < len(classes) <= 30:
         rows.append(("bbox AP by class", _wrapped([f"{name} {value:.1f}" for name, value in classes.items()])))

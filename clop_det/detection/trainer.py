@@ -19,7 +19,7 @@ from clop_det.detection.hooks import BestCheckpoint, EvaluationHook, raise_if
 from clop_det.detection.loader import Record, train_loader, training_records
 from clop_det.detection.model import build_detector
 from clop_det.detection.pictures import draw_curves, draw_detections
-from clop_det.detection.probing import ClassificationProbes
+from clop_det.detection.probing import ObjectSets, classification_probes
 from clop_det.detection.report import figures_table
 from clop_det.detection.voc_metric import area
 from clop_det.engine.metrics import AlignedWriter
@@ -51,12 +51,16 @@ class DetectionTrainer(SimpleTrainer):
             self.core, cfg.OUTPUT_DIR, keep=cfg.SOLVER.KEEP_CHECKPOINTS, provenance=provenance, trainer=self
         )
         self.test_sets = [TestSet(cfg, name) for name in cfg.DATASETS.TEST]
-        self.probes = ClassificationProbes(cfg) if cfg.PROBE.ENABLED and cfg.CLASSIFICATION.ROOT else None
+        probing = cfg.PROBE.ENABLED
+        self.probes = classification_probes(cfg) if probing and cfg.CLASSIFICATION.ROOT else None
+        objects = probing and cfg.PROBE.MAX_OBJECTS > 0
+        self._records = training_records(cfg) if train or objects else []
+        sets = ObjectSets(cfg, self._records)
+        self.object_probes = {s.name: sets.probes(s.records) for s in self.test_sets} if objects else {}
         self.evaluations: dict[str, Evaluation] = {}
         self.evaluation = EvaluationHook(cfg.TEST.EVAL_PERIOD, self.evaluate, self.run_probes)
         self._stop = StopSignal(self._save_now)
         if train:
-            self._records = training_records(cfg)
             self.register_hooks(self._build_hooks())
 
     def resume_or_load(self, resume: bool) -> int:
@@ -92,9 +96,7 @@ class DetectionTrainer(SimpleTrainer):
             evaluation = test_set.evaluate(self.core, self.bf16, raise_if(self._stop.requested))
             if evaluation is not None:
                 self.evaluations[test_set.name] = evaluation
-                # With one test set the names are Detectron2's: bbox/AP.
-                prefix = f"{test_set.name}/" if len(self.test_sets) > 1 else ""
-                figures |= flatten(evaluation.families, prefix)
+                figures |= flatten(evaluation.families, self._prefix(test_set.name))
         figures |= self.run_probes()
         if comm.is_main_process():
             title = f"{', '.join(self.cfg.DATASETS.TEST)} after {self._done()} iterations"
@@ -102,10 +104,25 @@ class DetectionTrainer(SimpleTrainer):
         return figures
 
     def run_probes(self) -> dict[str, float]:
-        """The classification probes of the residual network as it is now ("probe/..."), on the main process."""
-        if self.probes is None or not comm.is_main_process():
+        """The probes of the residual network as it is now, on the main process.
+
+        Returns:
+            "probe/..." on the classification set, "probe/object_..." on the annotated boxes.
+        """
+        if not comm.is_main_process():
             return {}
-        return {f"probe/{name}": value for name, value in self.probes.run(self.core, self.bf16).items()}
+        check = raise_if(self._stop.requested)
+        figures: dict[str, float] = {}
+        if self.probes is not None:
+            figures |= {f"probe/{key}": value for key, value in self.probes.run(self.core, self.bf16, check).items()}
+        for test_set, probes in self.object_probes.items():
+            found = probes.run(self.core, self.bf16, check)
+            figures |= {f"{self._prefix(test_set)}probe/object_{key}": value for key, value in found.items()}
+        return figures
+
+    def _prefix(self, test_set: str) -> str:
+        # With one test set the names are Detectron2's: bbox/AP.
+        return f"{test_set}/" if len(self.test_sets) > 1 else ""
 
     def draw(self) -> None:
         """Pictures of the last evaluation into the run folder: detections.png and precision_recall.png."""

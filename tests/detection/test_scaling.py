@@ -53,9 +53,11 @@ def test_sync_bn_falls_back_on_one_process_and_says_so() -> None:
 
 def test_the_table_shows_every_family_the_probes_and_the_classes() -> None:
     figures = {"bbox/AP": 12.3, "bbox/AP-cat": 20.0, "bbox/AP-dog": 4.6, "coco/AP": 12.3, "coco/AP50": 40.0}
-    figures |= {"voc07/AP": 13.0, "probe/knn_top1": 0.5, "probe/rankme": 17.25}
+    figures |= {"voc07/AP": 13.0, "probe/knn_top1": 0.5, "probe/rankme": 17.25, "probe/object_knn_top1": 0.25}
     table = figures_table(figures, "coco", "set after 9 iterations")
     assert table.startswith("set after 9 iterations\n")
     assert "COCO AP (101 points) = bbox │ AP 12.30  AP50 40.00" in table
     for text in ("VOC AP (11 points)", "knn_top1 0.5  rankme 17.25", "cat 20.0  dog 4.6"):
         assert text in table
+    objects = next(line for line in table.splitlines() if "annotated boxes" in line)
+    assert objects.split("│")[2].strip() == "knn_top1 0.25"

@@ -52,15 +52,21 @@ def test_a_run_leaves_what_a_run_must_leave(finished: Path) -> None:
         "probe/knn_top1",
         "probe/linear_top1",
         "probe/rankme",
+        "probe/object_knn_top1",
+        "probe/object_knn200_top1",
+        "probe/object_linear_top1",
+        "probe/object_rankme",
+        "probe/object_simplex_etf_gap",
     ):
         assert key in results["metrics"], key
+    assert set(results["coco_backend"]) == {"name", "version"}
     assert results["metrics"]["bbox/AP"] == results["metrics"]["voc07/AP"]  # evaluator_type pascal_voc, year 2007
     assert yaml.safe_load((finished / "config.yaml").read_text())["MODEL"]["ROI_HEADS"]["NUM_CLASSES"] == 3
 
 
 def test_metrics_hold_losses_ap_and_probes_by_iteration(finished: Path) -> None:
     lines = {line["iteration"]: line for line in read_metrics(finished)}
-    assert "probe/knn_top1" in lines[0]  # the initialisation, before the first step
+    assert {"probe/knn_top1", "probe/object_knn_top1"} <= set(lines[0])  # the initialisation, before the first step
     assert "bbox/AP" not in lines[0]
     for iteration in (2, 5):
         assert {"bbox/AP", "coco/AP", "probe/linear_top1", "total_loss", "lr"} <= set(lines[iteration])
@@ -216,6 +222,7 @@ def test_precise_bn_is_a_function_of_the_iteration(tiny_cfg: CfgNode) -> None:
         ({"MODEL__ROI_HEADS__NAME": "Res5ROIHeads"}, "mixture of two networks"),
         ({"SOLVER__IMS_PER_BATCHES": 3}, "Did you mean SOLVER.IMS_PER_BATCH"),
         ({"DATASETS__TEST": ()}, "must each name a data set"),
+        ({"TEST__COCO_BACKEND": "fast"}, "TEST.COCO_BACKEND"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(
