@@ -139,7 +139,8 @@ def _add_solver_keys(cfg: CN) -> None:
     cfg.SOLVER.OPTIMIZER = "SGD"
     # LARS: local learning rate = coefficient * |w| / |g|.
     cfg.SOLVER.LARS_TRUST_COEFFICIENT = 0.001
-    # "auto": bf16 autocast where the processor computes in it, else fp32; "bf16" and "fp32" force one.
+    # "auto": bf16 autocast where the processor computes in it, else fp32; "bf16" and "fp32" force one. (Detection on
+    # GPUs also takes Detectron2's SOLVER.AMP.ENABLED: fp16 in training, gradients scaled.)
     cfg.SOLVER.PRECISION = "auto"
     # Whether the encoder computes in the channels-last memory layout: faster with bf16 and on GPUs, same results.
     cfg.SOLVER.CHANNELS_LAST = True

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
+from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
 from clop_det.checkpoints.compatibility import apply_weights_provenance, conventions_of
@@ -43,9 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argument_parser("Fine-tune a detector and evaluate it: AP beside classification probes.", EPILOG)
     args = parser.parse_args(argv)
     cfg = load_config(args)
-    notes = prepare(cfg, args)
-    for note in notes:
-        print(note)
+    args.notes = prepare(cfg, args)
     if not args.eval_only:
         claim_run_folder(cfg, args.resume)
     write_checks(cfg, train=not args.eval_only, resume=args.resume)
@@ -69,6 +68,7 @@ def prepare(cfg: CfgNode, args: argparse.Namespace) -> list[str]:
     if args.eval_only and not cfg.MODEL.WEIGHTS:
         cfg.MODEL.WEIGHTS = _own_weights(cfg)
     coco_backend(cfg.TEST.COCO_BACKEND)
+    check_expectations(cfg.TEST.EXPECTED_RESULTS)
     use_datasets(cfg)
     set_num_classes(cfg)
     notes = fit_to_processes(cfg, _processes(args))
@@ -99,6 +99,8 @@ def _processes(args: argparse.Namespace) -> int:
 def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
     """One process of the run."""
     start_logging(cfg)
+    for note in args.notes:
+        logging.getLogger(__name__).info(note)
     use_datasets(cfg, reread=False)  # a spawned process starts without them
     log_checks(cfg, train=not args.eval_only)
     facts = weight_facts(cfg)
@@ -117,6 +119,7 @@ def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
         measured = measured_by(cfg)
         path = write_results(cfg, "detection", metrics, **facts, **measured, iterations=cfg.SOLVER.MAX_ITER)
         logging.getLogger(__name__).info("weights in %s/model_final.pth, figures in %s", cfg.OUTPUT_DIR, path)
+        verify(cfg, metrics)
 
 
 def evaluate_only(cfg: CfgNode) -> None:
@@ -129,6 +132,7 @@ def evaluate_only(cfg: CfgNode) -> None:
         content = {"weights": cfg.MODEL.WEIGHTS, "metrics": figures, **measured_by(cfg)}
         write_json(path, {**content, "provenance": collect_provenance(cfg)})
         logging.getLogger(__name__).info("figures in %s", path)
+        verify(cfg, figures)
 
 
 def weight_facts(cfg: CfgNode) -> dict[str, Any]:
@@ -147,6 +151,26 @@ def measured_by(cfg: CfgNode) -> dict[str, Any]:
     """What computed COCO's AP: {"coco_backend": {"name", "version"}}."""
     backend = coco_backend(cfg.TEST.COCO_BACKEND)
     return {"coco_backend": {"name": backend.name, "version": backend.version}}
+
+
+def check_expectations(expected: Any) -> None:
+    """Refuse a TEST.EXPECTED_RESULTS that is no list of [task, metric, value, tolerance] before the run, not after."""
+    for entry in expected:
+        whole = isinstance(entry, list | tuple) and len(entry) == 4
+        if not whole or not all(isinstance(number, int | float) for number in entry[2:]):
+            raise UserError(
+                f'TEST.EXPECTED_RESULTS holds {entry!r}; entries are [task, metric, value, tolerance], as ["bbox",'
+                ' "AP", 38.5, 0.2].'
+            )
+
+
+def verify(cfg: CfgNode, figures: dict[str, float]) -> None:
+    """Detectron2's check of the figures ("bbox/AP") against TEST.EXPECTED_RESULTS; leaves with code 1 if it fails."""
+    results: dict[str, dict[str, float]] = {str(entry[0]): {} for entry in cfg.TEST.EXPECTED_RESULTS}
+    for key, value in figures.items():
+        task, name = key.rsplit("/", 1)
+        results.setdefault(task, {})[name] = value
+    verify_results(cfg, results)
 
 
 def _last_figures(cfg: CfgNode) -> dict[str, float]:

@@ -42,10 +42,17 @@ def check_model(cfg: CfgNode) -> None:
     """Refuse what would run and mean nothing.
 
     Raises:
-        UserError: an unknown setting; a shallow network as C4; a frozen backbone without weights.
+        UserError: an unknown setting; fp16 without a GPU; a shallow network as C4; a frozen backbone without weights.
     """
     if cfg.MODEL.ROI_ALIGN not in ("auto", "torchvision", "matmul"):
         raise UserError(f'MODEL.ROI_ALIGN is "{cfg.MODEL.ROI_ALIGN}": it must be "auto", "torchvision" or "matmul".')
+    if cfg.SOLVER.AMP.ENABLED and not cfg.MODEL.DEVICE.startswith("cuda"):
+        raise UserError(
+            f"SOLVER.AMP.ENABLED is fp16 with scaled gradients, which needs a GPU, but MODEL.DEVICE is"
+            f' {cfg.MODEL.DEVICE}. Here, SOLVER.PRECISION "bf16" is mixed precision ("auto": where it is faster).'
+        )
+    if cfg.SOLVER.AMP.ENABLED and cfg.SOLVER.PRECISION == "bf16":
+        raise UserError('SOLVER.AMP.ENABLED (fp16) and SOLVER.PRECISION "bf16" ask for two precisions; keep one.')
     if cfg.MODEL.RESNETS.DEPTH < 50 and cfg.MODEL.ROI_HEADS.NAME.startswith("Res5"):
         raise UserError(
             f"MODEL.RESNETS.DEPTH is {cfg.MODEL.RESNETS.DEPTH} and MODEL.ROI_HEADS.NAME {cfg.MODEL.ROI_HEADS.NAME}: the"

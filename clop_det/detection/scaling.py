@@ -23,7 +23,7 @@ def fit_to_processes(cfg: CfgNode, processes: int) -> list[str]:
 
     With SOLVER.REFERENCE_WORLD_SIZE > 0, batch, learning rate, iterations, steps, warm-up and periods change together,
     so that the images seen and the learning rate an image stay what they were; scaling some of them alone is another
-    recipe. SyncBN becomes BN where there is one process or no GPU.
+    recipe. SyncBN, in whichever part of the model, becomes BN where there is one process or no GPU.
 
     Returns:
         lines that say what changed, before and after.
@@ -32,6 +32,7 @@ def fit_to_processes(cfg: CfgNode, processes: int) -> list[str]:
         UserError: the reference batch cannot be divided so.
     """
     notes = []
+    processes = max(1, processes)  # Detectron2 starts one for --num-gpus 0
     reference = cfg.SOLVER.REFERENCE_WORLD_SIZE
     if reference not in (0, processes):
         if cfg.SOLVER.IMS_PER_BATCH % reference:
@@ -57,9 +58,13 @@ def _replace_norms(cfg: CfgNode, processes: int) -> list[str]:
     if processes > 1 and cfg.MODEL.DEVICE.startswith("cuda"):
         return []
     notes = []
-    for name, node in (("RESNETS", cfg.MODEL.RESNETS), ("FPN", cfg.MODEL.FPN)):
-        # naiveSyncBN handles one process by itself, and works over gloo.
-        if node.NORM == "SyncBN":
+    where = f"{processes} {'process' if processes == 1 else 'processes'} on {cfg.MODEL.DEVICE}"
+    for name, node in cfg.MODEL.items():
+        norm = node.get("NORM") if isinstance(node, CfgNode) else None
+        if norm == "SyncBN":
             node.NORM = "BN"
-            notes.append(f"MODEL.{name}.NORM: SyncBN -> BN ({processes} process(es) on {cfg.MODEL.DEVICE})")
+            notes.append(f"MODEL.{name}.NORM: SyncBN -> BN ({where})")
+        elif norm == "naiveSyncBN" and processes == 1:
+            # It handles one process by itself (and works over gloo), so the name may stay.
+            notes.append(f"MODEL.{name}.NORM: naiveSyncBN computes what BN does ({where})")
     return notes

@@ -23,7 +23,7 @@ from clop_det.detection.probing import ObjectSets, classification_probes
 from clop_det.detection.report import figures_table
 from clop_det.detection.voc_metric import area
 from clop_det.engine.metrics import AlignedWriter
-from clop_det.engine.precision import autocast, use_bf16
+from clop_det.engine.precision import autocast, float16, use_bf16
 from clop_det.engine.seeding import derive_seed
 from clop_det.engine.stop import StopSignal
 
@@ -45,7 +45,8 @@ class DetectionTrainer(SimpleTrainer):
         self.core = build_detector(cfg)
         model = create_ddp_model(self.core, broadcast_buffers=False) if train else self.core
         super().__init__(model, None, fused(build_optimizer(cfg, model)))
-        self.bf16 = use_bf16(cfg.SOLVER.PRECISION, self.device)
+        self.bf16 = not cfg.SOLVER.AMP.ENABLED and use_bf16(cfg.SOLVER.PRECISION, self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=cfg.SOLVER.AMP.ENABLED)
         self.scheduler = build_lr_scheduler(cfg, self.optimizer)
         self.checkpointer = SafeCheckpointer(
             self.core, cfg.OUTPUT_DIR, keep=cfg.SOLVER.KEEP_CHECKPOINTS, provenance=provenance, trainer=self
@@ -80,14 +81,15 @@ class DetectionTrainer(SimpleTrainer):
         data = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
         self._seed_sampling("sampling", self.iter)
-        with autocast(self.bf16, self.device):
+        with float16(self.device) if self.scaler.is_enabled() else autocast(self.bf16, self.device):
             losses = self.model(data)
         total = sum(losses.values())
         self.optimizer.zero_grad()
-        total.backward()
+        self.scaler.scale(total).backward()  # passes it on as it is unless SOLVER.AMP is on
         self.after_backward()
         self._write_metrics(losses, data_time)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
 
     def evaluate(self) -> dict[str, float]:
         """AP of every family on every test set, and the probes, as flat figures (main process); prints the table."""
@@ -136,14 +138,16 @@ class DetectionTrainer(SimpleTrainer):
             draw_curves(folder / f"precision_recall{suffix}.png", evaluation.curves, truth.classes, average)
 
     def state_dict(self) -> dict[str, Any]:
-        """Iteration, hooks (the schedule, the best figure) and the optimiser."""
+        """Iteration, hooks (the schedule, the best figure), the optimiser and the scale of fp16's gradients."""
         state: dict[str, Any] = super().state_dict()
-        return {**state, "optimizer": self.optimizer.state_dict()}
+        return {**state, "optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
         super().load_state_dict(state_dict)
         self.optimizer.load_state_dict(state_dict["optimizer"])
+        if self.scaler.is_enabled():
+            self.scaler.load_state_dict(state_dict["scaler"])
 
     def _build_hooks(self) -> list[Any]:
         cfg = self.cfg

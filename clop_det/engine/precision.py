@@ -42,6 +42,11 @@ def use_bf16(setting: str, device: torch.device) -> bool:
     return chosen
 
 
+def float16(device: torch.device) -> AbstractContextManager[Any]:
+    """fp16 autocast for `device`; the gradients then need a scaler."""
+    return torch.autocast(device.type, dtype=torch.float16)
+
+
 def autocast(enabled: bool, device: torch.device) -> AbstractContextManager[Any]:
     """bf16 autocast for `device`, or nothing."""
     return torch.autocast(device.type, dtype=torch.bfloat16) if enabled else nullcontext()

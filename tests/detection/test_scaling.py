@@ -43,12 +43,29 @@ def test_a_batch_that_the_reference_does_not_divide_is_refused() -> None:
 
 def test_sync_bn_falls_back_on_one_process_and_says_so() -> None:
     cfg = moco_schedule(REFERENCE_WORLD_SIZE=0)
-    cfg.MODEL.RESNETS.NORM = cfg.MODEL.FPN.NORM = "SyncBN"
+    nodes = [cfg.MODEL.RESNETS, cfg.MODEL.FPN, cfg.MODEL.ROI_BOX_HEAD, cfg.MODEL.ROI_MASK_HEAD, cfg.MODEL.RETINANET]
+    for node in nodes:
+        node.NORM = "SyncBN"
     notes = fit_to_processes(cfg, 1)
-    assert cfg.MODEL.RESNETS.NORM == cfg.MODEL.FPN.NORM == "BN"
-    assert len(notes) == 2
+    assert {node.NORM for node in nodes} == {"BN"}
+    assert len(notes) == len(nodes)
+    assert "MODEL.ROI_BOX_HEAD.NORM: SyncBN -> BN (1 process on cpu)" in notes
+    cfg.MODEL.RESNETS.NORM = "SyncBN"
+    assert len(fit_to_processes(cfg, 2)) == 1  # no GPU: it has no synchronised kernel
     cfg.MODEL.RESNETS.NORM, cfg.MODEL.DEVICE = "SyncBN", "cuda"
     assert fit_to_processes(cfg, 8) == []
+    cfg.MODEL.RESNETS.NORM = "naiveSyncBN"
+    assert "computes what BN does" in fit_to_processes(cfg, 1)[0]
+    assert cfg.MODEL.RESNETS.NORM == "naiveSyncBN"
+
+
+@pytest.mark.parametrize(("processes", "batch", "lr", "iterations"), [(1, 2, 0.0025, 192000), (16, 32, 0.04, 12000)])
+def test_no_gpu_is_one_process_and_more_scale_up(processes: int, batch: int, lr: float, iterations: int) -> None:
+    for given in {processes, 0 if processes == 1 else processes}:
+        cfg = moco_schedule()
+        fit_to_processes(cfg, given)
+        assert (batch, iterations) == (cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.MAX_ITER)
+        assert pytest.approx(lr) == cfg.SOLVER.BASE_LR
 
 
 def test_the_table_shows_every_family_the_probes_and_the_classes() -> None:

@@ -182,6 +182,23 @@ def test_eval_only_repeats_the_final_figures(finished: Path, tiny_options: list[
     assert not (tmp_path / "eval" / "config.yaml").exists()
 
 
+def test_expected_results_are_verified_and_a_miss_fails_the_run(
+    finished: Path, tiny_options: list[str], tmp_path: Path
+) -> None:
+    weights, figures = str(finished / "model_final.pth"), read_json(finished / "results.json")["metrics"]
+    right = [
+        ["bbox", "AP", figures["bbox/AP"], 0.01],
+        ["probe", "object_knn_top1", figures["probe/object_knn_top1"], 0],
+    ]
+    words = command(tiny_options, tmp_path / "run", "--eval-only", MODEL__WEIGHTS=weights)
+    assert main([*words, "TEST.EXPECTED_RESULTS", str(right)]) == 0
+    for wrong in (["bbox", "AP", figures["bbox/AP"] + 1, 0.5], ["segm", "AP", 0, 100]):
+        with pytest.raises(SystemExit) as failure:
+            main([*words, "TEST.EXPECTED_RESULTS", str([*right, wrong])])
+        assert failure.value.code == 1
+        assert (tmp_path / "run" / "evaluation.json").is_file()
+
+
 def test_the_best_checkpoint_is_kept_and_remembered(tiny_options: list[str], tmp_path: Path) -> None:
     assert main(command(tiny_options, tmp_path / "run", TEST__KEEP_BEST="probe/knn_top1", TEST__EVAL_PERIOD=1)) == 0
     best = torch.load(tmp_path / "run" / "model_best.pth", weights_only=True)
@@ -223,6 +240,8 @@ def test_precise_bn_is_a_function_of_the_iteration(tiny_cfg: CfgNode) -> None:
         ({"SOLVER__IMS_PER_BATCHES": 3}, "Did you mean SOLVER.IMS_PER_BATCH"),
         ({"DATASETS__TEST": ()}, "must each name a data set"),
         ({"TEST__COCO_BACKEND": "fast"}, "TEST.COCO_BACKEND"),
+        ({"TEST__EXPECTED_RESULTS": [["bbox", "AP", 3]]}, r"\[task, metric, value, tolerance\]"),
+        ({"SOLVER__AMP__ENABLED": True}, "fp16 with scaled gradients, which needs a GPU"),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_written(
