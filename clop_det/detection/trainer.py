@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,13 +20,14 @@ from clop_det.detection.hooks import BestCheckpoint, EvaluationHook, raise_if
 from clop_det.detection.loader import Record, train_loader, training_records
 from clop_det.detection.model import build_detector
 from clop_det.detection.pictures import draw_curves, draw_detections
-from clop_det.detection.probing import ObjectSets, classification_probes
+from clop_det.detection.probing import ObjectSets, Probes, classification_probes
 from clop_det.detection.report import figures_table
 from clop_det.detection.voc_metric import area
 from clop_det.engine.metrics import AlignedWriter
 from clop_det.engine.precision import autocast, float16, use_bf16
 from clop_det.engine.seeding import derive_seed
 from clop_det.engine.stop import StopSignal
+from clop_det.errors import UserError
 
 LOG_PERIOD = 20
 
@@ -52,12 +54,10 @@ class DetectionTrainer(SimpleTrainer):
             self.core, cfg.OUTPUT_DIR, keep=cfg.SOLVER.KEEP_CHECKPOINTS, provenance=provenance, trainer=self
         )
         self.test_sets = [TestSet(cfg, name) for name in cfg.DATASETS.TEST]
-        probing = cfg.PROBE.ENABLED
-        self.probes = classification_probes(cfg) if probing and cfg.CLASSIFICATION.ROOT else None
-        objects = probing and cfg.PROBE.MAX_OBJECTS > 0
-        self._records = training_records(cfg) if train or objects else []
-        sets = ObjectSets(cfg, self._records)
-        self.object_probes = {s.name: sets.probes(s.records) for s in self.test_sets} if objects else {}
+        self.probes = classification_probes(cfg) if cfg.PROBE.ENABLED and cfg.CLASSIFICATION.ROOT else None
+        if train:
+            self._records = training_records(cfg)
+        self.object_probes = self._build_object_probes(train) if cfg.PROBE.ENABLED and cfg.PROBE.MAX_OBJECTS else {}
         self.evaluations: dict[str, Evaluation] = {}
         self.evaluation = EvaluationHook(cfg.TEST.EVAL_PERIOD, self.evaluate, self.run_probes)
         self._stop = StopSignal(self._save_now)
@@ -148,6 +148,16 @@ class DetectionTrainer(SimpleTrainer):
         self.optimizer.load_state_dict(state_dict["optimizer"])
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state_dict["scaler"])
+
+    def _build_object_probes(self, train: bool) -> dict[str, Probes]:
+        try:
+            records = self._records if train else training_records(self.cfg)
+        except UserError as error:
+            # An evaluation alone needs no training images for its AP.
+            logging.getLogger(__name__).warning("no object probe, which learns from the training images: %s", error)
+            return {}
+        sets = ObjectSets(self.cfg, records)
+        return {test_set.name: sets.probes(test_set.records) for test_set in self.test_sets}
 
     def _build_hooks(self) -> list[Any]:
         cfg = self.cfg
