@@ -11,6 +11,7 @@ from detectron2.modeling import build_model
 
 import clop_det.detection.roi_heads  # noqa: F401  (registers Res5ROIHeadsExtraNorm)
 from clop_det.checkpoints.loading import backbone_keys
+from clop_det.detection.cli import check_expectations
 from clop_det.detection.scaling import fit_to_processes
 from clop_det.engine.options import flatten, read_config
 
@@ -63,6 +64,8 @@ def test_the_voc_protocol_number_by_number() -> None:
     assert (solver.WARMUP_ITERS, solver.MOMENTUM, solver.WEIGHT_DECAY, solver.WEIGHT_DECAY_NORM) == (100, 0.9, 1e-4, 0)
     assert solver.LR_SCHEDULER_NAME == "WarmupMultiStepLR"
     assert solver.GAMMA == 0.1
+    assert solver.REFERENCE_WORLD_SIZE == 8
+    assert (cfg.INPUT.FORMAT, cfg.MODEL.RESNETS.STRIDE_IN_1X1) == ("RGB", False)
     assert list(cfg.INPUT.MIN_SIZE_TRAIN) == list(range(480, 801, 32))
     assert (cfg.INPUT.MAX_SIZE_TRAIN, cfg.INPUT.MIN_SIZE_TEST) == (1333, 800)
     assert (cfg.MODEL.RPN.PRE_NMS_TOPK_TEST, cfg.MODEL.RPN.POST_NMS_TOPK_TEST) == (6000, 1000)
@@ -74,6 +77,43 @@ def test_the_voc_protocol_number_by_number() -> None:
     assert cfg.MODEL.ROI_HEADS.NUM_CLASSES == 20
     assert cfg.MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE == 512
     assert solver.PRECISION == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("name", "same_as"),
+    [
+        ("voc/faster_rcnn_R_50_C4_voc07_9k", "voc/faster_rcnn_R_50_C4_voc0712_24k"),
+        ("voc/faster_rcnn_R_18_FPN_voc07_9k", "voc/faster_rcnn_R_18_FPN_voc0712_24k"),
+        ("voc/faster_rcnn_R_18_FPN_voc0712_24k", "voc/faster_rcnn_R_50_FPN_voc0712_24k"),
+        ("coco/faster_rcnn_R_18_FPN_coco_1x", "coco/faster_rcnn_R_50_FPN_coco_1x"),
+        ("coco/mask_rcnn_R_18_FPN_coco_1x", "coco/mask_rcnn_R_50_FPN_coco_1x"),
+        ("coco/mask_rcnn_R_50_FPN_coco_2x", "coco/mask_rcnn_R_50_FPN_coco_1x"),
+        ("coco/mask_rcnn_R_50_C4_coco_2x", "coco/mask_rcnn_R_50_C4_coco_1x"),
+    ],
+)
+def test_variants_differ_in_what_their_names_say_alone(name: str, same_as: str) -> None:
+    one, other = (dict(flatten(read(f"{config}.yaml"))) for config in (name, same_as))
+    allowed = {"OUTPUT_DIR"}
+    if "R_18" in name and "R_50" in same_as:
+        allowed |= {"MODEL.RESNETS.DEPTH", "MODEL.RESNETS.RES2_OUT_CHANNELS"}
+    else:
+        schedule = {"SOLVER.STEPS", "SOLVER.MAX_ITER", "SOLVER.CHECKPOINT_PERIOD"}
+        allowed |= {"DATASETS.TRAIN", "TEST.EVAL_PERIOD", *schedule}
+    assert {key for key in one if one[key] != other[key]} <= allowed
+
+
+def test_retinanet_is_the_papers_head_with_half_the_learning_rate() -> None:
+    cfg = read("coco/retinanet_R_50_FPN_coco_1x.yaml")
+    assert (cfg.SOLVER.MAX_ITER, tuple(cfg.SOLVER.STEPS), cfg.SOLVER.BASE_LR) == (90000, (60000, 80000), 0.01)
+    assert (cfg.MODEL.RETINANET.NUM_CONVS, cfg.MODEL.RETINANET.NORM, cfg.MODEL.FPN.NORM) == (4, "", "SyncBN")
+    assert [len(sizes) for sizes in cfg.MODEL.ANCHOR_GENERATOR.SIZES] == [3] * 5
+
+
+@pytest.mark.parametrize("name", [name for name in RUNNABLE if name.startswith("quick_schedules/")])
+def test_quick_schedules_state_what_they_expect_or_that_nobody_has_measured(name: str) -> None:
+    expected = read(name).TEST.EXPECTED_RESULTS
+    check_expectations(expected)
+    assert bool(expected) is ("NOT MEASURED" not in (ROOT / name).read_text())
 
 
 @pytest.mark.parametrize(("times", "iterations", "steps"), [(1, 90000, (60000, 80000)), (2, 180000, (120000, 160000))])

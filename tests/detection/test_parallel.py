@@ -1,0 +1,79 @@
+"""Two processes over gloo: train, evaluate, and the figures that one process gives for the same weights."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from clop_det.detection.cli import main
+from clop_det.engine.metrics import read_metrics
+from clop_det.files import read_json
+from tests.detection.test_trainer import command
+
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def run(*words: str) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", *words], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.fixture(scope="module")
+def together(tiny_options: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("two") / "run"
+    changes = {"SOLVER__MAX_ITER": 2, "TEST__EVAL_PERIOD": 0, "TEST__IMS_PER_BATCH": 1}
+    run(*TORCHRUN, "-m", "clop_det.detection", *command(tiny_options, folder, **changes))
+    return folder
+
+
+def test_two_processes_leave_one_run(together: Path) -> None:
+    results = read_json(together / "results.json")
+    assert {"bbox/AP", "coco/AP", "probe/knn_top1", "probe/object_knn_top1"} <= set(results["metrics"])
+    assert [line["iteration"] for line in read_metrics(together)] == [0, 1]
+    assert len(list(together.glob("events.out.tfevents.*"))) == 1
+
+
+def test_one_process_evaluates_the_same_weights_to_the_same_figures(
+    together: Path, tiny_options: list[str], tmp_path: Path
+) -> None:
+    weights = str(together / "model_final.pth")
+    changes = {"MODEL__WEIGHTS": weights, "TEST__IMS_PER_BATCH": 1}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert main(command(tiny_options, tmp_path / "one", "--eval-only", **changes)) == 0
+    finally:
+        torch.set_num_threads(threads)
+    alone = read_json(tmp_path / "one" / "evaluation.json")["metrics"]
+    assert alone == pytest.approx(read_json(together / "results.json")["metrics"])
+
+
+def test_the_first_batch_is_that_of_one_process(together: Path, tiny_options: list[str], tmp_path: Path) -> None:
+    """Two halves of the same images: the RPN's losses, summed over anchors of all images, differ by the sampling alone,
+    but the learning rate and the figures before the first step are the same."""
+    changes = {"SOLVER__MAX_ITER": 1, "TEST__EVAL_PERIOD": 0, "TEST__PICTURES": 0}
+    assert main(command(tiny_options, tmp_path / "one", **changes)) == 0
+    one, two = read_metrics(tmp_path / "one")[0], read_metrics(together)[0]
+    for key in ("lr", "probe/object_knn_top1", "probe/knn_top1"):
+        assert one[key] == pytest.approx(two[key]), key
+
+
+@pytest.mark.slow
+def test_num_gpus_on_a_machine_without_gpus_starts_processes(
+    together: Path, tiny_options: list[str], tmp_path: Path
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("starts GPU processes here")
+    changes = {"MODEL__WEIGHTS": str(together / "model_final.pth"), "TEST__IMS_PER_BATCH": 1}
+    words = command(tiny_options, tmp_path / "spawned", "--eval-only", "--num-gpus", "2", **changes)
+    run("-m", "clop_det.detection", *words)
+    spawned = read_json(tmp_path / "spawned" / "evaluation.json")["metrics"]
+    assert spawned == pytest.approx(read_json(together / "results.json")["metrics"])
