@@ -129,7 +129,7 @@ def _add_classification_keys(cfg: CN) -> None:
     cfg.PROBE.BATCH_SIZE = 256
     # Detection: annotated boxes of the training set in the object probe's bank, and at most as many of each test set as
     # its queries (seeded); 0: no object probe.
-    cfg.PROBE.MAX_OBJECTS = 1000
+    cfg.PROBE.MAX_OBJECTS = 500
     # Side of the squares that the object probe cuts out, in pixels; 0: CLASSIFICATION.IMAGE_SIZE.
     cfg.PROBE.OBJECT_SIZE = 0
 

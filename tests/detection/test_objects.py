@@ -70,7 +70,7 @@ def test_the_probe_is_the_one_of_evaluation_on_the_same_crops(tiny_cfg: CfgNode)
     figures = ObjectSets(tiny_cfg, train).probes(test).run(model, bf16=False)
     assert model.training
     bank, queries = (
-        object_crops(records, 1000, 16, generator(tiny_cfg.SEED, purpose))
+        object_crops(records, tiny_cfg.PROBE.MAX_OBJECTS, 16, generator(tiny_cfg.SEED, purpose))
         for records, purpose in ((train, "object bank"), (test, "object queries"))
     )
     model.eval()
