@@ -77,8 +77,7 @@ def classification_probes(cfg: CfgNode) -> Probes:
     """
     settings = cfg.CLASSIFICATION
     bank, queries = (
-        open_images(settings, list_images(settings, split))
-        for split in (settings.TRAIN_SPLIT, settings.EVAL_SPLIT)
+        open_images(settings, list_images(settings, split)) for split in (settings.TRAIN_SPLIT, settings.EVAL_SPLIT)
     )
     if bank.classes != queries.classes:
         differing = ", ".join(sorted(set(bank.classes) ^ set(queries.classes)))
