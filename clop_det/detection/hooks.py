@@ -65,9 +65,14 @@ class BestCheckpoint(HookBase):
         self._save, self._latest, self.figure = save, latest, figure
         self.best: float | None = None
         self.iteration = -1
+        self._warned = False
 
     def after_step(self) -> None:
-        value = self._latest().get(self.figure)
+        latest = self._latest()
+        value = latest.get(self.figure)
+        if value is None and not self._warned and any(name.endswith("/AP") for name in latest):
+            self._warned = True
+            _log.warning("no best checkpoint: TEST.KEEP_BEST is %s, figures are %s", self.figure, ", ".join(latest))
         fresh = self.trainer.storage.latest().get(self.figure, (None, -1))[1] == self.trainer.iter
         if not fresh or value is None or (self.best is not None and value <= self.best):
             return

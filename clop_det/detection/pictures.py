@@ -30,6 +30,7 @@ _COLOURS = (
 _SIDE = 320  # pixels of a tile's longer side
 _GAP = 6
 _HEAD = 22
+_A_PANEL = 10  # as many as matplotlib has colours
 
 
 def chosen_images(truth: GroundTruth, count: int) -> list[int]:
@@ -51,22 +52,27 @@ def draw_detections(
 ) -> list[int]:
     """Write a PNG with a line per chosen image: ground truth left, detections of at least `score` right.
 
+    A class is told by its colour, with a key on top, where there are enough colours; otherwise by a label on each box.
+
     Returns:
         indices of the images drawn.
     """
     images = chosen_images(truth, count)
+    by_colour = len(truth.classes) <= len(_COLOURS)
     lines = []
     for i in images:
         pixels = read_image(records[i], "RGB")
         mine, theirs = truth.image == i, (found.image == i) & (found.score >= score)
-        names = [truth.classes[k] for k in truth.category[mine]]
+        names = ["" if by_colour else truth.classes[k] for k in truth.category[mine]]
         left = _drawn(pixels, truth.box[mine], truth.category[mine], names)
         labels = [
-            f"{truth.classes[k]} {s:.2f}" for k, s in zip(found.category[theirs], found.score[theirs], strict=True)
+            f"{s:.2f}" if by_colour else f"{truth.classes[k]} {s:.2f}"
+            for k, s in zip(found.category[theirs], found.score[theirs], strict=True)
         ]
         lines.append((left, _drawn(pixels, found.box[theirs], found.category[theirs], labels)))
     if lines:
-        _save_sheet(path, lines, ("ground truth", f"detections, score at least {score:g}"))
+        heads = ("ground truth", f"detections, score at least {score:g}")
+        _save_sheet(path, lines, heads, truth.classes if by_colour else ())
     return images
 
 
@@ -79,19 +85,26 @@ def _drawn(pixels: Any, boxes: Any, categories: Any, labels: Sequence[str]) -> I
         colour = _COLOURS[int(category) % len(_COLOURS)]
         x1, y1, x2, y2 = (float(value) * scale for value in box)
         draw.rectangle((min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)), outline=colour, width=2)
+        if not label:
+            continue
         place = draw.textbbox((x1 + 1, max(0.0, y1 - 14)), label, font=font)
         draw.rectangle(place, fill=colour)
         draw.text(place[:2], label, fill="black", font=font, anchor="lt")
     return image
 
 
-def _save_sheet(path: Path, lines: Sequence[tuple[Image.Image, Image.Image]], heads: tuple[str, str]) -> None:
+def _save_sheet(
+    path: Path, lines: Sequence[tuple[Image.Image, Image.Image]], heads: tuple[str, str], key: Sequence[str]
+) -> None:
     width = max(left.width for left, _ in lines)
-    height = _HEAD + sum(left.height + _GAP for left, _ in lines)
-    sheet = Image.new("RGB", (2 * width + _GAP, height), "white")
-    draw, top = ImageDraw.Draw(sheet), _HEAD
+    swatches = _key(key, 2 * width + _GAP)
+    top = swatches.height + _HEAD
+    sheet = Image.new("RGB", (2 * width + _GAP, top + sum(left.height + _GAP for left, _ in lines)), "white")
+    sheet.paste(swatches, (0, 0))
+    draw = ImageDraw.Draw(sheet)
     for column, head in enumerate(heads):
-        draw.text((column * (width + _GAP), 3), head, fill="black", font=ImageFont.load_default(14))
+        place = (column * (width + _GAP), swatches.height + 3)
+        draw.text(place, head, fill="black", font=ImageFont.load_default(14))
     for left, right in lines:
         sheet.paste(left, (0, top))
         sheet.paste(right, (width + _GAP, top))
@@ -100,24 +113,49 @@ def _save_sheet(path: Path, lines: Sequence[tuple[Image.Image, Image.Image]], he
         sheet.save(file, "PNG")
 
 
+def _key(classes: Sequence[str], width: int) -> Image.Image:
+    """A coloured square and the name of every class, in as many lines as it takes."""
+    font = ImageFont.load_default(13)
+    places, x, y = [], 0, 3
+    for name in classes:
+        taken = 34 + int(font.getlength(name))
+        if x and x + taken > width:
+            x, y = 0, y + 18
+        places.append((x, y))
+        x += taken
+    image = Image.new("RGB", (width, y + 18 if classes else 1), "white")
+    draw = ImageDraw.Draw(image)
+    for name, colour, (x, y) in zip(classes, _COLOURS, places, strict=False):
+        draw.rectangle((x + 1, y + 1, x + 12, y + 12), fill=colour, outline="black")
+        draw.text((x + 17, y), name, fill="black", font=font)
+    return image
+
+
 def draw_curves(path: Path, curves: Sequence[Curve], classes: Sequence[str], average: dict[str, float]) -> None:
-    """Write a PNG with precision over recall at overlap 0.5, a line per class.
+    """Write a PNG with precision over recall at overlap 0.5, a line per class, ten classes a panel, best first.
 
     Args:
-        average: class -> AP in percent, for the legend.
+        average: class -> AP in percent, for the legend and the order.
     """
     # The object interface: pyplot would pick a window system and keep every figure.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.5, 4.5), dpi=110)
-    axes = figure.add_subplot()
-    for k, (curve, name) in enumerate(zip(curves, classes, strict=True)):
-        label = f"{name} ({average.get(name, 0.0):.1f})" if len(classes) <= 20 else None
-        axes.step(curve.recall, curve.precision, where="post", color=_COLOURS[k % len(_COLOURS)], label=label)
-    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision", title="precision over recall, IoU 0.5")
-    if len(classes) <= 20:
-        axes.legend(title="class (AP50)", fontsize=8)
+    order = sorted(range(len(classes)), key=lambda k: -average.get(classes[k], 0.0))
+    panels = [order[start : start + _A_PANEL] for start in range(0, len(order), _A_PANEL)]
+    columns = min(4, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(6.5 if columns == 1 else 4.5 * columns, 4.5 * rows), dpi=110, layout="constrained")
+    for place, members in enumerate(panels):
+        axes = figure.add_subplot(rows, columns, place + 1)
+        for colour, k in enumerate(members):
+            name = f"{classes[k]}  {average.get(classes[k], 0.0):.1f}"
+            recall, precision = np.concatenate(([0.0], curves[k].recall)), curves[k].precision
+            axes.plot(recall, np.concatenate((precision[:1], precision)), color=f"C{colour}", label=name, lw=1.5)
+        axes.set(xlim=(0, 1.01), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
+        axes.grid(alpha=0.3)
+        axes.legend(title="class, AP50", fontsize=8, title_fontsize=8)
+    figure.suptitle("Precision over recall, IoU 0.5, difficult boxes left out", fontsize=11)
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
     with atomic_write(path) as file:
