@@ -150,8 +150,10 @@ def draw_curves(path: Path, curves: Sequence[Curve], classes: Sequence[str], ave
         axes = figure.add_subplot(rows, columns, place + 1)
         for colour, k in enumerate(members):
             name = f"{classes[k]}  {average.get(classes[k], 0.0):.1f}"
-            recall, precision = np.concatenate(([0.0], curves[k].recall)), curves[k].precision
-            axes.plot(recall, np.concatenate((precision[:1], precision)), color=f"C{colour}", label=name, lw=1.5)
+            recall, precision = curves[k].recall, curves[k].precision
+            if len(recall):  # from the axis on
+                recall, precision = np.concatenate(([0.0], recall)), np.concatenate((precision[:1], precision))
+            axes.plot(recall, precision, color=f"C{colour}", label=name, lw=1.5)
         axes.set(xlim=(0, 1.01), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
         axes.grid(alpha=0.3)
         axes.legend(title="class, AP50", fontsize=8, title_fontsize=8)

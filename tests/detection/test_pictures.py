@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clop_det.detection.ground_truth import Detections, GroundTruth, ground_truth
+from clop_det.detection.pictures import chosen_images, draw_curves, draw_detections
+from clop_det.detection.voc_metric import Curve
+
+RED, BLUE = (255, 90, 82), (77, 184, 255)  # the second class's colour, the first's
+
+
+def scene(tmp_path: Path, classes: int) -> tuple[list[dict[str, object]], GroundTruth]:
+    """One black image of 320 x 160 with a box of class 1 at (40, 40) to (100, 100)."""
+    Image.new("RGB", (320, 160)).save(tmp_path / "a.png")
+    boxes = [{"category_id": 1, "bbox": [40, 40, 100, 100], "bbox_mode": 0}]
+    records = [{"file_name": str(tmp_path / "a.png"), "height": 160, "width": 320, "annotations": boxes}]
+    return records, ground_truth(records, [f"class{k}" for k in range(classes)])
+
+
+@pytest.mark.parametrize("classes", [3, 12])
+def test_truth_left_detections_above_the_score_right(tmp_path: Path, classes: int) -> None:
+    records, truth = scene(tmp_path, classes)
+    boxes = np.array([[40.0, 40, 100, 100], [200, 60, 260, 120]])
+    found = Detections(np.zeros(2, int), np.array([1, 0]), boxes, np.array([0.9, 0.4]), [])
+    assert draw_detections(tmp_path / "out.png", records, truth, found, 3) == [0]
+    sheet = np.asarray(Image.open(tmp_path / "out.png"))[-166:-6]  # without heading and margin
+    left, right = sheet[:, :320], sheet[:, 326:]
+    for half in (left, right):
+        assert tuple(half[70, 40]) == RED  # the left edge of the box
+        assert tuple(half[70, 70]) == (0, 0, 0)
+    assert not (sheet == BLUE).all(-1).any()  # score .4
+    draw_detections(tmp_path / "all.png", records, truth, found, 3, score=0.3)
+    lower = np.asarray(Image.open(tmp_path / "all.png"))[-166:-6, 326:]
+    assert tuple(lower[90, 200]) == BLUE
+    # Few classes are told by a key on top (a taller sheet), many by labels on the boxes.
+    labelled = (left[20:40, 40:100] == RED).all(-1).any()
+    assert labelled == (classes == 12)
+
+
+def test_the_chosen_images_hold_boxes_and_are_spread() -> None:
+    boxes = [{"category_id": 0, "bbox": [0, 0, 5, 5], "bbox_mode": 0}]
+    records = [{"height": 9, "width": 9, "annotations": boxes if i % 2 else []} for i in range(20)]
+    truth = ground_truth(records, ["thing"])
+    assert chosen_images(truth, 3) == [1, 9, 19]
+    assert chosen_images(truth, 99) == list(range(1, 20, 2))
+    assert chosen_images(ground_truth(records[:1], ["thing"]), 3) == []
+
+
+@pytest.mark.parametrize(("classes", "inches"), [(3, (6.5, 4.5)), (23, (13.5, 4.5)), (80, (18, 9))])
+def test_curves_come_ten_classes_a_panel(tmp_path: Path, classes: int, inches: tuple[float, float]) -> None:
+    curve = Curve(np.array([0.2, 0.4]), np.array([1.0, 0.5]))
+    names = [f"class{k}" for k in range(classes)]
+    draw_curves(tmp_path / "pr.png", [curve, Curve(np.zeros(0), np.zeros(0))] + [curve] * (classes - 2), names, {})
+    assert Image.open(tmp_path / "pr.png").size == tuple(int(110 * side) for side in inches)
