@@ -45,7 +45,9 @@ class DetectionTrainer(SimpleTrainer):
         self.cfg = cfg
         self.device = torch.device(cfg.MODEL.DEVICE)
         self.core = build_detector(cfg)
-        model = create_ddp_model(self.core, broadcast_buffers=False) if train else self.core
+        # Detectron2 passes the rank's GPU, which a model on the CPU must not have.
+        devices = [comm.get_local_rank()] if self.device.type == "cuda" else None
+        model = create_ddp_model(self.core, broadcast_buffers=False, device_ids=devices) if train else self.core
         super().__init__(model, None, fused(build_optimizer(cfg, model)))
         self.bf16 = not cfg.SOLVER.AMP.ENABLED and use_bf16(cfg.SOLVER.PRECISION, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=cfg.SOLVER.AMP.ENABLED)
