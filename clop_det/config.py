@@ -161,6 +161,12 @@ def _add_solver_keys(cfg: CN) -> None:
 def _add_detection_keys(cfg: CN) -> None:
     # Detection data sets to register before the run: a list of mappings, see clop_det.detection.datasets.
     cfg.DATASETS.REGISTER = []
+    # Share of the training images that the run may see, in (0, 1]: drawn from SEED alone, a larger share contains a
+    # smaller; 1.0: all. Only images that hold a box count, if DATALOADER.FILTER_EMPTY_ANNOTATIONS. Frozen into the run
+    # folder as train_split.json.
+    cfg.DATASETS.TRAIN_FRACTION = 1.0
+    # A given choice instead of a drawn one: such a JSON file, or a text file with one image id a line; empty: drawn.
+    cfg.DATASETS.TRAIN_SPLIT_FILE = ""
     cfg.DATASETS.CHECKS = CN()
     # What is done about each kind of fault in images and annotations, in training and test sets: "repair" (where the
     # kind admits it), "drop" with a count, or "fail". clop_det.data.checks.kinds says what each kind and policy means.

@@ -18,9 +18,9 @@ from clop_det.checkpoints.provenance import collect_provenance
 from clop_det.checkpoints.reading import read_checkpoint
 from clop_det.checkpoints.saving import SafeCheckpointer
 from clop_det.detection.coco_backends import coco_backend
-from clop_det.detection.datasets import checks_of, set_num_classes, use_datasets
+from clop_det.detection.datasets import set_num_classes, use_datasets
 from clop_det.detection.model import check_model
-from clop_det.detection.run_data import data_sets, log_checks, write_checks
+from clop_det.detection.run_data import check_data, keep_data, log_checks
 from clop_det.detection.scaling import fit_to_processes
 from clop_det.detection.trainer import DetectionTrainer
 from clop_det.engine.cli import argument_parser, launch_workers, load_config
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     args.notes = prepare(cfg, args)
     if not args.eval_only:
         claim_run_folder(cfg, args.resume)
-    write_checks(cfg, train=not args.eval_only, resume=args.resume)
+    keep_data(cfg, train=not args.eval_only, resume=args.resume)
     launch_workers(worker, cfg, args)
     return 0
 
@@ -74,8 +74,7 @@ def prepare(cfg: CfgNode, args: argparse.Namespace) -> list[str]:
     notes = fit_to_processes(cfg, _processes(args))
     notes += apply_weights_provenance(cfg)
     check_model(cfg)
-    for name in data_sets(cfg, train=not args.eval_only):
-        checks_of(name)
+    notes += check_data(cfg, train=not args.eval_only)
     cfg.freeze()
     return notes
 

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from clop_det.detection.batches import BatchSchedule
 from clop_det.detection.datasets import load_dataset
+from clop_det.detection.fractions import choose, image_keys
 from clop_det.detection.images import read_image
 from clop_det.engine.seeding import derive_seed
 from clop_det.errors import UserError
@@ -108,16 +109,27 @@ class _LocalPart(Sampler):  # type: ignore[type-arg]
 
 
 def training_records(cfg: CfgNode) -> list[Record]:
+    """Dataset dicts to train on: of `candidate_records`, those that DATASETS.TRAIN_FRACTION or its file chooses.
+
+    Raises:
+        UserError: nothing is left; see `fractions.choose`.
+    """
+    candidates = candidate_records(cfg)
+    records = [candidates[i] for i in choose(cfg, image_keys(candidates))]
+    logging.getLogger(__name__).info("training on %d of %d images", len(records), len(candidates))
+    return records
+
+
+def candidate_records(cfg: CfgNode) -> list[Record]:
     """Dataset dicts of all of DATASETS.TRAIN; without images that hold nothing to learn, if the config says so.
 
     Raises:
         UserError: nothing is left.
     """
-    records = [record for name in cfg.DATASETS.TRAIN for record in load_dataset(name)]
+    records = [{**record, "data_set": name} for name in cfg.DATASETS.TRAIN for record in load_dataset(name)]
     kept = records
     if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
         kept = [record for record in records if has_box(record)]
-    logging.getLogger(__name__).info("%d training images, %d of them with boxes", len(records), len(kept))
     if not kept:
         raise UserError(
             f"none of the {len(records)} images of {', '.join(cfg.DATASETS.TRAIN)} has a box to learn from."

@@ -9,10 +9,13 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
-from clop_det.detection.datasets import checks_of, load_dataset
+from clop_det.detection.datasets import checks_of, class_names, load_dataset
+from clop_det.detection.fractions import choose, image_keys, load_split, save_split
+from clop_det.detection.loader import candidate_records, training_records
 from clop_det.errors import UserError
 from clop_det.files import read_json, write_json
 
+SPLIT_NAME = "train_split.json"
 CHECKS_NAME = "annotation_checks.json"
 EVALUATION_CHECKS_NAME = "evaluation_checks.json"  # of an evaluation alone, beside evaluation.json
 _FORMAT = "clop_det annotation checks 1"
@@ -32,16 +35,36 @@ def log_checks(cfg: CfgNode, *, train: bool = True) -> None:
         _log.log(level, "%s", checks.table())
 
 
-def write_checks(cfg: CfgNode, *, train: bool = True, resume: bool = False) -> Path:
-    """Keep in OUTPUT_DIR what was found, and a checksum of what is left.
+def check_data(cfg: CfgNode, *, train: bool = True) -> list[str]:
+    """Read and check every data set of the run.
+
+    Returns:
+        lines for the person who starts it.
+
+    Raises:
+        UserError: the checks refuse something, or no image is left to train on.
+    """
+    for name in data_sets(cfg, train=train):
+        checks_of(name)
+    return _describe_training(cfg) if train else []
+
+
+def keep_data(cfg: CfgNode, *, train: bool = True, resume: bool = False) -> None:
+    """Keep in OUTPUT_DIR what the checks found, a checksum of what is left, and the chosen fraction of the images.
 
     Args:
         train: whether the run trains; an evaluation alone has a file of its own.
-        resume: whether the run goes on; then the data must be what they were.
+        resume: whether the run goes on; then the data and the choice must be what they were.
 
     Raises:
-        UserError: a data set has changed since the run began, or a file cannot be read or written.
+        UserError: something has changed since the run began, or a file cannot be read or written.
     """
+    _write_checks(cfg, train, resume)
+    if train:
+        _write_split(cfg, resume)
+
+
+def _write_checks(cfg: CfgNode, train: bool, resume: bool) -> None:
     path = Path(cfg.OUTPUT_DIR) / (CHECKS_NAME if train else EVALUATION_CHECKS_NAME)
     found = {name: {"sha256": _digest(name), **checks_of(name).as_dict()} for name in data_sets(cfg, train=train)}
     if resume and path.is_file():
@@ -55,7 +78,41 @@ def write_checks(cfg: CfgNode, *, train: bool = True, resume: bool = False) -> P
                 f" boxes), see {path}. Restore it, or start anew in another OUTPUT_DIR."
             )
     write_json(path, {"format": _FORMAT, "data_sets": found})
-    return path
+
+
+def _describe_training(cfg: CfgNode) -> list[str]:
+    """How many images the run trains on, and what a fraction of them lacks."""
+    candidates, records = candidate_records(cfg), training_records(cfg)
+    settings = cfg.DATASETS
+    if len(records) == len(candidates):
+        return [f"training on all {len(candidates)} images of {', '.join(settings.TRAIN)}"]
+    source = settings.TRAIN_SPLIT_FILE or f"DATASETS.TRAIN_FRACTION {settings.TRAIN_FRACTION:g}, SEED {cfg.SEED}"
+    lines = [f"training on {len(records)} of {len(candidates)} images of {', '.join(settings.TRAIN)} ({source})"]
+    seen = {entry["category_id"] for record in records for entry in record["annotations"]}
+    absent = [name for k, name in enumerate(class_names(settings.TRAIN[0])) if k not in seen]
+    if absent:
+        lines.append(f"none of these images has a box of {', '.join(absent)}")
+    return lines
+
+
+def _write_split(cfg: CfgNode, resume: bool) -> None:
+    """Freeze which images the run trains on, unless it is all of them."""
+    settings, path = cfg.DATASETS, Path(cfg.OUTPUT_DIR) / SPLIT_NAME
+    if settings.TRAIN_FRACTION == 1 and not settings.TRAIN_SPLIT_FILE:
+        return
+    keys = image_keys(candidate_records(cfg))
+    chosen = choose(cfg, keys)
+    if resume and path.is_file():
+        frozen = load_split(path, keys)
+        if frozen != chosen:
+            differing = keys[min(set(frozen) ^ set(chosen))]
+            raise UserError(
+                f"{path} is another choice of {len(frozen)} images than the {len(chosen)} that this run would train on"
+                f" (they differ in {differing}). Restore what has changed, the file or that of"
+                " DATASETS.TRAIN_SPLIT_FILE, or start anew in another OUTPUT_DIR."
+            )
+        return
+    save_split(path, keys, chosen, fraction=len(chosen) / len(keys), seed=cfg.SEED)
 
 
 def _digest(name: str) -> str:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from detectron2.config import CfgNode
 
+from clop_det.detection import cli
 from clop_det.detection.cli import main
+from clop_det.detection.run_data import log_checks
+from clop_det.engine.run_folder import start_logging
 from clop_det.errors import UserError
 from clop_det.files import read_json
 from tests.detection.conftest import CONFIG, entries
-
-BRIEF = {"SOLVER.MAX_ITER": 2, "TEST.EVAL_PERIOD": 0, "PROBE.ENABLED": False, "TEST.PICTURES": 0}
 
 
 @pytest.fixture
@@ -24,8 +27,19 @@ def copy(shapes_root: Path, tmp_path: Path) -> Path:
     return root
 
 
+@pytest.fixture
+def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command up to where its workers would start, and what each of them writes into the log first."""
+
+    def start(worker: Any, cfg: CfgNode, args: argparse.Namespace) -> None:
+        start_logging(cfg)
+        log_checks(cfg, train=not args.eval_only)
+
+    monkeypatch.setattr(cli, "launch_workers", start)
+
+
 def command(options: list[str], root: Path, folder: Path, *flags: str, **changes: Any) -> list[str]:
-    values = {**BRIEF, "DATASETS.REGISTER": entries(root, "voc", "kept"), "DATASETS.TRAIN": ("kept_voc_train",)}
+    values = {"DATASETS.REGISTER": entries(root, "voc", "kept"), "DATASETS.TRAIN": ("kept_voc_train",)}
     values |= {"DATASETS.TEST": ("kept_voc_test",), "OUTPUT_DIR": folder}
     values |= {key.replace("__", "."): value for key, value in changes.items()}
     return ["--config-file", CONFIG, *flags, *options, *(str(x) for pair in values.items() for x in pair)]
@@ -39,7 +53,9 @@ def spoil_box(root: Path, name: str = "train_00") -> None:
     path.write_text(text[:start] + "<xmin>500" + text[end:])
 
 
-def test_findings_are_in_the_log_and_in_the_folder(tiny_options: list[str], copy: Path, tmp_path: Path) -> None:
+def test_findings_are_in_the_log_and_in_the_folder(
+    tiny_options: list[str], copy: Path, tmp_path: Path, untrained: None
+) -> None:
     spoil_box(copy)
     folder = tmp_path / "run"
     assert main(command(tiny_options, copy, folder, DATASETS__CHECKS__INVERTED_BOX="drop")) == 0
@@ -60,17 +76,21 @@ def test_a_fault_is_refused_before_anything_is_written(tiny_options: list[str], 
     assert not (tmp_path / "run").exists()
 
 
-def test_an_evaluation_looks_at_the_test_set_alone(tiny_options: list[str], copy: Path, tmp_path: Path) -> None:
+def test_an_evaluation_looks_at_the_test_set_alone(
+    tiny_options: list[str], copy: Path, tmp_path: Path, untrained: None
+) -> None:
     folder = tmp_path / "run"
     assert main(command(tiny_options, copy, folder)) == 0
     before = (folder / "annotation_checks.json").read_bytes()
     (copy / "JPEGImages" / "train_03.png").unlink()
-    assert main(command(tiny_options, copy, folder, "--eval-only")) == 0
+    assert main(command(tiny_options, copy, folder, "--eval-only", MODEL__WEIGHTS="detectron2://any")) == 0
     assert (folder / "annotation_checks.json").read_bytes() == before
     assert list(read_json(folder / "evaluation_checks.json")["data_sets"]) == ["kept_voc_test"]
 
 
-def test_data_that_changed_since_the_run_began_are_refused(tiny_options: list[str], copy: Path, tmp_path: Path) -> None:
+def test_data_that_changed_since_the_run_began_are_refused(
+    tiny_options: list[str], copy: Path, tmp_path: Path, untrained: None
+) -> None:
     folder = tmp_path / "run"
     assert main(command(tiny_options, copy, folder)) == 0
     before = (folder / "annotation_checks.json").read_bytes()
@@ -81,6 +101,8 @@ def test_data_that_changed_since_the_run_began_are_refused(tiny_options: list[st
     assert (folder / "annotation_checks.json").read_bytes() == before
 
 
-def test_a_policy_that_does_not_exist_is_refused(tiny_options: list[str], copy: Path, tmp_path: Path) -> None:
+def test_a_policy_that_does_not_exist_is_refused(
+    tiny_options: list[str], copy: Path, tmp_path: Path, untrained: None
+) -> None:
     with pytest.raises(UserError, match=r"MISSING_FILE is 'repair'.*nothing to repair"):
         main(command(tiny_options, copy, tmp_path / "run", DATASETS__CHECKS__MISSING_FILE="repair"))
