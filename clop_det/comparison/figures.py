@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from clop_det.comparison.curves import metric_against_fraction, metric_over_iterations, probe_over_iterations
 from clop_det.comparison.labels import LIMIT, conditions, detections, label_of, legend, metric_name, number, styled
@@ -110,6 +111,7 @@ def spectra(comparison: Comparison) -> list[Picture]:
         axes.set_yscale("log")
         axes.minorticks_off()
         axes.set_ylim(max(1e-6, min(min(values) for values in curves.values())), 1.6)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.set_xlabel("index")
         axes.set_ylabel("singular value, largest = 1")
         legend(axes, len(curves))
@@ -142,11 +144,13 @@ def _probe_picture(comparison: Comparison, rows: Sequence[Row], probe: str, dete
             own = [row for row in rows if row.setting.init == init]
             places = [row.metrics[probe] for row in own], [row.metrics[comparison.metric] for row in own]
             axes.plot(*places, "o", color=palette[init], label=init, markersize=6.5, markeredgecolor="none", alpha=0.85)
-        axes.set_xlabel(f"{NAMES[probe]} top-1 of the initialisation")
+        axes.set_xlabel(f"{NAMES[probe]}: top-1 of the initialisation")
         axes.set_ylabel(metric_name(comparison.metric))
         axes.margins(0.08)
         legend(axes, len(comparison.inits))
 
-    title = f"Does {NAMES[probe]} predict {metric_name(comparison.metric)}?{conditions(comparison, detection, None)}"
+    kind, _, where = NAMES[probe].partition(" ")
+    asked = " ".join(filter(None, [f"Does the {kind} probe", where, f"predict {metric_name(comparison.metric)}?"]))
+    title = f"{asked}{conditions(comparison, detection, None)}"
     caption = f"One dot a run, {len(rows)} runs: Pearson r = {pearson:.2f}, Spearman rho = {spearman:.2f}."
     return render(f"{probe}_against_metric_{detection}", title, caption, draw)

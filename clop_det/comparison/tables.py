@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
-from clop_det.comparison.rows import ACCURACIES, BOX_METRICS, FAMILIES, PROBES
+from clop_det.comparison.rows import BOX_METRICS, FAMILIES, PROBES
 from clop_det.comparison.statistics import Interval, PairedDifference
 from clop_det.comparison.summary import Comparison, Summary
 
@@ -32,7 +32,7 @@ MISSING = "–"  # noqa: RUF001 (a dash)
 def main_columns(comparison: Comparison) -> list[str]:
     """Figures of the main table: the metric, the AP family, the probes of the initialisation and after fine-tuning."""
     found = {column for summary in comparison.summaries for column in summary.metrics}
-    after = [f"{probe}_finetuned" for probe in ACCURACIES]
+    after = [f"{probe}_finetuned" for probe in PROBES[:2]]
     wanted = [comparison.metric, *BOX_METRICS[:3], *PROBES, *after]
     return [column for column in dict.fromkeys(wanted) if column in found or column == comparison.metric]
 
