@@ -108,7 +108,7 @@ def _add_classification_keys(cfg: CN) -> None:
     cfg.CLASSIFICATION.EVAL_SPLIT = "val"
     # Side of the views and of the probes' square images, in pixels.
     cfg.CLASSIFICATION.IMAGE_SIZE = 32
-    # Up to this IMAGE_SIZE, in pixels, images are decoded once into a memory-mapped store of central squares; larger
+    # Up to this IMAGE_SIZE, in pixels, images are decoded once into a store of central squares on disk; larger
     # ones stream: DATALOADER.NUM_WORKERS processes decode them for each batch and cut the crops from the whole image.
     cfg.CLASSIFICATION.STORE_MAX_SIZE = 96
     # An image that cannot be read: "fail", or "replace" by the next one of its class, counted and logged.

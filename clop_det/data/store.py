@@ -1,4 +1,4 @@
-"""Every image of a split decoded once into one memory-mapped array, shared by all processes and all later runs.
+"""Every image of a split decoded once into one file of pixels, shared by all processes and all later runs.
 
 A store is keyed by its sources and its size. The sources are told apart by relative path, file size and modification
 time, one `stat` a file: what make and git rely on, and quick enough to do at every start, where hashing the content
@@ -22,7 +22,7 @@ from torch import Tensor
 from clop_det.data.building import build_once, cache_folder, exclusive_lock
 from clop_det.data.decoding import UnreadableImage
 from clop_det.data.image_list import ImageList
-from clop_det.data.images import Images, MappedImages
+from clop_det.data.images import Images, StoredImages
 from clop_det.data.store_build import FORMAT, HEADER, PIXELS, decode_store
 from clop_det.data.unreadable import Replacements, Unreadable
 from clop_det.data.views import StoredViews, ViewPlan
@@ -37,7 +37,7 @@ class ImageStore:
     """The decoded images of one split.
 
     Attributes:
-        images: (N, 3, S, S) uint8 RGB, memory-mapped: indexing reads what is asked for.
+        images: (N, 3, S, S) uint8 RGB: indexing reads what is asked for.
         labels: (N,) int64, -1 = unlabelled.
         classes: K class names.
         files: N file names relative to the data set's root.
@@ -143,7 +143,7 @@ def _open(images: ImageList, size: int, folder: Path, unreadable: Unreadable) ->
     replaced = {int(index): int(other) for index, other in header.get("replaced", {}).items()}
     Replacements(unreadable, images.files).add(replaced)
     return ImageStore(
-        MappedImages(folder / PIXELS, (len(images), 3, size, size)),
+        StoredImages(folder / PIXELS, (len(images), 3, size, size)),
         images.labels,
         images.classes,
         images.files,
