@@ -8,6 +8,7 @@ on which of them is quick, and a run that resumes at batch i starts the workers 
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -153,7 +154,7 @@ class StreamedViews:
             num_workers=self._workers,
             prefetch_factor=_PREFETCH if self._workers else None,
             collate_fn=_unchanged,
-            worker_init_fn=_one_thread,
+            worker_init_fn=_set_up_worker,
         )
         return iter(loader)
 
@@ -206,5 +207,9 @@ def _unchanged(batch: Any) -> Any:
     return batch
 
 
-def _one_thread(_: int) -> None:
+def _set_up_worker(_: int) -> None:
     torch.set_num_threads(1)
+    # Schedulers signal the whole process group. The trainer finishes its step and saves, and needs its workers;
+    # the loader tells them when it is over, and they leave by themselves when their parent is gone.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)

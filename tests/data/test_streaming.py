@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +56,19 @@ def test_batches_do_not_depend_on_workers_or_on_where_one_starts(listed: ImageLi
         for iteration, views in zip(iterations, _views(listed, plan, workers, *iterations), strict=True):
             assert torch.equal(views, alone[iteration])
     assert not torch.equal(alone[0], alone[3])  # the next epoch
+
+
+def test_a_stop_signal_to_the_process_group_leaves_the_workers(listed: ImageList) -> None:
+    plan = _plan(listed)
+    views = open_stream(listed, SIZE, 1).views(plan, CPU)
+    views(0)
+    workers = multiprocessing.active_children()
+    assert workers
+    for worker in workers:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            os.kill(worker.pid, number)  # type: ignore[arg-type]
+    for iteration, expected in zip(range(1, 6), _views(listed, plan, 0, *range(1, 6)), strict=True):
+        assert torch.equal(views(iteration), expected)
 
 
 def test_the_ranks_share_the_batch_of_one(listed: ImageList) -> None:
