@@ -58,7 +58,7 @@ def test_real_coco_file_with_gapped_ids_crowds_and_an_empty_image(real_data: Pat
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_both_layouts_of_one_real_set_give_the_same_ground_truth(real_data: Path, split: str) -> None:
-    """Boxes agree to the rounding of VOC's whole pixels: less than one pixel an edge, one and a half for thin ones."""
+    """Boxes agree to the rounding of VOC's whole pixels, half a pixel; but for one training box, off by .78."""
     root = str(real_data / "aquarium_det")
     base = {"ROOT": root, "SPLIT": split, "CLASSES": "classes.txt"}
     register_datasets([{**base, "NAME": f"aq_{layout}_{split}", "LAYOUT": layout} for layout in ("voc", "coco")])
@@ -71,8 +71,8 @@ def test_both_layouts_of_one_real_set_give_the_same_ground_truth(real_data: Path
         assert np.array_equal(getattr(truth[0], key), getattr(truth[1], key)), key
     assert len(truth[0].box) == {"train": 3324, "val": 909, "test": 582}[split]
     difference = np.abs(truth[0].box - truth[1].box)
-    assert np.quantile(difference, 0.99) <= 0.55
-    assert difference.max() < 1.5
+    assert (difference.max(axis=1) > 0.501).sum() == (1 if split == "train" else 0)
+    assert difference.max() < 1
 
 
 def test_registering_twice_changes_nothing_and_a_changed_entry_replaces(shapes_root: Path) -> None:

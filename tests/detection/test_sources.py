@@ -10,12 +10,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from detectron2.data import DatasetCatalog, MetadataCatalog
 from detectron2.data.datasets import load_voc_instances, register_coco_instances
 from PIL import Image
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
+from clop_det.detection.coco_metric import coco_metrics
 from clop_det.detection.datasets import checks_of, class_names, forget, load_dataset, register_datasets
+from clop_det.detection.ground_truth import Detections, ground_truth
 from clop_det.errors import UserError
 from tests.detection.conftest import CLASSES, voc_xml
 
@@ -216,3 +221,34 @@ def test_what_users_register_in_python_is_checked_as_well(shapes_root: Path) -> 
         for name in ("mine_coco", "mine_plain"):
             DatasetCatalog.remove(name)
             MetadataCatalog.remove(name)
+
+
+def test_ap_on_cocos_own_file_is_that_of_the_official_code(real_data: Path) -> None:
+    """Shaken ground truth as detections: the oracle is COCOeval on the original JSON, gaps and crowds."""
+    root = real_data / "coco_cc_by"
+    records = registered(root, "coco", SPLIT="val2017")
+    truth = ground_truth(records, class_names("here"))
+    rng = np.random.default_rng(0)
+    kept = rng.permutation(np.repeat(np.arange(len(truth.image)), 2))[:400]
+    kept = kept[np.argsort(truth.image[kept], kind="stable")]
+    box = truth.box[kept] + rng.normal(0, 3, (400, 4))
+    found = Detections(truth.image[kept], truth.category[kept], box, rng.random(400), [])
+    official = COCO(str(root / "annotations" / "instances_val2017.json"))
+    ids = {index: category for category, index in MetadataCatalog.get("here").thing_dataset_id_to_contiguous_id.items()}
+    results = [
+        {
+            "image_id": records[int(i)]["image_id"],
+            "category_id": ids[int(k)],
+            "bbox": [b[0], b[1], b[2] - b[0], b[3] - b[1]],
+            "score": float(s),
+        }
+        for i, k, b, s in zip(found.image, found.category, box.tolist(), found.score, strict=True)
+    ]
+    scored = COCOeval(official, official.loadRes(results), "bbox")
+    scored.evaluate()
+    scored.accumulate()
+    scored.summarize()
+    ours = coco_metrics(truth, found)
+    names = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+    assert 20 < ours["AP"] < 80
+    assert [ours[name] for name in names] == pytest.approx([100 * x for x in scored.stats[:6]], abs=1e-9)
