@@ -41,6 +41,7 @@ setup(
     extras_require={
         "report": ["jinja2>=3.1"],
         "slurm": ["submitit>=1.5"],
+        "wandb": ["wandb>=0.17"],
         "fast-eval": ["faster-coco-eval>=1.6", "hotcoco"],
         "bench": ["lightly>=1.5", "pytorch-metric-learning>=2.5", "kornia>=0.7"],
         "test": [

@@ -42,6 +42,24 @@ def _add_pretraining_keys(cfg: CN) -> None:
     # Linear layers of the projector, >= 1.
     cfg.PROJECTOR.NUM_LAYERS = 2
 
+    # When the embeddings of a training batch count as collapsing, looked at wherever a line is written after warm-up.
+    cfg.COLLAPSE = CN()
+    # Smallest RankMe of the unit embeddings, in directions, >= 0; 1 is a single direction, 0 switches the check off.
+    cfg.COLLAPSE.MIN_RANKME = 1.5
+    # Largest norm of the mean unit embedding, in (0, 1]; 1 switches the check off.
+    cfg.COLLAPSE.MAX_MEAN_NORM = 0.95
+    # Whether a run stops (saved) when it has been past a threshold for PATIENCE lines in a row; else it only warns.
+    cfg.COLLAPSE.STOP = False
+    # Lines in a row, >= 1.
+    cfg.COLLAPSE.PATIENCE = 3
+
+    # Weights & Biases (extra "wandb"): metrics and pictures of pretraining; WANDB_MODE=offline needs no network.
+    cfg.WANDB = CN()
+    # Whether a run reports there.
+    cfg.WANDB.ENABLED = False
+    # Project of the run.
+    cfg.WANDB.PROJECT = "clop_det"
+
     cfg.LABELS = CN()
     # Share of the training labels that the loss may see, in (0, 1]: one stratified split, a function of SEED alone.
     cfg.LABELS.FRACTION = 0.1
@@ -132,6 +150,8 @@ def _add_classification_keys(cfg: CN) -> None:
     cfg.PROBE.MAX_OBJECTS = 500
     # Side of the squares that the object probe cuts out, in pixels; 0: CLASSIFICATION.IMAGE_SIZE.
     cfg.PROBE.OBJECT_SIZE = 0
+    # Probe figure of pretraining whose best checkpoint is kept as model_best.pth, e.g. "linear_top1"; empty: none.
+    cfg.PROBE.KEEP_BEST = "knn_top1"
 
 
 def _add_solver_keys(cfg: CN) -> None:
@@ -146,6 +166,8 @@ def _add_solver_keys(cfg: CN) -> None:
     cfg.SOLVER.CHANNELS_LAST = True
     # Whether torch.compile compiles the encoder: pays on GPUs after a minute; on a CPU there was no gain.
     cfg.SOLVER.COMPILE = False
+    # Steps of a run that may be left out because loss or gradient is not finite, >= 0; one more stops the run.
+    cfg.SOLVER.MAX_SKIPPED = 0
     # Micro-batches that a process cuts its part of the batch into, >= 1, to save memory: the loss and its gradient stay
     # those of the whole batch, at the price of one more forward pass; BatchNorm sees micro-batches.
     cfg.SOLVER.ACCUMULATE = 1

@@ -16,13 +16,14 @@ from detectron2.utils import comm
 
 from clop_det.checkpoints.saving import SafeCheckpointer
 from clop_det.detection.evaluation import Evaluation, TestSet, flatten
-from clop_det.detection.hooks import BestCheckpoint, EvaluationHook, raise_if
+from clop_det.detection.hooks import EvaluationHook, raise_if
 from clop_det.detection.loader import Record, train_loader, training_records
 from clop_det.detection.model import build_detector
 from clop_det.detection.pictures import draw_curves, draw_detections
 from clop_det.detection.probing import ObjectSets, Probes, classification_probes
 from clop_det.detection.report import figures_table
 from clop_det.detection.voc_metric import area
+from clop_det.engine.best import BestCheckpoint
 from clop_det.engine.metrics import AlignedWriter
 from clop_det.engine.precision import autocast, float16, use_bf16
 from clop_det.engine.seeding import derive_seed

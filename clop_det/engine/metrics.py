@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from detectron2.utils.events import (
     get_event_storage,
 )
 
+from clop_det.errors import UserError
 from clop_det.files import write_text
 
 METRICS_NAME = "metrics.json"
@@ -58,24 +61,39 @@ class MetricsWriter(EventWriter):
 
 
 class AlignedWriter(HookBase):
-    """Console line with ETA, metrics.json with timing.json, and TensorBoard, written at fixed iterations.
+    """Console line, metrics.json with timing.json, TensorBoard and others, written at fixed iterations.
 
     Written after the first step, every `period` steps, and wherever an evaluation or a checkpoint falls: a checkpoint
     newer than the last line would lose that line's values on resume. An interrupted run writes nothing on its way out:
     where it was interrupted must not show in the file.
+
+    Args:
+        folder: of the run.
+        period: iterations between lines.
+        also_every: further periods; 0 counts as none.
+        printer: makes the writer of the console line from the last iteration.
+        others: make further writers from the folder, e.g. for a service.
     """
 
-    def __init__(self, folder: str, period: int, also_every: list[int]) -> None:
-        self._folder = folder
+    def __init__(
+        self,
+        folder: str,
+        period: int,
+        also_every: list[int],
+        printer: Callable[[int], EventWriter] = CommonMetricPrinter,
+        others: Sequence[Callable[[str], EventWriter]] = (),
+    ) -> None:
+        self._folder, self._printer, self._others = folder, printer, others
         self._periods = [p for p in [period, *also_every] if p > 0]
         self._writers: list[EventWriter] = []
 
     def before_train(self) -> None:
         start, stop = self.trainer.start_iter, self.trainer.max_iter
         self._writers = [
-            CommonMetricPrinter(stop),
+            self._printer(stop),
             MetricsWriter(self._folder, start),
             TensorboardXWriter(self._folder),
+            *(make(self._folder) for make in self._others),
         ]
 
     def after_step(self) -> None:
@@ -86,7 +104,8 @@ class AlignedWriter(HookBase):
         if self.trainer.iter >= self.trainer.max_iter:
             self._write()
         for writer in self._writers:
-            writer.close()
+            with suppress(OSError):  # what could not be written has been reported by `_write`
+                writer.close()
 
     def is_due(self, iteration: int, max_iter: int) -> bool:
         """Whether a line is written after step `iteration`."""
@@ -94,8 +113,14 @@ class AlignedWriter(HookBase):
         return done in (1, max_iter) or any(done % period == 0 for period in self._periods)
 
     def _write(self) -> None:
-        for writer in self._writers:
-            writer.write()
+        try:
+            for writer in self._writers:
+                writer.write()
+        except OSError as error:
+            raise UserError(
+                f"cannot write the metrics of iteration {self.trainer.iter} in {self._folder}: "
+                f"{error.strerror or error}. Free space, then --resume goes on from the last checkpoint."
+            ) from error
 
 
 def read_metrics(folder: str | os.PathLike[str], name: str = METRICS_NAME) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 from detectron2.config import CfgNode
+from detectron2.engine import TrainerBase
 from detectron2.utils import comm
 from detectron2.utils.env import seed_all_rng
 from detectron2.utils.events import get_event_storage
@@ -66,7 +67,13 @@ def start_logging(cfg: CfgNode) -> None:
     for name in LOGGERS:
         setup_logger(cfg.OUTPUT_DIR, distributed_rank=rank, name=name)
     logging.getLogger(__name__).info("%s; run folder %s", detectron2_provider.describe(), cfg.OUTPUT_DIR)
+    logging.getLogger(TrainerBase.__module__).addFilter(_is_no_user_error)
     seed_all_rng(derive_seed(cfg.SEED, "global", rank) % 2**31)
+
+
+def _is_no_user_error(record: logging.LogRecord) -> bool:
+    """Detectron2 logs whatever ends the training with its traceback; bad input is one line, printed by the tool."""
+    return not (record.exc_info and isinstance(record.exc_info[1], UserError))
 
 
 def write_results(cfg: CfgNode, kind: str, metrics: dict[str, float], **extra: Any) -> Path:

@@ -22,6 +22,10 @@ NORM_EPSILON = 1e-6
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
+class NonFiniteError(ValueError):
+    """The embeddings of some rank hold NaN or infinity: the fault of training, not of the caller."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """The embeddings of all ranks.
@@ -85,12 +89,13 @@ def gather_batch(
 
     Raises:
         ValueError: bad input, on every rank at once if any rank has it, so that nobody waits for the others.
+        NonFiniteError: the same for embeddings that are not finite, if nothing else is wrong.
     """
     complaint = _complaint(embeddings, labels, num_classes, embedding_dim)
     world_size = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
     if world_size == 1:
         if complaint:
-            raise ValueError(complaint)
+            raise complaint
         sizes: tuple[int, ...] = (len(labels),)
         rank = 0
     else:
@@ -139,28 +144,45 @@ class _GatherViews(torch.autograd.Function):
         return own * len(ctx.sizes), None, None
 
 
-def _agree(embeddings: Tensor, complaint: str | None, world_size: int) -> tuple[int, ...]:
+def _agree(embeddings: Tensor, complaint: ValueError | None, world_size: int) -> tuple[int, ...]:
     """Tell all ranks the local size and whether the input is good; raise on all of them if one has bad input."""
     rows, dim = (0, 0) if complaint else embeddings.shape
     double = not complaint and embeddings.dtype == torch.float64
     device = embeddings.device if isinstance(embeddings, Tensor) else torch.device("cpu")
-    mine = torch.tensor([complaint is not None, rows // 2, dim, double], dtype=torch.int64, device=device)
+    kind = 0 if complaint is None else 1 if isinstance(complaint, NonFiniteError) else 2
+    mine = torch.tensor([kind, rows // 2, dim, double], dtype=torch.int64, device=device)
     received = [torch.empty_like(mine) for _ in range(world_size)]
     dist.all_gather(received, mine)
     table = torch.stack(received).tolist()
-    if complaint:
-        raise ValueError(complaint)
-    bad = [rank for rank, row in enumerate(table) if row[0]]
-    if bad:
-        raise ValueError(f"embeddings, labels: rank {bad[0]} reports bad input; its own error says which")
+    worst = max(row[0] for row in table)
+    if worst:
+        # One type on all ranks: they decide alike whether training can go on.
+        bad = [rank for rank, row in enumerate(table) if row[0]]
+        other = f"embeddings, labels: rank {bad[0]} reports bad input; its own error says which"
+        raise (ValueError if worst == 2 else NonFiniteError)(str(complaint or other))
     if len({tuple(row[2:]) for row in table}) > 1:
         kinds = ", ".join(f"d={row[2]} in {'float64' if row[3] else 'float32'}" for row in table)
         raise ValueError(f"embeddings: the ranks hold {kinds}; all must hold the same dimensions and precision")
     return tuple(row[1] for row in table)
 
 
-def _complaint(embeddings: Tensor, labels: Tensor, num_classes: int | None, dim: int | None) -> str | None:
+def _complaint(embeddings: Tensor, labels: Tensor, num_classes: int | None, dim: int | None) -> ValueError | None:
     """What is wrong with the input, or None."""
+    wrong = _wrong_form(embeddings, labels, dim)
+    if wrong:
+        return ValueError(wrong)
+    lowest, highest = labels.min().item(), labels.max().item()
+    if lowest < -1:
+        return ValueError(f"labels: holds {lowest}; must be -1 (unlabelled) or a class index")
+    if num_classes is not None and highest >= num_classes:
+        return ValueError(f"labels: holds {highest}; must be below num_classes={num_classes}")
+    if not torch.isfinite(embeddings).all():
+        count = int((~torch.isfinite(embeddings)).sum())
+        return NonFiniteError(f"embeddings: {count} values are NaN or infinite; all must be finite")
+    return None
+
+
+def _wrong_form(embeddings: Tensor, labels: Tensor, dim: int | None) -> str | None:
     if not isinstance(embeddings, Tensor) or embeddings.dim() != 2 or not embeddings.is_floating_point():
         return f"embeddings: {_describe(embeddings)}; must be a floating-point tensor of shape (2N, d)"
     if not embeddings.shape[1]:
@@ -171,14 +193,6 @@ def _complaint(embeddings: Tensor, labels: Tensor, num_classes: int | None, dim:
         return f"embeddings: {embeddings.shape[1]} dimensions; the prototypes or the classifier have {dim}"
     if not isinstance(labels, Tensor) or labels.dtype not in _INTEGERS or labels.shape != (len(embeddings) // 2,):
         return f"labels: {_describe(labels)}; must be integers of shape ({len(embeddings) // 2},), one per image"
-    if not torch.isfinite(embeddings).all():
-        count = int((~torch.isfinite(embeddings)).sum())
-        return f"embeddings: {count} values are NaN or infinite; all must be finite"
-    lowest, highest = labels.min().item(), labels.max().item()
-    if lowest < -1:
-        return f"labels: holds {lowest}; must be -1 (unlabelled) or a class index"
-    if num_classes is not None and highest >= num_classes:
-        return f"labels: holds {highest}; must be below num_classes={num_classes}"
     return None
 
 

@@ -19,7 +19,10 @@ from clop_det.engine.cli import (
     restarted_by_torchrun,
 )
 from clop_det.engine.run_folder import claim_run_folder, start_logging, write_results
+from clop_det.engine.wandb_writer import check_wandb
 from clop_det.pretraining.build import build_model, check_config
+from clop_det.pretraining.collapse_watch import report_critical_rate
+from clop_det.pretraining.curves import draw_curves
 from clop_det.pretraining.data import BatchSource, open_data, record_split
 from clop_det.pretraining.optimizers import build_optimizer, describe_scale
 from clop_det.pretraining.trainer import PretrainTrainer, final_checkpoint
@@ -45,6 +48,7 @@ def main(argv: list[str] | None = None) -> int:
 def prepare(cfg: CfgNode, resume: bool, world_size: int = 1) -> None:
     """Everything that can be refused is refused here, before a process starts or a file is touched."""
     check_config(cfg, world_size)
+    check_wandb(cfg)
     data = open_data(cfg)
     cpu = torch.device("cpu")
     build_optimizer(cfg, build_model(cfg, len(data.train.classes), cpu))
@@ -61,6 +65,7 @@ def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
     trainer = PretrainTrainer(cfg, data, checkpoint_provenance(cfg, data.train.classes))
     start_iter = trainer.resume() if args.resume else 0
     trainer.match_prototypes()
+    report_critical_rate(cfg, trainer.core.loss)
     trainer.train(start_iter, cfg.SOLVER.MAX_ITER)
     trainer.checkpointer.ensure_final(cfg.SOLVER.MAX_ITER - 1)
     if comm.is_main_process():
@@ -73,7 +78,10 @@ def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
             label_fraction=cfg.LABELS.FRACTION,
             iterations=cfg.SOLVER.MAX_ITER,
             singular_values=trainer.probes.spectrum(),
+            skipped_steps=trainer.guard.skipped,
+            processes=comm.get_world_size(),
         )
+        draw_curves(cfg.OUTPUT_DIR)
         logging.getLogger(__name__).info("weights in %s, figures in %s", final_checkpoint(cfg), path)
 
 

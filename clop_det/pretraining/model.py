@@ -30,6 +30,8 @@ class PretrainModel(nn.Module):
         self.encoder = encoder
         self.loss = loss
         self.bf16 = bf16
+        # Of the last batch that the loss saw, (2N,d) of this rank: what a look at the training needs.
+        self.latest_embeddings: Tensor | None = None
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         encoder.backbone.to(memory_format=self.layout)
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(1, 3, 1, 1), persistent=False)
@@ -41,6 +43,7 @@ class PretrainModel(nn.Module):
 
     def loss_parts(self, embeddings: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Embeddings (2N,d) and labels (N,) of this rank -> the loss's weighted parts over all ranks, scalars."""
+        self.latest_embeddings = embeddings.detach()
         return self.loss.parts(embeddings, labels)
 
     def embed(self, views: Tensor) -> Tensor:

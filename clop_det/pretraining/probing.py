@@ -12,11 +12,13 @@ from detectron2.utils import comm
 
 from clop_det.data.images import Subset
 from clop_det.data.opening import probe_indices
+from clop_det.errors import UserError
 from clop_det.evaluation.embeddings import embedding_figures
 from clop_det.evaluation.probes import encode_images, probe_features
 from clop_det.evaluation.spectrum import singular_values
 from clop_det.pretraining.data import PretrainData
 from clop_det.pretraining.model import PretrainModel
+from clop_det.pretraining.pictures import spectrum_picture
 
 
 class ProbeHook(HookBase):
@@ -26,6 +28,15 @@ class ProbeHook(HookBase):
         self._model, self._data, self._cfg = model, data, cfg
         self._period = cfg.TEST.EVAL_PERIOD
         self.latest: dict[str, float] = {}
+        self._queries = torch.empty(0)
+
+    def named(self) -> dict[str, float]:
+        """The latest figures under their names in the metrics."""
+        return {f"probe/{name}": value for name, value in self.latest.items()}
+
+    def is_due(self, done: int) -> bool:
+        """Whether the probes run once `done` iterations are done."""
+        return bool(done == self.trainer.max_iter or (self._period > 0 and done % self._period == 0))
 
     def before_train(self) -> None:
         if self.trainer.start_iter == 0:
@@ -33,7 +44,7 @@ class ProbeHook(HookBase):
 
     def after_step(self) -> None:
         done = self.trainer.iter + 1
-        if done == self.trainer.max_iter or (self._period > 0 and done % self._period == 0):
+        if self.is_due(done):
             self._record(done)
 
     def _record(self, iteration: int) -> None:
@@ -41,8 +52,12 @@ class ProbeHook(HookBase):
             return
         start = time.perf_counter()
         self.latest = self.run()
-        for name, value in self.latest.items():
-            self.trainer.storage.put_scalar(f"probe/{name}", value, smoothing_hint=False)
+        best = self._cfg.PROBE.KEEP_BEST
+        if best and best not in self.latest:
+            raise UserError(f"PROBE.KEEP_BEST is {best!r}; the probes give {', '.join(self.latest)}.")
+        for name, value in self.named().items():
+            self.trainer.storage.put_scalar(name, value, smoothing_hint=False)
+        self.trainer.storage.put_image("spectrum", spectrum_picture(self.spectrum(), iteration))
         self.trainer.storage.put_scalar("eval_seconds", time.perf_counter() - start, smoothing_hint=False)
         figures = ", ".join(f"{name} {value:.4g}" for name, value in self.latest.items())
         logging.getLogger(__name__).info("probes after %d iterations: %s", iteration, figures)
@@ -58,17 +73,13 @@ class ProbeHook(HookBase):
             bank = encode_images(self._model.features, Subset(train.images, chosen), probe.BATCH_SIZE)
             queries = encode_images(self._model.features, Subset(val.images, asked), probe.BATCH_SIZE)
             embeddings = self._model.project(bank)
+            self._queries = queries
         finally:
             self._model.train(was_training)
         figures = probe_features(bank, train.labels[chosen], queries, val.labels[asked], ks=tuple(probe.KNN_K))
         return {**figures, **embedding_figures(embeddings)}
 
     def spectrum(self) -> list[float]:
-        """Singular values of the validation images' features, largest first."""
-        val, size = self._data.val, self._cfg.PROBE.BATCH_SIZE
-        was_training = self._model.training
-        self._model.eval()
-        parts = [self._model.features(val.images[part]) for part in torch.split(torch.arange(len(val)), size)]
-        self._model.train(was_training)
-        values: list[float] = singular_values(torch.cat(parts)).tolist()
+        """Singular values of the validation images' features at the latest probes, largest first."""
+        values: list[float] = singular_values(self._queries).tolist()
         return values

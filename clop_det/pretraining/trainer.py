@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,20 @@ from detectron2.solver import build_lr_scheduler
 from detectron2.utils import comm
 
 from clop_det.checkpoints.saving import SafeCheckpointer
+from clop_det.engine.best import BestCheckpoint
 from clop_det.engine.metrics import AlignedWriter
+from clop_det.engine.progress import ProgressLine
 from clop_det.engine.seeding import derive_seed
 from clop_det.engine.stop import StopSignal
+from clop_det.engine.wandb_writer import WandbWriter
+from clop_det.losses.batch import NonFiniteError
 from clop_det.pretraining.accumulation import backward_in_pieces
 from clop_det.pretraining.build import build_model, wrap_for_ranks
+from clop_det.pretraining.collapse_watch import CollapseWatch, batch_figures
 from clop_det.pretraining.data import BatchSource, PretrainData
+from clop_det.pretraining.nonfinite import NonFiniteGuard, why_not_finite
 from clop_det.pretraining.optimizers import build_optimizer
+from clop_det.pretraining.pictures import view_grid
 from clop_det.pretraining.probing import ProbeHook
 
 LOG_PERIOD = 20
@@ -52,8 +58,9 @@ class PretrainTrainer(TrainerBase):
             self.core, cfg.OUTPUT_DIR, keep=cfg.SOLVER.KEEP_CHECKPOINTS, provenance=provenance, trainer=self
         )
         self.probes = ProbeHook(self.core, data, cfg)
-        periods = [cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD]
-        self.writer = AlignedWriter(cfg.OUTPUT_DIR, LOG_PERIOD, periods)
+        self.guard = NonFiniteGuard(cfg, data, self.core)
+        self.watch = CollapseWatch(cfg)
+        self.writer = self._build_writer()
         # Before `resume`: the checkpoint restores the hooks' state (the schedule's).
         self.register_hooks(self._build_hooks())
 
@@ -83,10 +90,19 @@ class PretrainTrainer(TrainerBase):
         start = time.perf_counter()
         views, labels = self.batches(self.iter)
         data_time = time.perf_counter() - start
+        self.guard.remember()
         self.optimizer.zero_grad(set_to_none=True)
-        parts = self._backward(views, labels)
+        try:
+            parts = self._backward(views, labels)
+            norm = gradient_norm(self.core)
+            fault = why_not_finite(parts, norm)
+        except NonFiniteError as error:
+            fault = str(error)
+        if fault is not None:
+            self.guard.handle(self.iter, fault, self.optimizer)
+            return
         self.optimizer.step()
-        self._log({f"loss_{name}": part for name, part in parts.items()}, _total(parts), data_time)
+        self._log(parts, norm, views, data_time)
 
     def _backward(self, views: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
         """Gradients of the global batch's loss into the parameters; the loss's parts."""
@@ -97,40 +113,66 @@ class PretrainTrainer(TrainerBase):
         return parts
 
     def state_dict(self) -> dict[str, Any]:
-        """Iteration, hooks (the schedule) and the optimiser."""
+        """Iteration, hooks (the schedule, the best figure, ...), the optimiser and how many steps were left out."""
         state: dict[str, Any] = super().state_dict()
-        return {**state, "optimizer": self.optimizer.state_dict()}
+        return {**state, "optimizer": self.optimizer.state_dict(), "skipped_steps": self.guard.skipped}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
         super().load_state_dict(state_dict)
         self.optimizer.load_state_dict(state_dict["optimizer"])
+        self.guard.skipped = state_dict.get("skipped_steps", 0)
 
-    def _log(self, parts: dict[str, torch.Tensor], total: torch.Tensor, data_time: float) -> None:
+    def _log(self, parts: dict[str, torch.Tensor], norm: torch.Tensor, views: torch.Tensor, data_time: float) -> None:
         # Reading a scalar waits for the device, so look only where a line is written.
         if not self.writer.is_due(self.iter, self.max_iter):
             return
-        values = {name: value.detach().item() for name, value in {**parts, "total_loss": total}.items()}
-        gradients = [p.grad for p in self.core.parameters() if p.grad is not None]
-        values["gradient_norm"] = torch.nn.utils.get_total_norm(gradients).item()
-        if not all(math.isfinite(value) for value in values.values()):
-            raise FloatingPointError(f"loss or gradient is not finite at iteration {self.iter}: {values}")
-        self.storage.put_scalars(smoothing_hint=False, **values)
+        named = {f"loss_{name}": part for name, part in parts.items()}
+        named |= {"total_loss": _total(parts), "gradient_norm": norm}
+        assert self.core.latest_embeddings is not None
+        # On every rank: the batch is gathered, and all must see a collapse at the same step.
+        figures = {name: value.detach().item() for name, value in named.items()}
+        figures |= batch_figures(self.core.latest_embeddings)
+        self.storage.put_scalars(smoothing_hint=False, **figures)
         self.storage.put_scalar("data_time", data_time)
+        if comm.is_main_process() and (self.iter == self.start_iter or self.probes.is_due(self.iter + 1)):
+            self.storage.put_image("views", view_grid(views, self.core.pixel_mean, self.core.pixel_std))
+
+    def _build_writer(self) -> AlignedWriter:
+        cfg = self.cfg
+        return AlignedWriter(
+            cfg.OUTPUT_DIR,
+            LOG_PERIOD,
+            [cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD],
+            printer=lambda max_iter: ProgressLine(max_iter, cfg.SOLVER.IMS_PER_BATCH),
+            others=[lambda folder: WandbWriter(cfg, folder)] if cfg.WANDB.ENABLED else [],
+        )
 
     def _build_hooks(self) -> list[Any]:
         cfg = self.cfg
-        entries = [hooks.IterationTimer(), hooks.LRScheduler(self.optimizer, self.scheduler), self.probes]
+        entries = [hooks.IterationTimer(), hooks.LRScheduler(self.optimizer, self.scheduler), self.probes, self.watch]
         if comm.is_main_process():
             # Written before it is saved: a checkpoint never knows more than the metrics file.
             entries.append(self.writer)
+        if cfg.PROBE.KEEP_BEST:
+            entries.append(BestCheckpoint(self.checkpointer.save, self._fresh_probes, f"probe/{cfg.PROBE.KEEP_BEST}"))
         period = cfg.SOLVER.CHECKPOINT_PERIOD
         entries.append(hooks.PeriodicCheckpointer(self.checkpointer, period, cfg.SOLVER.MAX_ITER))
+        entries.append(hooks.CallbackHook(after_step=lambda _: self.watch.stop_if_collapsed(self._save_now)))
         entries.append(StopSignal(self._save_now))
         return entries
 
+    def _fresh_probes(self) -> dict[str, float]:
+        """The figures of the weights as they are: those from before the first step are of others."""
+        return self.probes.named() if self.probes.is_due(self.iter + 1) else {}
+
     def _save_now(self) -> None:
         self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
+
+
+def gradient_norm(model: torch.nn.Module) -> torch.Tensor:
+    """Norm over all gradients, scalar."""
+    return torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
 
 
 def _total(parts: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.multiprocessing import start_processes
 
 from clop_det.modeling.sync_batch_norm import SyncBatchNorm1d, SyncBatchNorm2d, synchronise_batch_norm
 
@@ -74,7 +76,8 @@ class Part(nn.Module):
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     folder = tmp_path_factory.mktemp("sync")
-    torch.multiprocessing.spawn(work, args=(str(folder),), nprocs=len(SIZES))
+    multiprocessing.set_forkserver_preload(["torch"])
+    start_processes(work, args=(str(folder),), nprocs=len(SIZES), start_method="forkserver")
     return [torch.load(Path(folder) / f"{rank}.pt", weights_only=True) for rank in range(len(SIZES))]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,6 +26,15 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def same_files(first: Path, second: Path) -> None:
+    """Two runs ended alike, to the last bit."""
+    for name in ("metrics.json", "label_split.json"):
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+    states = [torch.load(run / "model_final.pth", weights_only=True)["model"] for run in (first, second)]
+    assert states[0].keys() == states[1].keys()
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
 def write_images(root: Path, split: str, classes: int, per_class: int, size: int = 32) -> None:

@@ -19,22 +19,12 @@ from clop_det.files import read_json
 from clop_det.pretraining.cli import main
 from clop_det.pretraining.trainer import PretrainTrainer
 
-from .conftest import ROOT, arguments, write_images
-
-FILES = ("metrics.json", "label_split.json")
+from .conftest import ROOT, arguments, same_files, write_images
 
 
 def start(output: Path, options: list[str], *flags: str) -> subprocess.Popen[str]:
     command = [sys.executable, str(ROOT / "tools" / "pretrain.py"), *arguments(output, options, *flags)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-
-
-def same_files(first: Path, second: Path) -> None:
-    for name in FILES:
-        assert (first / name).read_bytes() == (second / name).read_bytes(), name
-    states = [torch.load(run / "model_final.pth", weights_only=True)["model"] for run in (first, second)]
-    assert states[0].keys() == states[1].keys()
-    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from torch import nn
 
 from clop_det.engine.options import read_config
 from clop_det.errors import UserError
-from clop_det.pretraining.optimizers import LARS, build_optimizer
+from clop_det.pretraining.optimizers import LARS, build_optimizer, describe_scale
 
 
 def test_lars_against_lightly() -> None:
@@ -50,3 +50,21 @@ def test_bad_settings_are_named() -> None:
         build_optimizer(read_config("", ["SOLVER.OPTIMIZER", "Adam"]), nn.Linear(1, 1))
     with pytest.raises(UserError, match=r"SOLVER\.BASE_LR"):
         build_optimizer(read_config("", ["SOLVER.BASE_LR", "0"]), nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize(("rule", "expected"), [("none", 0.1), ("linear", 0.4), ("sqrt", 0.2)])
+def test_the_learning_rate_follows_the_global_batch_by_rule(rule: str, expected: float) -> None:
+    options = ["SOLVER.BASE_LR", "0.1", "SOLVER.IMS_PER_BATCH", "1024", "SOLVER.LR_SCALING", rule]
+    cfg = read_config("", [*options, "SOLVER.LR_REFERENCE_BATCH", "256"])
+    (group,) = build_optimizer(cfg, nn.Linear(2, 2)).param_groups
+    assert group["lr"] == pytest.approx(expected)
+    line = describe_scale(cfg, world_size=4)
+    assert "global batch 1024 images = 4 x 256" in line
+    assert f"learning rate 0.1 -> {expected:g}" in line
+
+
+def test_unknown_rules_and_references_are_named() -> None:
+    with pytest.raises(UserError, match="must be one of none, linear, sqrt"):
+        build_optimizer(read_config("", ["SOLVER.LR_SCALING", "cubic"]), nn.Linear(1, 1))
+    with pytest.raises(UserError, match=r"SOLVER\.LR_REFERENCE_BATCH is 0"):
+        build_optimizer(read_config("", ["SOLVER.LR_REFERENCE_BATCH", "0"]), nn.Linear(1, 1))

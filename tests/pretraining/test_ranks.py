@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,9 +17,8 @@ from clop_det.pretraining.cli import main
 from clop_det.pretraining.model import PretrainModel
 
 from .conftest import arguments
+from .processes import run_all
 
-CONTEXT = multiprocessing.get_context("forkserver")  # imports once, then forks: a rank starts in a fraction of a second
-CONTEXT.set_forkserver_preload(["clop_det.pretraining.cli"])
 ITERATIONS = 5
 
 
@@ -37,9 +35,10 @@ def rank_main(rank: int, world_size: int, port: int, argv: list[str]) -> None:
 @contextmanager
 def double_precision() -> Iterator[None]:
     """Training in fp64, where sums in another order stay equal: this tiny run multiplies a difference by 10 a step."""
-    embed, build = PretrainModel.embed, trainer.build_model
+    embed, project, build = PretrainModel.embed, PretrainModel.project, trainer.build_model
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(PretrainModel, "embed", lambda self, views: embed(self, views.double()))
+        patch.setattr(PretrainModel, "project", lambda self, features: project(self, features.double()))
         patch.setattr(trainer, "LOG_PERIOD", 1)
         patch.setattr(trainer, "build_model", lambda *arguments: build(*arguments).double())
         yield
@@ -51,14 +50,8 @@ def run_one(argv: list[str]) -> None:
 
 
 def run_ranks(world_size: int, argv: list[str], port: int) -> None:
-    processes = [CONTEXT.Process(target=rank_main, args=(rank, world_size, port, argv)) for rank in range(world_size)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(240)
-        if process.is_alive():
-            process.kill()
-    assert [process.exitcode for process in processes] == [0] * world_size
+    codes = run_all(rank_main, [(rank, world_size, port, argv) for rank in range(world_size)])
+    assert codes == [0] * world_size
 
 
 @pytest.fixture

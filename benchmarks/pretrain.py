@@ -1,0 +1,227 @@
+"""Pretraining side by side: our loop, lightly's SimCLR recipe, and the encoder alone on views that lie ready.
+
+    python benchmarks/pretrain.py --cases resnet18:32 resnet18:64 --seconds 6 --rounds 4
+
+All three train the same ResNet-18 with the same projector, batch, optimiser and precision on the same images, and take
+turns, round after round, so that other load on the machine meets all of them. The unit is sources (images, of which
+each gives two views) per second of wall time, end to end:
+
+* "ours": what `tools/pretrain.py` runs for one step: batch, views, forward, loss, backward, checks, update.
+* "lightly": its SimCLRTransform (without blur, which small images do without in both) in a DataLoader of as many
+  workers as cores over JPEG files, its NTXentLoss, the same update.
+* "encoder only": our step with the views of one batch drawn once and for all.
+
+A ratio is the median of the ratios within the rounds. On a GPU: `--device cuda --cases resnet18:32 resnet18:64
+resnet50:224 --batch 1024 --compile`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import logging
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from detectron2.config import CfgNode
+from PIL import Image
+
+from clop_det.engine.options import read_config
+from clop_det.engine.precision import autocast
+from clop_det.files import write_json
+from clop_det.pretraining.build import build_model
+from clop_det.pretraining.data import open_data
+from clop_det.pretraining.optimizers import build_optimizer
+from clop_det.pretraining.trainer import PretrainTrainer
+
+OURS, PEER, FLOOR = "ours", "lightly", "encoder only"
+BASE = Path(__file__).resolve().parents[1] / "configs" / "pretrain" / "Base-pretrain.yaml"
+Step = Callable[[], object]
+
+
+def write_photographs(root: Path, count: int, side: int) -> None:
+    """Smooth random pictures as JPEG files, in two classes: decoding costs what it costs with photographs."""
+    rng = np.random.default_rng(0)
+    for split, number in (("train", count), ("val", 8)):
+        for index in range(number):
+            folder = root / split / f"class{index % 2}"
+            folder.mkdir(parents=True, exist_ok=True)
+            coarse = Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+            coarse.resize((side, side), Image.Resampling.BICUBIC).save(folder / f"{index:06d}.jpg", quality=90)
+
+
+def config_of(arch: str, size: int, root: Path, folder: Path, arguments: argparse.Namespace) -> CfgNode:
+    """Our SimCLR recipe: InfoNCE on the pictures."""
+    pairs = {
+        "ENCODER.ARCH": arch,
+        "CLASSIFICATION.ROOT": str(root),
+        "CLASSIFICATION.IMAGE_SIZE": size,
+        "LOSS.NAME": "info_nce",
+        "SOLVER.IMS_PER_BATCH": arguments.batch,
+        "SOLVER.MAX_ITER": 1_000_000,
+        "SOLVER.PRECISION": arguments.precision,
+        "SOLVER.COMPILE": arguments.compile,
+        "MODEL.DEVICE": arguments.device,
+        "OUTPUT_DIR": str(folder),
+    }
+    return read_config(str(BASE), [str(word) for pair in pairs.items() for word in pair])
+
+
+def our_step(cfg: CfgNode, views_once: bool) -> Step:
+    """`PretrainTrainer.run_step`, iteration after iteration."""
+    trainer = PretrainTrainer(cfg, open_data(cfg), {})
+    trainer.iter, trainer.max_iter, trainer.start_iter = 20, cfg.SOLVER.MAX_ITER, 0  # no step of these writes a line
+    if views_once:
+        batch = trainer.batches(0)
+        trainer.batches = lambda iteration: batch  # type: ignore[assignment]
+    counter = itertools.count(20)
+
+    def step() -> None:
+        trainer.iter = next(counter)
+        while trainer.writer.is_due(trainer.iter, trainer.max_iter):
+            trainer.iter = next(counter)
+        trainer.run_step()
+
+    return step
+
+
+def lightly_step(cfg: CfgNode, root: Path, arguments: argparse.Namespace) -> Step:
+    """lightly's recipe around the same encoder and optimiser."""
+    from lightly.loss import NTXentLoss
+    from lightly.transforms import SimCLRTransform
+    from torchvision.datasets import ImageFolder
+
+    device = torch.device(cfg.MODEL.DEVICE)
+    transform = SimCLRTransform(input_size=cfg.CLASSIFICATION.IMAGE_SIZE, gaussian_blur=0.0, min_scale=0.2)
+    loader = torch.utils.data.DataLoader(
+        ImageFolder(str(root / "train"), transform=transform),
+        batch_size=cfg.SOLVER.IMS_PER_BATCH,
+        shuffle=True,
+        drop_last=True,
+        num_workers=arguments.workers,
+        persistent_workers=arguments.workers > 0,
+        pin_memory=device.type == "cuda",
+    )
+    model = build_model(cfg, 2, device).train()
+    if cfg.SOLVER.COMPILE:
+        model.encoder.compile()
+    optimizer, criterion = build_optimizer(cfg, model), NTXentLoss(temperature=0.2)
+    batches = endless(loader)
+
+    def step() -> None:
+        first, second = (view.to(device, non_blocking=True) for view in next(batches)[0])
+        optimizer.zero_grad(set_to_none=True)
+        with autocast(model.bf16, device):
+            views = torch.cat([first, second]).contiguous(memory_format=torch.channels_last)
+            embeddings = model.encoder(views)[1]
+        criterion(*embeddings.float().chunk(2)).backward()
+        optimizer.step()
+
+    return step
+
+
+def endless(loader: Any) -> Iterator[Any]:
+    """Epoch after epoch."""
+    while True:
+        yield from loader
+
+
+def seconds_per_step(step: Step, seconds: float, device: str, untimed: int) -> float:
+    """Mean over as many steps as fit into `seconds`, at least two, after some that do not count."""
+    synchronise = torch.cuda.synchronize if device == "cuda" else (lambda: None)
+    for _ in range(untimed):
+        step()
+    synchronise()
+    start, steps = time.perf_counter(), 0
+    while steps < 2 or time.perf_counter() - start < seconds:
+        step()
+        steps += 1
+        synchronise()
+    return (time.perf_counter() - start) / steps
+
+
+def measure(case: str, arguments: argparse.Namespace) -> dict[str, list[float]]:
+    """Sources per second of all three in every round."""
+    arch, size = case.split(":")
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
+        root, folder = Path(name) / "images", Path(name)
+        previous = os.environ.get("CLOP_DET_CACHE")
+        os.environ["CLOP_DET_CACHE"] = str(folder / "cache")
+        stack.callback(lambda: os.environ.update(CLOP_DET_CACHE=previous) if previous else None)
+        write_photographs(root, max(arguments.images, 2 * arguments.batch), int(size))
+        cfg = config_of(arch, int(size), root, folder / "run", arguments)
+        steps = {
+            OURS: our_step(cfg, views_once=False),
+            PEER: lightly_step(cfg, root, arguments),
+            FLOOR: our_step(cfg, views_once=True),
+        }
+        for step in steps.values():
+            step()
+        rates: dict[str, list[float]] = {key: [] for key in steps}
+        for _ in range(arguments.rounds):
+            for key, step in steps.items():
+                # What the workers prepared while the others had their turn is no part of their rate.
+                untimed = 2 * arguments.workers if key == PEER else 1
+                spent = seconds_per_step(step, arguments.seconds, arguments.device, untimed)
+                rates[key].append(arguments.batch / spent)
+    return rates
+
+
+def ratios(rates: dict[str, list[float]], over: str) -> list[float]:
+    """Ours over another, round by round."""
+    return [mine / other for mine, other in zip(rates[OURS], rates[over], strict=True)]
+
+
+def table(case: str, rates: dict[str, list[float]]) -> str:
+    """A Markdown table: rates, and the ratios with their range over the rounds."""
+    lines = [f"| {case.replace(':', ', ')} px | sources/s | ours over it (range) |", "|---|---:|---:|"]
+    for key, values in rates.items():
+        own = ratios(rates, key)
+        ratio = "" if key == OURS else f"{statistics.median(own):.2f} ({min(own):.2f} to {max(own):.2f})"
+        lines.append(f"| {key} | {statistics.median(values):,.1f} | {ratio} |")
+    return "\n".join(lines)
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", nargs="+", default=["resnet18:32", "resnet18:64"], help="ARCHITECTURE:PIXELS")
+    parser.add_argument("--batch", type=int, default=128, help="images a step")
+    parser.add_argument("--images", type=int, default=1024, help="pictures on disk")
+    parser.add_argument("--seconds", type=float, default=6.0, help="of each in each round")
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of torch in the training process")
+    parser.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1), help="of lightly's DataLoader")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--precision", default="auto", choices=["auto", "bf16", "fp32"])
+    parser.add_argument("--compile", action="store_true", help="torch.compile the encoder of all three")
+    parser.add_argument("--output", type=Path, help="JSON file for the figures")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Measure, print the tables, and write the figures if a file is given."""
+    arguments = parse()
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(arguments.threads)
+    setting = {key: str(value) for key, value in vars(arguments).items() if key != "output"}
+    setting["gpu"] = torch.cuda.get_device_name() if arguments.device == "cuda" else "none"
+    print(setting | {"torch": torch.__version__})
+    results = {}
+    for case in arguments.cases:
+        results[case] = measure(case, arguments)
+        print(f"\n{table(case, results[case])}", flush=True)
+    if arguments.output is not None:
+        write_json(arguments.output, {"setting": setting, "sources_per_second": results})
+
+
+if __name__ == "__main__":
+    main()

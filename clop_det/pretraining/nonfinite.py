@@ -1,0 +1,108 @@
+"""Steps whose loss or gradient is not finite: left out, a bounded number of times, or the end of the run with a dump.
+
+All ranks decide alike without asking each other: they share the loss of the global batch and, after averaging, the
+gradient; embeddings that are not finite on one rank raise on all.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.utils import comm
+from detectron2.utils.events import get_event_storage
+from torch import Tensor
+
+from clop_det.checkpoints.integrity import save_torch
+from clop_det.checkpoints.saving import plain
+from clop_det.data.batches import batch_indices
+from clop_det.engine.seeding import derive_seed
+from clop_det.errors import UserError
+from clop_det.files import write_json
+from clop_det.pretraining.data import PretrainData
+from clop_det.pretraining.model import PretrainModel
+
+_log = logging.getLogger(__name__)
+
+
+class NonFiniteGuard:
+    """Decides about a step that must not be taken.
+
+    Attributes:
+        skipped: steps left out so far; part of a checkpoint.
+    """
+
+    def __init__(self, cfg: CfgNode, data: PretrainData, model: PretrainModel) -> None:
+        if cfg.SOLVER.MAX_SKIPPED < 0:
+            raise UserError(f"SOLVER.MAX_SKIPPED is {cfg.SOLVER.MAX_SKIPPED}; it must be 0 or more steps.")
+        self._cfg, self._data, self._model = cfg, data, model
+        self._limit = cfg.SOLVER.MAX_SKIPPED
+        self._buffers: list[Tensor] = []
+        self.skipped = 0
+
+    def remember(self) -> None:
+        """Before a step: keep what its forward pass may spoil (BatchNorm's running statistics)."""
+        if self._limit:
+            self._buffers = [buffer.clone() for buffer in self._model.buffers()]
+
+    def handle(self, iteration: int, fault: str, optimizer: torch.optim.Optimizer) -> None:
+        """Leave the step out, or stop.
+
+        Raises:
+            UserError: more than SOLVER.MAX_SKIPPED steps; names batch and dump.
+        """
+        for buffer, kept in zip(self._model.buffers(), self._buffers, strict=False):
+            buffer.copy_(kept)
+        self.skipped += 1
+        indices = self._batch(iteration)
+        stops = self.skipped > self._limit
+        path = Path(self._cfg.OUTPUT_DIR) / f"nonfinite_{iteration:07d}.json"
+        if comm.is_main_process():
+            self._write(path, iteration, fault, indices, optimizer if stops else None)
+        comm.synchronize()
+        if stops:
+            raise UserError(
+                f"iteration {iteration} is not finite ({fault}); images {_shortened(indices)}; {path} names them, "
+                f"{path.with_suffix('.pt').name} beside it holds the weights. Lower SOLVER.BASE_LR, set "
+                f"SOLVER.PRECISION fp32, or allow more skipped steps (SOLVER.MAX_SKIPPED is {self._limit})."
+            )
+        get_event_storage().put_scalar("skipped_steps", self.skipped, smoothing_hint=False)
+        _log.warning(
+            "iteration %d is left out (%d of at most %d): %s; images %s, see %s",
+            *(iteration, self.skipped, self._limit, fault, _shortened(indices), path),
+        )
+
+    def _batch(self, iteration: int) -> list[int]:
+        """Indices of the global batch's images, as `BatchSource` draws them."""
+        cfg = self._cfg
+        order = derive_seed(cfg.SEED, "order")
+        indices: list[int] = batch_indices(len(self._data.train), cfg.SOLVER.IMS_PER_BATCH, iteration, order).tolist()
+        return indices
+
+    def _write(
+        self, path: Path, iteration: int, fault: str, indices: list[int], optimizer: torch.optim.Optimizer | None
+    ) -> None:
+        """The batch in words; with an optimiser also the state before the step: with the config it is the step."""
+        labels = self._data.visible_labels[indices].tolist()
+        files = [self._data.listed.files[index] for index in indices]
+        content: dict[str, Any] = {"iteration": iteration, "fault": fault, "seed": self._cfg.SEED}
+        write_json(path, {**content, "indices": indices, "labels": labels, "files": files})
+        if optimizer is not None:
+            state = {"model": self._model.state_dict(), "optimizer": optimizer.state_dict()}
+            save_torch(plain({**content, **state, "config": self._cfg.dump()}), path.with_suffix(".pt"))
+
+
+def why_not_finite(parts: dict[str, Tensor], gradient_norm: Tensor) -> str | None:
+    """What is not finite among the loss's parts and the gradient's norm, or None; waits for the device once."""
+    named = {**{f"loss_{name}": part.detach() for name, part in parts.items()}, "gradient_norm": gradient_norm}
+    if bool(torch.isfinite(torch.stack([value.float() for value in named.values()])).all()):
+        return None
+    return ", ".join(f"{name} {float(value):g}" for name, value in named.items())
+
+
+def _shortened(indices: list[int]) -> str:
+    shown = ", ".join(str(index) for index in indices[:8])
+    return f"{shown}, ... ({len(indices)} in all)" if len(indices) > 8 else shown
