@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 
-import clop_det.data.store
+import clop_det.data.store_build
 import clop_det.pretraining.probing
 from clop_det.checkpoints import integrity
 from clop_det.checkpoints.saving import SafeCheckpointer
@@ -40,7 +40,7 @@ POINTS: dict[str, tuple[Any, str, int, bool]] = {
     "before a line of metrics": (MetricsWriter, "write", 3, False),
     "after a line of metrics": (MetricsWriter, "write", 3, True),
     "in a probe": (clop_det.pretraining.probing, "probe_features", 2, False),
-    "in the store's build": (clop_det.data.store, "decode_image", 10, False),
+    "in the store's build": (clop_det.data.store_build, "centre_square", 10, False),
 }
 
 
