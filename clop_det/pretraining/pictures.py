@@ -26,7 +26,7 @@ def view_grid(views: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         (3,H,W) uint8.
     """
     first, second = (half[:_SHOWN] for half in views.detach().chunk(2))
-    pixels = (torch.cat([first, second]) * std + mean).clamp(0, 255).to(torch.uint8).cpu()
+    pixels = (torch.cat([first, second]) * std + mean).round().clamp(0, 255).to(torch.uint8).cpu()
     factor = max(1, _SMALLEST // pixels.shape[-1])
     pixels = pixels.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
     grid: Tensor = make_grid(pixels, nrow=len(first), padding=2, pad_value=255)
