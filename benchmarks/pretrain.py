@@ -1,6 +1,6 @@
 """Pretraining side by side: our loop, lightly's SimCLR recipe, and the encoder alone on views that lie ready.
 
-    python benchmarks/pretrain.py --cases resnet18:32 resnet18:64 --seconds 6 --rounds 4
+    python benchmarks/pretrain.py --cases resnet18:32 resnet18:64 --batch 64 --rounds 4
 
 All three train the same ResNet-18 with the same projector, batch, optimiser and precision on the same images, and take
 turns, round after round, so that other load on the machine meets all of them. The unit is sources (images, of which
@@ -31,7 +31,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from detectron2.config import CfgNode
 from PIL import Image
 
 from clop_det.engine.options import read_config
@@ -58,7 +57,7 @@ def write_photographs(root: Path, count: int, side: int) -> None:
             coarse.resize((side, side), Image.Resampling.BICUBIC).save(folder / f"{index:06d}.jpg", quality=90)
 
 
-def config_of(arch: str, size: int, root: Path, folder: Path, arguments: argparse.Namespace) -> CfgNode:
+def config_of(arch: str, size: int, root: Path, folder: Path, arguments: argparse.Namespace) -> Any:
     """Our SimCLR recipe: InfoNCE on the pictures."""
     pairs = {
         "ENCODER.ARCH": arch,
@@ -75,7 +74,7 @@ def config_of(arch: str, size: int, root: Path, folder: Path, arguments: argpars
     return read_config(str(BASE), [str(word) for pair in pairs.items() for word in pair])
 
 
-def our_step(cfg: CfgNode, views_once: bool) -> Step:
+def our_step(cfg: Any, views_once: bool) -> Step:
     """`PretrainTrainer.run_step`, iteration after iteration."""
     trainer = PretrainTrainer(cfg, open_data(cfg), {})
     trainer.iter, trainer.max_iter, trainer.start_iter = 20, cfg.SOLVER.MAX_ITER, 0  # no step of these writes a line
@@ -93,7 +92,7 @@ def our_step(cfg: CfgNode, views_once: bool) -> Step:
     return step
 
 
-def lightly_step(cfg: CfgNode, root: Path, arguments: argparse.Namespace) -> Step:
+def lightly_step(cfg: Any, root: Path, arguments: argparse.Namespace) -> Step:
     """lightly's recipe around the same encoder and optimiser."""
     from lightly.loss import NTXentLoss
     from lightly.transforms import SimCLRTransform

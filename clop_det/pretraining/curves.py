@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from clop_det.collapse.style import BLUE, GREEN, GREY, OCHRE, ORANGE, PURPLE, new_figure, save_figure, tidy
 from clop_det.engine.metrics import read_metrics
@@ -33,6 +34,7 @@ def draw_curves(folder: str | os.PathLike[str]) -> Path:
             _draw(axes, lines, key, label, colour)
         axes.set_title(title)
         axes.set_xlabel("iteration")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         tidy(axes)
         if axes.lines and len(curves) > 1:
             axes.legend(frameon=False, fontsize=10)
