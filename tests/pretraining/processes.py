@@ -10,8 +10,8 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["clop_det.pretraining.cli"])
 
 
-def run_all(target: Callable[..., None], arguments: list[tuple[Any, ...]], seconds: float = 240) -> list[int | None]:
-    """Run `target` once per tuple of arguments, all at the same time; the exit codes."""
+def run_all(target: Callable[..., None], arguments: list[tuple[Any, ...]], seconds: float = 600) -> list[int | None]:
+    """Run `target` once per tuple of arguments, all at the same time; the exit codes. TimeoutError if one hangs."""
     processes = [CONTEXT.Process(target=target, args=each) for each in arguments]
     for process in processes:
         process.start()
@@ -19,4 +19,5 @@ def run_all(target: Callable[..., None], arguments: list[tuple[Any, ...]], secon
         process.join(seconds)
         if process.is_alive():
             process.kill()
+            raise TimeoutError(f"a process was still running after {seconds:g} s")
     return [process.exitcode for process in processes]
