@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 from detectron2.config import CfgNode
+from detectron2.utils.events import EventStorage
 
 from clop_det.detection.cli import main
 from clop_det.detection.trainer import DetectionTrainer
@@ -225,6 +226,32 @@ def test_precise_bn_is_a_function_of_the_iteration(tiny_cfg: CfgNode) -> None:
         hook.update_stats()
         statistics.append(trainer.core.backbone.bottom_up.res5[0].conv1.norm.running_mean.clone())
     assert torch.equal(*statistics)
+
+
+def test_fp16_scales_its_gradients_and_keeps_the_scale_on_resuming(
+    tiny_cfg: CfgNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The path that GPUs take, on the CPU, where a run is refused because it would only be slow."""
+    monkeypatch.setattr("clop_det.detection.model.check_model", lambda cfg: None)
+    tiny_cfg.SOLVER.AMP.ENABLED = True
+    tiny_cfg.PROBE.ENABLED = False
+    trainer = DetectionTrainer(tiny_cfg, {})
+    assert not trainer.bf16  # evaluations compute in fp32, as Detectron2's do
+    trainer.data_loader = trainer._loader("train", 0)
+    key = "roi_heads.box_predictor.cls_score.weight"
+    before = trainer.core.state_dict()[key].clone()
+    with EventStorage(0) as trainer.storage:
+        trainer.iter = trainer.start_iter = 0
+        trainer.run_step()
+        first = trainer.storage.latest()["total_loss"][0]
+    after = trainer.core.state_dict()[key]
+    assert 0 < first < 100
+    assert torch.isfinite(after).all()
+    assert 0 < (after - before).abs().max() < 0.1  # scaled gradients would be 65536 times as large
+    trainer.scaler.update(128.0)
+    again = DetectionTrainer(tiny_cfg, {})
+    again.load_state_dict(trainer.state_dict())
+    assert again.scaler.get_scale() == 128.0
 
 
 @pytest.mark.parametrize(
