@@ -97,6 +97,7 @@ class DetectionTrainer(SimpleTrainer):
     def evaluate(self) -> dict[str, float]:
         """AP of every family on every test set, and the probes, as flat figures (main process); prints the table."""
         figures: dict[str, float] = {}
+        share_buffers(self.core)
         for test_set in self.test_sets:
             evaluation = test_set.evaluate(self.core, self.bf16, raise_if(self._stop.requested))
             if evaluation is not None:
@@ -196,6 +197,16 @@ class DetectionTrainer(SimpleTrainer):
 
     def _save_now(self) -> None:
         self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
+
+
+def share_buffers(model: torch.nn.Module) -> None:
+    """Give every process the first one's buffers, in place.
+
+    Plain BN keeps running statistics of each process's own images; what is evaluated must be what a checkpoint holds.
+    """
+    if comm.get_world_size() > 1:
+        for buffer in model.buffers():
+            torch.distributed.broadcast(buffer, 0)
 
 
 def fused(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
