@@ -15,35 +15,60 @@ from torch import Tensor
 
 
 def largest_curvature(
-    loss: Callable[[], Tensor], parameters: Sequence[Tensor], steps: int = 20, seed: int = 0
+    loss: Callable[[], Tensor], parameters: Sequence[Tensor], steps: int = 20, seed: int = 0, distance: float = 1e-2
 ) -> float:
-    """The Hessian's eigenvalue of largest magnitude, by power iteration on Hessian-vector products.
+    """The Hessian's eigenvalue of largest magnitude, by power iteration.
+
+    Hessian-vector products are central differences of gradients: losses with a backward pass of their own cannot be
+    differentiated twice.
 
     Args:
         loss: computes the scalar from `parameters`, the same at every call.
-        parameters: tensors with requires_grad; unchanged.
-        steps: iterations >= 1; each costs about three backward passes.
+        parameters: tensors with requires_grad; as they were afterwards.
+        steps: iterations >= 1; each costs two forward and backward passes.
         seed: of the starting direction.
+        distance: between the parameters and each of the two gradients, along the direction (of length 1), > 0.
 
     Returns:
-        The Rayleigh quotient of the last direction; a bound of the eigenvalue from within.
+        The Rayleigh quotient of the last direction; its magnitude approaches the eigenvalue's from below.
 
     Raises:
-        ValueError: no parameter, or `steps` below 1.
+        ValueError: no parameter, or a number out of range.
     """
-    if not parameters or steps < 1:
-        raise ValueError(f"{len(parameters)} parameters, steps={steps}: need one or more of each")
+    if not parameters or steps < 1 or not distance > 0:
+        raise ValueError(f"{len(parameters)} parameters, steps={steps}, distance={distance}: each must be above 0")
     draw = torch.Generator().manual_seed(seed)
     vector = _unit([torch.randn(p.shape, generator=draw, dtype=p.dtype).to(p.device) for p in parameters])
-    gradients = torch.autograd.grad(loss(), list(parameters), create_graph=True)
+    centre = [p.detach().clone() for p in parameters]
     quotient = 0.0
-    for taken in range(steps):
-        product = torch.autograd.grad(gradients, list(parameters), vector, retain_graph=taken + 1 < steps)
-        quotient = float(sum((v * h).sum() for v, h in zip(vector, product, strict=True)))
-        if not any(bool(h.any()) for h in product):
-            return 0.0
-        vector = _unit(list(product))
+    try:
+        for _ in range(steps):
+            ahead, behind = (_gradient_at(loss, parameters, centre, vector, sign * distance) for sign in (1, -1))
+            product = [(a - b) / (2 * distance) for a, b in zip(ahead, behind, strict=True)]
+            quotient = float(sum((v * h).sum() for v, h in zip(vector, product, strict=True)))
+            if not any(bool(h.any()) for h in product):
+                return 0.0
+            vector = _unit(product)
+    finally:
+        _move(parameters, centre, vector, 0.0)
     return quotient
+
+
+def _gradient_at(
+    loss: Callable[[], Tensor],
+    parameters: Sequence[Tensor],
+    centre: Sequence[Tensor],
+    vector: Sequence[Tensor],
+    distance: float,
+) -> tuple[Tensor, ...]:
+    _move(parameters, centre, vector, distance)
+    return torch.autograd.grad(loss(), list(parameters), materialize_grads=True)
+
+
+@torch.no_grad()
+def _move(parameters: Sequence[Tensor], centre: Sequence[Tensor], vector: Sequence[Tensor], distance: float) -> None:
+    for parameter, start, direction in zip(parameters, centre, vector, strict=True):
+        parameter.copy_(start if distance == 0 else start + distance * direction)
 
 
 def stable_learning_rate(curvature: float, momentum: float = 0.0) -> float:

@@ -22,6 +22,7 @@ def test_a_quadratic_has_its_largest_eigenvalue() -> None:
 
     assert largest_curvature(loss, [x, y], steps=40) == pytest.approx(7, rel=1e-5)
     assert torch.equal(y, torch.ones(3))
+    assert torch.equal(x, torch.zeros(1, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])
