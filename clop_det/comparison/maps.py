@@ -18,11 +18,12 @@ from clop_det.comparison.summary import Comparison, Summary
 
 _COLUMNS = 3  # panels side by side
 _PANELS = 9
-_SECOND = "rankme"  # shown beside the comparison's metric: what collapses with the learning rate
+# Shown beside the comparison's metric: what collapses with the learning rate.
+_FURTHER = ("rankme", "embedding_rankme", "embedding_mean_norm")
 
 
 def grid_figures(comparison: Comparison) -> list[Picture]:
-    """For every detection config and label fraction, the metric and RankMe over the grid of pretraining or tuning."""
+    """For every detection config and label fraction, the metric and measures of collapse over the grid."""
     pictures = []
     groups: dict[tuple[str, float | None], list[Summary]] = {}
     for summary in comparison.summaries:
@@ -31,7 +32,7 @@ def grid_figures(comparison: Comparison) -> list[Picture]:
             groups.setdefault(key, []).append(summary)
     for (detection, fraction), group in groups.items():
         keys = list(dict.fromkeys(key for summary in group for key, _ in _point(summary.setting)))
-        for metric in dict.fromkeys((comparison.metric, _SECOND)):
+        for metric in dict.fromkeys((comparison.metric, *_FURTHER)):
             shown = [summary for summary in group if metric in summary.metrics]
             where = conditions(comparison, detection, fraction)
             name = f"{metric}_over_grid_{detection or 'pretraining'}_{fraction if fraction is not None else 'all'}"
