@@ -1,0 +1,109 @@
+"""Figures over one grid setting from the results.csv of several comparisons, a panel each: an own picture for a page.
+
+python -m clop_det.comparison.grid_curves sgd/report/results.csv momentum/report/results.csv --output docs/results/study
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from clop_det.comparison.labels import metric_name
+from clop_det.comparison.statistics import mean_interval
+from clop_det.comparison.style import Ink, Picture, colours, render
+from clop_det.comparison.tables import percent
+from clop_det.engine.cli import add_traceback_flag, run_tool
+from clop_det.errors import UserError
+from clop_det.files import atomic_write, write_text
+
+# label -> place on the axis -> seeds' figures by metric
+Curves = dict[str, dict[float, dict[str, list[float]]]]
+METRICS = ("embedding_rankme", "embedding_mean_norm", "knn_top1")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Read the tables, write OUTPUT.svg and OUTPUT.png."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", nargs="+", type=Path, metavar="results.csv")
+    parser.add_argument("--x", default="SOLVER.BASE_LR", metavar="KEY", help="grid key of the horizontal axis")
+    parser.add_argument("--metrics", nargs="+", default=list(METRICS), metavar="COLUMN", help="a row of panels each")
+    parser.add_argument("--output", type=Path, required=True, help="path of the picture without its ending")
+    add_traceback_flag(parser)
+    args = parser.parse_args(argv)
+    panels = {_title(path): read_curves(path, args.x, args.metrics) for path in args.tables}
+    picture = draw_curves(panels, args.x, args.metrics)
+    write_text(args.output.with_suffix(".svg"), picture.svg)
+    with atomic_write(args.output.with_suffix(".png")) as file:
+        file.write(picture.png)
+    print(f"written: {args.output.with_suffix('.svg')}, {args.output.with_suffix('.png')}")
+    return 0
+
+
+def read_curves(path: Path, key: str, metrics: Sequence[str]) -> Curves:
+    """The finished rows of a results.csv, by initialisation and labels.
+
+    Raises:
+        UserError: no such file, or a column is missing.
+    """
+    try:
+        rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+    except OSError as error:
+        raise UserError(
+            f"cannot read {path}: {error.strerror}. Give a results.csv of a comparison's report."
+        ) from error
+    missing = [column for column in (key, *metrics) if not rows or column not in rows[0]]
+    if missing:
+        raise UserError(f"{path} has no column {', '.join(missing)}.")
+    curves: Curves = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
+    for row in rows:
+        if row["status"] == "done":
+            fraction = f" {percent(float(row['label_fraction']), 'labels')}" if row["label_fraction"] else ""
+            for metric in metrics:
+                curves[row["init"] + fraction][float(row[key])][metric].append(float(row[metric]))
+    return curves
+
+
+def draw_curves(panels: Mapping[str, Curves], key: str, metrics: Sequence[str]) -> Picture:
+    """One row of panels a metric, one column a table; lines join means over seeds, dots are seeds."""
+    labels = list(dict.fromkeys(label for curves in panels.values() for label in curves))
+    palette = colours(labels)
+
+    def draw(figure: Figure, ink: Ink) -> None:
+        axes = figure.subplots(len(metrics), len(panels), sharey="row", squeeze=False)
+        for column, (title, curves) in enumerate(panels.items()):
+            axes[0][column].set_title(title)
+            axes[-1][column].set_xlabel(key)
+            for row, metric in enumerate(metrics):
+                for label, points in curves.items():
+                    xs = sorted(points)
+                    means = [mean_interval(points[x][metric]).mean for x in xs]
+                    axes[row][column].plot(xs, means, "o-", color=palette[label], markersize=4)
+                    for x in xs:
+                        axes[row][column].plot(
+                            [x] * len(points[x][metric]), points[x][metric], ".", color=palette[label]
+                        )
+                axes[row][column].set_xscale("log")
+        for row, metric in enumerate(metrics):
+            axes[row][0].set_ylabel(metric_name(metric))
+        handles = [
+            axes[0][0].plot([], [], "o-", color=palette[label], label=label, markersize=4)[0] for label in labels
+        ]
+        figure.legend(handles=handles, loc="outside upper center", ncols=min(4, len(labels)))
+
+    size = (1.0 + 3.2 * len(panels), 0.8 + 2.1 * len(metrics))
+    return render("grid_curves", f"Figures over {key}", "Lines join the means over seeds; dots are seeds.", draw, size)
+
+
+def _title(path: Path) -> str:
+    """The comparison's folder: a report lies in its report/."""
+    folder = path.resolve().parent
+    return (folder.parent if folder.name == "report" else folder).name
+
+
+if __name__ == "__main__":
+    run_tool(main)
