@@ -17,7 +17,7 @@ from torch import Tensor
 def largest_curvature(
     loss: Callable[[], Tensor], parameters: Sequence[Tensor], steps: int = 20, seed: int = 0, distance: float = 1e-2
 ) -> float:
-    """The Hessian's eigenvalue of largest magnitude, by power iteration.
+    """The Hessian's largest eigenvalue, by power iteration.
 
     Hessian-vector products are central differences of gradients: losses with a backward pass of their own cannot be
     differentiated twice.
@@ -25,12 +25,13 @@ def largest_curvature(
     Args:
         loss: computes the scalar from `parameters`, the same at every call.
         parameters: tensors with requires_grad; as they were afterwards.
-        steps: iterations >= 1; each costs two forward and backward passes.
+        steps: iterations >= 1, twice as many where the strongest curvature is negative; each costs two forward and
+            backward passes.
         seed: of the starting direction.
         distance: between the parameters and each of the two gradients, along the direction (of length 1), > 0.
 
     Returns:
-        The Rayleigh quotient of the last direction; its magnitude approaches the eigenvalue's from below.
+        The Rayleigh quotient of the last direction, which approaches the eigenvalue from below.
 
     Raises:
         ValueError: no parameter, or a number out of range.
@@ -38,20 +39,27 @@ def largest_curvature(
     if not parameters or steps < 1 or not distance > 0:
         raise ValueError(f"{len(parameters)} parameters, steps={steps}, distance={distance}: each must be above 0")
     draw = torch.Generator().manual_seed(seed)
-    vector = _unit([torch.randn(p.shape, generator=draw, dtype=p.dtype).to(p.device) for p in parameters])
+    start = _unit([torch.randn(p.shape, generator=draw, dtype=p.dtype).to(p.device) for p in parameters])
     centre = [p.detach().clone() for p in parameters]
-    quotient = 0.0
-    try:
+
+    def iterate(shift: float) -> float:
+        vector, quotient = start, 0.0
         for _ in range(steps):
             ahead, behind = (_gradient_at(loss, parameters, centre, vector, sign * distance) for sign in (1, -1))
             product = [(a - b) / (2 * distance) for a, b in zip(ahead, behind, strict=True)]
             quotient = float(sum((v * h).sum() for v, h in zip(vector, product, strict=True)))
-            if not any(bool(h.any()) for h in product):
-                return 0.0
-            vector = _unit(product)
+            shifted = [h - shift * v for v, h in zip(vector, product, strict=True)]
+            if not any(bool(h.any()) for h in shifted):
+                break
+            vector = _unit(shifted)
+        return quotient
+
+    try:
+        strongest = iterate(0.0)
+        # The eigenvalue of largest magnitude is the lowest one: shifted by it, the highest is the largest.
+        return strongest if strongest >= 0 else iterate(strongest)
     finally:
-        _move(parameters, centre, vector, 0.0)
-    return quotient
+        _move(parameters, centre, start, 0.0)
 
 
 def _gradient_at(
