@@ -57,16 +57,6 @@ def test_one_process_evaluates_the_same_weights_to_the_same_figures(
     assert alone == pytest.approx(read_json(together / "results.json")["metrics"])
 
 
-def test_the_first_batch_is_that_of_one_process(together: Path, tiny_options: list[str], tmp_path: Path) -> None:
-    """Two halves of the same images: the RPN's losses, summed over anchors of all images, differ by the sampling alone,
-    but the learning rate and the figures before the first step are the same."""
-    changes = {"SOLVER__MAX_ITER": 1, "TEST__EVAL_PERIOD": 0, "TEST__PICTURES": 0}
-    assert main(command(tiny_options, tmp_path / "one", **changes)) == 0
-    one, two = read_metrics(tmp_path / "one")[0], read_metrics(together)[0]
-    for key in ("lr", "probe/object_knn_top1", "probe/knn_top1"):
-        assert one[key] == pytest.approx(two[key]), key
-
-
 @pytest.mark.slow
 def test_num_gpus_on_a_machine_without_gpus_starts_processes(
     together: Path, tiny_options: list[str], tmp_path: Path
