@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from detectron2.config import CfgNode
-from detectron2.data import DatasetMapper
 from detectron2.data import detection_utils as utils
 from PIL import Image
 from torch import Tensor, nn
@@ -22,7 +21,8 @@ from clop_det.comparison.examples import EXAMPLES_NAME
 from clop_det.data.images import Subset
 from clop_det.data.opening import list_images, open_images, probe_indices
 from clop_det.detection.datasets import class_names, load_dataset, set_num_classes, use_datasets
-from clop_det.detection.loader import has_box
+from clop_det.detection.images import read_image
+from clop_det.detection.loader import CachingMapper, ImageCache, has_box
 from clop_det.detection.model import build_detector, residual_features
 from clop_det.engine.cli import run_tool
 from clop_det.engine.options import read_config
@@ -104,12 +104,12 @@ def _chosen(cfg: CfgNode, count: int) -> list[tuple[int, dict[str, Any]]]:
 
 def _example(model: nn.Module, record: dict[str, Any], index: int, cfg: CfgNode, folder: Path) -> dict[str, Any]:
     names = class_names(cfg.DATASETS.TEST[0])
-    pixels = utils.read_image(record["file_name"], "RGB")
-    image = Image.fromarray(pixels)
+    image = Image.fromarray(read_image(record, "RGB"))
     name = f"{index}.png" if max(image.size) <= _LOSSLESS else f"{index}.jpg"
     image.save(folder / name, quality=90)
+    mapper = CachingMapper(cfg, False, ImageCache(cfg.INPUT.FORMAT, 0))
     with torch.no_grad():
-        found = model([DatasetMapper(cfg, is_train=False)(record)])[0]["instances"].to("cpu")
+        found = model([mapper.map(record, None)])[0]["instances"].to("cpu")
     boxes, scores, classes = found.pred_boxes.tensor, found.scores, found.pred_classes
     order = scores.argsort(descending=True)[:_MOST].tolist()
     truth = [

@@ -8,7 +8,6 @@ on which of them is quick, and a run that resumes at batch i starts the workers 
 from __future__ import annotations
 
 import logging
-import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from clop_det.data.images import Index
 from clop_det.data.store_build import cores
 from clop_det.data.unreadable import Replacements, Unreadable
 from clop_det.data.views import ViewPlan
+from clop_det.engine.workers import set_up_worker
 from clop_det.errors import UserError
 
 _PREFETCH = 2  # batches that each worker makes ahead
@@ -154,7 +154,7 @@ class StreamedViews:
             num_workers=self._workers,
             prefetch_factor=_PREFETCH if self._workers else None,
             collate_fn=_unchanged,
-            worker_init_fn=_set_up_worker,
+            worker_init_fn=set_up_worker,
         )
         return iter(loader)
 
@@ -205,11 +205,3 @@ def open_stream(listed: ImageList, size: int, workers: int = 0, unreadable: Unre
 
 def _unchanged(batch: Any) -> Any:
     return batch
-
-
-def _set_up_worker(_: int) -> None:
-    torch.set_num_threads(1)
-    # Schedulers signal the whole process group. The trainer finishes its step and saves, and needs its workers;
-    # the loader tells them when it is over, and they leave by themselves when their parent is gone.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)

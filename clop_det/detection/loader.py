@@ -21,6 +21,7 @@ from clop_det.detection.datasets import load_dataset
 from clop_det.detection.fractions import choose, image_keys
 from clop_det.detection.images import read_image
 from clop_det.engine.seeding import derive_seed
+from clop_det.engine.workers import set_up_worker
 from clop_det.errors import UserError
 
 Record = dict[str, Any]
@@ -200,6 +201,7 @@ def _loader(cfg: CfgNode, dataset: _Batches, sampler: Any) -> DataLoader:  # typ
         num_workers=workers,
         persistent_workers=workers > 0,
         collate_fn=_unchanged,
+        worker_init_fn=set_up_worker,
     )
 
 

@@ -30,7 +30,7 @@ class StopSignal(HookBase):
     """Turns the first stop signal into a saved checkpoint and `StopRequested`; the second ends the process at once.
 
     Checked between steps here; loops that run for long inside one step (evaluation) call `requested()` themselves.
-    Loader workers are started after `before_train` and inherit the handler, so it ignores signals in other processes.
+    Loader workers ignore the signals (`engine.workers`); other processes that inherit the handler are let alone by it.
     """
 
     def __init__(self, save: Callable[[], None]) -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
 from itertools import islice
 from typing import Any
 
@@ -34,6 +37,20 @@ def test_workers_change_nothing(tiny_cfg: CfgNode) -> None:
     here = batches(tiny_cfg, 0, 4)
     tiny_cfg.DATALOADER.NUM_WORKERS = 2
     for ours, theirs in zip(batches(tiny_cfg, 0, 4), here, strict=True):
+        assert all(same(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_a_stop_signal_to_the_process_group_leaves_the_workers(tiny_cfg: CfgNode) -> None:
+    here = batches(tiny_cfg, 0, 4)
+    tiny_cfg.DATALOADER.NUM_WORKERS = 1
+    loaded = iter(train_loader(tiny_cfg, training_records(tiny_cfg), 0, 0, 1))
+    first = next(loaded)
+    workers = multiprocessing.active_children()
+    assert workers
+    for worker in workers:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            os.kill(worker.pid, number)  # type: ignore[arg-type]
+    for ours, theirs in zip([first, *islice(loaded, 3)], here, strict=True):
         assert all(same(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
