@@ -76,7 +76,14 @@ class ProbeHook(HookBase):
             self._queries = queries
         finally:
             self._model.train(was_training)
-        figures = probe_features(bank, train.labels[chosen], queries, val.labels[asked], ks=tuple(probe.KNN_K))
+        figures = probe_features(
+            bank,
+            train.labels[chosen],
+            queries,
+            val.labels[asked],
+            ks=tuple(probe.KNN_K),
+            temperature=probe.KNN_TEMPERATURE,
+        )
         return {**figures, **embedding_figures(embeddings)}
 
     def spectrum(self) -> list[float]:
