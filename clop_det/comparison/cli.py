@@ -6,7 +6,7 @@ import argparse
 import fcntl
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatch
 from pathlib import Path
@@ -118,7 +118,7 @@ def _run(args: argparse.Namespace, commands: Commands) -> int:
     launcher = _launcher(args, cfg, commands)
     with _lock(matrix.output):
         write_plan(plan)
-        outcome = _execute(plan, todo, launcher)
+        outcome = _execute(plan, jobs, todo, launcher)
         _finish(matrix, outcome)
     if outcome.stopped:
         return EXIT_STOPPED
@@ -150,10 +150,11 @@ def select_jobs(plan: Plan, pattern: str) -> dict[str, Job]:
     return {name: job for name, job in plan.jobs.items() if name in chosen}
 
 
-def _execute(plan: Plan, todo: list[str], launcher: Launcher) -> Outcome:
+def _execute(plan: Plan, jobs: Mapping[str, Job], todo: list[str], launcher: Launcher) -> Outcome:
     display = Display()
-    done = len(plan.jobs) - len(todo)
-    display.event(f"{plan.matrix.name}: {len(plan.jobs)} jobs, {done} done before, {len(todo)} to run")
+    some = f" of {len(plan.jobs)}" if len(jobs) < len(plan.jobs) else ""
+    done = len(jobs) - len(todo)
+    display.event(f"{plan.matrix.name}: {len(jobs)}{some} jobs, {done} done before, {len(todo)} to run")
     return Scheduler(plan.jobs, todo, plan.root, launcher, display).run()
 
 

@@ -28,7 +28,7 @@ class BestCheckpoint(HookBase):
         value = latest.get(self.figure)
         if value is None and not self._warned and any(name.endswith("/AP") for name in latest):
             self._warned = True
-            _log.warning("no best checkpoint: TEST.KEEP_BEST is %s, figures are %s", self.figure, ", ".join(latest))
+            _log.warning("no best checkpoint: there is no figure %s among %s", self.figure, ", ".join(latest))
         fresh = self.trainer.storage.latest().get(self.figure, (None, -1))[1] == self.trainer.iter
         if not fresh or value is None or (self.best is not None and value <= self.best):
             return

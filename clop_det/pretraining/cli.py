@@ -23,7 +23,7 @@ from clop_det.engine.wandb_writer import check_wandb
 from clop_det.pretraining.build import build_model, check_config
 from clop_det.pretraining.collapse_watch import report_critical_rate
 from clop_det.pretraining.curves import draw_curves
-from clop_det.pretraining.data import BatchSource, open_data, record_split
+from clop_det.pretraining.data import BatchSource, PretrainData, open_data, record_split
 from clop_det.pretraining.optimizers import build_optimizer, describe_scale
 from clop_det.pretraining.trainer import PretrainTrainer, final_checkpoint
 
@@ -62,7 +62,7 @@ def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
     start_logging(cfg)
     logging.getLogger(__name__).info(describe_scale(cfg, comm.get_world_size()))
     data = open_data(cfg)
-    trainer = PretrainTrainer(cfg, data, checkpoint_provenance(cfg, data.train.classes))
+    trainer = PretrainTrainer(cfg, data, checkpoint_provenance(cfg, data))
     start_iter = trainer.resume() if args.resume else 0
     trainer.match_prototypes()
     report_critical_rate(cfg, trainer.core.loss)
@@ -75,7 +75,7 @@ def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
             "pretraining",
             metrics,
             init=cfg.LOSS.NAME,
-            label_fraction=cfg.LABELS.FRACTION,
+            label_fraction=data.label_share(cfg),
             iterations=cfg.SOLVER.MAX_ITER,
             singular_values=trainer.probes.spectrum(),
             skipped_steps=trainer.guard.skipped,
@@ -85,16 +85,16 @@ def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
         logging.getLogger(__name__).info("weights in %s, figures in %s", final_checkpoint(cfg), path)
 
 
-def checkpoint_provenance(cfg: CfgNode, classes: tuple[str, ...]) -> dict[str, Any]:
+def checkpoint_provenance(cfg: CfgNode, data: PretrainData) -> dict[str, Any]:
     """What a checkpoint says of itself: enough to convert it and to name it in a comparison."""
     return {
         **collect_provenance(cfg),
         "arch": cfg.ENCODER.ARCH,
         "stem": cfg.ENCODER.STEM,
         "loss": cfg.LOSS.NAME,
-        "label_fraction": float(cfg.LABELS.FRACTION),
+        "label_fraction": data.label_share(cfg),
         "classification_root": cfg.CLASSIFICATION.ROOT,
-        "classes": list(classes),
+        "classes": list(data.train.classes),
         "image_size": cfg.CLASSIFICATION.IMAGE_SIZE,
         "pixel_mean": [float(value) for value in cfg.MODEL.PIXEL_MEAN],
         "pixel_std": [float(value) for value in cfg.MODEL.PIXEL_STD],

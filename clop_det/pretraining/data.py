@@ -43,6 +43,12 @@ class PretrainData:
         """Sorted indices (L,) of the training images whose label is visible."""
         return self.visible.indices
 
+    def label_share(self, cfg: CfgNode) -> float:
+        """The share of the training labels that is visible: LABELS.FRACTION, or what another rule came to."""
+        if not (cfg.LABELS.SPLIT_FILE or cfg.LABELS.PER_CLASS):
+            return float(cfg.LABELS.FRACTION)
+        return round(len(self.labelled) / int((self.listed.labels >= 0).sum()), 6)
+
 
 def open_data(cfg: CfgNode) -> PretrainData:
     """Open (decoding on first use) the images, and draw or load the label split; write it into the run folder.

@@ -61,8 +61,9 @@ def test_a_given_split_takes_noise_once(tiny_options: list[str], tmp_path: Path)
 
 
 def test_a_count_per_class(tiny_options: list[str]) -> None:
-    _, data = _open([*tiny_options, "LABELS.PER_CLASS", "2"])
+    cfg, data = _open([*tiny_options, "LABELS.PER_CLASS", "2"])
     assert torch.bincount(data.visible.told).tolist() == [2, 2, 2]
+    assert data.label_share(cfg) == 6 / 24  # what results.json and the checkpoint say, whatever LABELS.FRACTION is
 
 
 @pytest.mark.parametrize("loss", ["clop", "supcon", "cross_entropy"])
