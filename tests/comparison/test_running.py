@@ -20,19 +20,12 @@ from clop_det.comparison.launchers import COMMANDS, FolderBusy, LocalLauncher, c
 from clop_det.comparison.matrix import read_matrix
 from clop_det.comparison.plan import build_plan
 from clop_det.errors import UserError
-from tests.comparison.workplace import Workplace
+from tests.comparison.workplace import Workplace, wait_for
 
 
 def results(workplace: Workplace) -> list[dict[str, str]]:
     with (workplace.output / "report" / "results.csv").open() as file:
         return list(csv.DictReader(file))
-
-
-def wait_for(condition, seconds: float = 30.0) -> None:  # type: ignore[no-untyped-def]
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 def test_from_yaml_to_report(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,7 +110,7 @@ def test_a_stop_signal_stops_the_jobs_and_the_next_start_goes_on(workplace: Work
     jobs = workplace.output / "jobs"
     wait_for(lambda: any(jobs.glob("pretrain-*/state.json")))
     process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 75, output
     assert "stopped" in output
     assert "report:" in output
@@ -143,7 +136,7 @@ def test_a_killed_comparison_leaves_no_orphan_and_goes_on(workplace: Workplace) 
     jobs = workplace.output / "jobs"
     wait_for(lambda: any(jobs.glob("pretrain-*/state.json")))
     process.kill()
-    process.communicate(timeout=30)
+    process.communicate(timeout=300)
     slow.unlink()
     # The second start waits for the first one's job if that still lives, then resumes it.
     assert workplace.run() == 0
@@ -260,7 +253,7 @@ def test_bad_arguments(workplace: Workplace) -> None:
     with pytest.raises(UserError, match="no comparison config"):
         main(["--config-file", "absent.yaml"])
     process = workplace.start("COMPARE.SEEDS", "[]")
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 2
     assert "error: COMPARE.SEEDS" in output
     assert "Traceback" not in output

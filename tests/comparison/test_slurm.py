@@ -6,8 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,7 +18,7 @@ from clop_det.comparison.plan import Plan, build_plan
 from clop_det.comparison.scheduler import Scheduler
 from clop_det.comparison.slurm import SubmititLauncher
 from clop_det.errors import UserError
-from tests.comparison.workplace import COMMANDS, Workplace
+from tests.comparison.workplace import COMMANDS, Workplace, wait_for
 
 pytest.importorskip("submitit", reason="needs submitit")
 from submitit.local.local import LocalJobEnvironment
@@ -34,13 +32,6 @@ def plan_of(workplace: Workplace) -> Plan:
 
 def launcher(workplace: Workplace, slots: int = 4) -> SubmititLauncher:
     return SubmititLauncher(slots, workplace.output, {"timeout_min": 30}, 1, COMMANDS, cluster="local")
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 180.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
 
 
 def test_a_comparison_with_a_failure(workplace: Workplace) -> None:

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -68,3 +70,11 @@ class Workplace:
         """ "start NAME" or "resume NAME" for every job that was started."""
         path = self.control / "started.txt"
         return path.read_text().splitlines() if path.exists() else []
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 300.0) -> None:
+    """Wait until `condition()`; the limit is there to end a test that hangs, wide enough for a busy machine."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)

@@ -91,7 +91,7 @@ def test_a_stop_signal_saves_and_says_so(whole: Path, tmp_path: Path, tiny_optio
     ):
         time.sleep(0.01)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=500)
     if process.returncode == 0:
         pytest.skip("the run was over before the signal arrived")
     assert process.returncode == EXIT_STOPPED, errors
@@ -182,7 +182,7 @@ def test_an_unreadable_image_is_named(tmp_path: Path, tiny_options: list[str]) -
 
 def test_the_tool_exits_with_two_and_no_traceback(tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "tools" / "pretrain.py"), "LOSS.NAM", "clop"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ}, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ}, timeout=500)
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith("error: unknown config key LOSS.NAM")
     assert "Traceback" not in done.stderr
