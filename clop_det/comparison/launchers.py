@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from clop_det.comparison.jobs import JOB_CONFIG, Job
 from clop_det.engine.run_folder import CONFIG_NAME
+from clop_det.engine.workers import cores
 from clop_det.errors import UserError
 
 LOG_NAME = "job.log"
@@ -103,9 +104,8 @@ class LocalLauncher:
 
     def share(self) -> dict[str, int]:
         """The threads that a job computes with, and its GPUs."""
-        cores = len(os.sched_getaffinity(0))
         given = os.environ.get("OMP_NUM_THREADS", "") if self.slots == 1 else ""
-        return {"cores": int(given) if given.isdecimal() else max(1, cores // self.slots), "gpus": self._gpus}
+        return {"cores": int(given) if given.isdecimal() else max(1, cores() // self.slots), "gpus": self._gpus}
 
     def environment(self, slot: int) -> dict[str, str]:
         """The environment of the job in `slot`: one process's share of threads and of GPUs."""

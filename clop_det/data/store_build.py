@@ -22,6 +22,7 @@ from tqdm import tqdm  # type: ignore[import-untyped]
 from clop_det.data.decoding import centre_square
 from clop_det.data.image_list import ImageList
 from clop_det.data.unreadable import Unreadable
+from clop_det.engine.workers import cores
 from clop_det.files import write_json
 
 FORMAT = "clop_det image store 2"
@@ -143,8 +144,3 @@ def _journalled(line: bytes) -> dict[str, Any] | None:
     except ValueError:  # cut off while it was written
         return None
     return found if line.endswith(b"\n") and isinstance(found, dict) and {"images", "sha256"} <= set(found) else None
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -21,10 +21,9 @@ from torch.utils.data import DataLoader, Dataset
 from clop_det.data.decoding import Pixels, UnreadableImage, centre_square, resized_box
 from clop_det.data.image_list import ImageList
 from clop_det.data.images import Index
-from clop_det.data.store_build import cores
 from clop_det.data.unreadable import Replacements, Unreadable
 from clop_det.data.views import ViewPlan
-from clop_det.engine.workers import set_up_worker
+from clop_det.engine.workers import cores, set_up_worker
 from clop_det.errors import UserError
 
 _PREFETCH = 2  # batches that each worker makes ahead

@@ -1,10 +1,16 @@
-"""What every data loader's worker process does before its first batch."""
+"""Workers: how many cores there are for them, and what a data loader's process does before its first batch."""
 
 from __future__ import annotations
 
+import os
 import signal
 
 import torch
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def set_up_worker(worker: int) -> None:

@@ -21,6 +21,7 @@ from typing import BinaryIO
 from PIL import Image
 
 from clop_det.data.building import cache_folder
+from clop_det.engine.workers import cores
 from clop_det.errors import UserError
 from clop_det.files import StrPath, read_json, write_json
 
@@ -136,8 +137,7 @@ def facts_of(paths: Sequence[StrPath]) -> list[ImageFacts]:
                 return [ImageFacts(*entry) for entry in content["facts"]]
         except (UserError, TypeError, KeyError):
             _log.warning("%s is damaged; the images' headers are read again", path)
-    workers = max(1, min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1))
-    with ThreadPoolExecutor(workers) as pool:
+    with ThreadPoolExecutor(min(8, cores())) as pool:
         facts = list(pool.map(read_facts, paths))
     try:
         write_json(path, {"format": _FORMAT, "facts": [dataclasses.astuple(entry) for entry in facts]})
