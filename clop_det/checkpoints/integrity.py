@@ -29,10 +29,15 @@ class _DigestingWriter:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._digest = hashlib.sha256()
+        self.failure: OSError | None = None
 
     def write(self, data: Any) -> int:
         self._digest.update(data)
-        return self._file.write(data)
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.failure = error
+            raise
 
     def flush(self) -> None:
         self._file.flush()
@@ -50,7 +55,13 @@ def digested_write(path: Path) -> Iterator[BinaryIO]:
     """
     with atomic_write(path) as file:
         writer = _DigestingWriter(file)
-        yield cast(BinaryIO, writer)
+        try:
+            yield cast(BinaryIO, writer)
+        except RuntimeError:
+            # torch.save closes its archive on the way out, and then complains of that instead of the disk.
+            if writer.failure is not None:
+                raise writer.failure from None
+            raise
         # A crash between the two renames must not leave the new file beside the old digest: without a sidecar the file
         # is still checked by the checksums inside it.
         sidecar_of(path).unlink(missing_ok=True)
