@@ -2,13 +2,15 @@
 
     python benchmarks/pretrain.py --cases resnet18:32 resnet18:64 --batch 64 --rounds 4
 
-All three train the same ResNet-18 with the same projector, batch, optimiser and precision on the same images, and take
-turns, round after round, so that other load on the machine meets all of them. The unit is sources (images, of which
-each gives two views) per second of wall time, end to end:
+All train the same ResNet with the same projector, batch, optimiser and precision on the same images, and take turns,
+round after round, so that other load on the machine meets all of them. The unit is sources (images, of which each gives
+two views) per second of wall time, end to end:
 
 * "ours": what `tools/pretrain.py` runs for one step: batch, views, forward, loss, backward, checks, update.
 * "lightly": its SimCLRTransform (without blur, which small images do without in both) in a DataLoader of as many
-  workers as cores over JPEG files, its NTXentLoss, the same update.
+  workers as cores over JPEG files, its NTXentLoss, the same update; the network as torchvision computes it.
+* "lightly, our convolutions": the same with the network as we compute it, whose convolutions over maps of a few pixels
+  are matrix products (`clop_det/modeling/small_maps.py`).
 * "encoder only": our step with the views of one batch drawn once and for all.
 
 A ratio is the median of the ratios within the rounds. On a GPU: `--device cuda --cases resnet18:32 resnet18:64
@@ -19,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import itertools
 import logging
 import os
@@ -32,16 +35,18 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch import nn
 
 from clop_det.engine.options import read_config
 from clop_det.engine.precision import autocast
 from clop_det.files import write_json
+from clop_det.modeling.small_maps import SmallMapConv2d
 from clop_det.pretraining.build import build_model
 from clop_det.pretraining.data import open_data
 from clop_det.pretraining.optimizers import build_optimizer
 from clop_det.pretraining.trainer import PretrainTrainer
 
-OURS, PEER, FLOOR = "ours", "lightly", "encoder only"
+OURS, PEER, PEER_OUR_NETWORK, FLOOR = "ours", "lightly", "lightly, our convolutions", "encoder only"
 BASE = Path(__file__).resolve().parents[1] / "configs" / "pretrain" / "Base-pretrain.yaml"
 Step = Callable[[], object]
 
@@ -92,7 +97,14 @@ def our_step(cfg: Any, views_once: bool) -> Step:
     return step
 
 
-def lightly_step(cfg: Any, root: Path, arguments: argparse.Namespace) -> Step:
+def use_torchvisions_convolutions(network: nn.Module) -> None:
+    """Let the network compute as torchvision's does."""
+    for module in network.modules():
+        if isinstance(module, SmallMapConv2d):
+            module.forward = functools.partial(nn.Conv2d.forward, module)  # type: ignore[method-assign]
+
+
+def lightly_step(cfg: Any, root: Path, arguments: argparse.Namespace, our_convolutions: bool) -> Step:
     """lightly's recipe around the same encoder and optimiser."""
     from lightly.loss import NTXentLoss
     from lightly.transforms import SimCLRTransform
@@ -110,6 +122,8 @@ def lightly_step(cfg: Any, root: Path, arguments: argparse.Namespace) -> Step:
         pin_memory=device.type == "cuda",
     )
     model = build_model(cfg, 2, device).train()
+    if not our_convolutions:
+        use_torchvisions_convolutions(model)
     if cfg.SOLVER.COMPILE:
         model.encoder.compile()
     optimizer, criterion = build_optimizer(cfg, model), NTXentLoss(temperature=0.2)
@@ -148,7 +162,7 @@ def seconds_per_step(step: Step, seconds: float, device: str, untimed: int) -> f
 
 
 def measure(case: str, arguments: argparse.Namespace) -> dict[str, list[float]]:
-    """Sources per second of all three in every round."""
+    """Sources per second of each in every round."""
     arch, size = case.split(":")
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         root, folder = Path(name) / "images", Path(name)
@@ -159,7 +173,8 @@ def measure(case: str, arguments: argparse.Namespace) -> dict[str, list[float]]:
         cfg = config_of(arch, int(size), root, folder / "run", arguments)
         steps = {
             OURS: our_step(cfg, views_once=False),
-            PEER: lightly_step(cfg, root, arguments),
+            PEER: lightly_step(cfg, root, arguments, our_convolutions=False),
+            PEER_OUR_NETWORK: lightly_step(cfg, root, arguments, our_convolutions=True),
             FLOOR: our_step(cfg, views_once=True),
         }
         for step in steps.values():
@@ -168,7 +183,7 @@ def measure(case: str, arguments: argparse.Namespace) -> dict[str, list[float]]:
         for _ in range(arguments.rounds):
             for key, step in steps.items():
                 # What the workers prepared while the others had their turn is no part of their rate.
-                untimed = 2 * arguments.workers if key == PEER else 1
+                untimed = 2 * arguments.workers if key.startswith(PEER) else 1
                 spent = seconds_per_step(step, arguments.seconds, arguments.device, untimed)
                 rates[key].append(arguments.batch / spent)
     return rates
@@ -201,7 +216,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1), help="of lightly's DataLoader")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--precision", default="auto", choices=["auto", "bf16", "fp32"])
-    parser.add_argument("--compile", action="store_true", help="torch.compile the encoder of all three")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the encoder of each")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
     return parser.parse_args()
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from clop_det.errors import UserError
 from clop_det.modeling.architectures import ARCHITECTURES
+from clop_det.modeling.small_maps import use_small_map_convolutions
 
 STEMS = ("imagenet", "cifar")
 
@@ -61,6 +62,7 @@ def build_backbone(arch: str, stem: str = "imagenet", zero_init_residual: bool =
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
         backbone.conv1 = conv
         backbone.maxpool = nn.Identity()
+    use_small_map_convolutions(backbone)
     return backbone
 
 
