@@ -144,7 +144,7 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", default=CONFIG)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=7, help="0: training is not timed")
     parser.add_argument("--steps", type=int, default=6, help="a round and contender")
     parser.add_argument("--warm-up", type=int, default=4, help="steps of each contender that are not timed")
     parser.add_argument("--evaluations", type=int, default=3, help="timed, of each kind")
@@ -156,10 +156,11 @@ def main() -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as folder:
-        training = time_training(arguments, Path(folder))
+        training = time_training(arguments, Path(folder)) if arguments.rounds else {}
         evaluation = time_evaluation(arguments, Path(folder)) if arguments.evaluations else {}
     result: dict[str, Any] = {"training_seconds_a_step": training, "evaluation_seconds": evaluation}
-    result["speed_against_detectron2"] = {name: ratio(training[PLAIN], training[name]) for name in (OURS, OUR_KERNEL)}
+    if training:
+        result["speed_against_detectron2"] = {n: ratio(training[PLAIN], training[n]) for n in (OURS, OUR_KERNEL)}
     if evaluation:
         result["evaluation_cost_of_probes"] = ratio(evaluation[WITH], evaluation[WITHOUT])
     report(result)
@@ -174,7 +175,7 @@ def report(result: dict[str, Any]) -> None:
     for group in ("training_seconds_a_step", "evaluation_seconds"):
         for name, values in result[group].items():
             print(f"{name:20} {statistics.median(values):6.3f} s ({min(values):.3f} to {max(values):.3f})")
-    for name, found in result["speed_against_detectron2"].items():
+    for name, found in result.get("speed_against_detectron2", {}).items():
         line = f"{found['median']:.3f}   ({found['min']:.3f} to {found['max']:.3f})"
         print(f"training speed of {name} against Detectron2: {line}")
     if found := result.get("evaluation_cost_of_probes"):

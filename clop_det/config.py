@@ -143,6 +143,8 @@ def _add_classification_keys(cfg: CN) -> None:
     cfg.PROBE.KNN_TEMPERATURE = 0.07
     # At most this many images of the training split in the bank (a seeded subset); 0: all.
     cfg.PROBE.MAX_BANK = 0
+    # At most this many images of the evaluation split as queries (a seeded subset); 0: all.
+    cfg.PROBE.MAX_QUERIES = 0
     # Images per forward pass.
     cfg.PROBE.BATCH_SIZE = 256
     # Detection: annotated boxes of the training set in the object probe's bank, and at most as many of each test set as

@@ -82,10 +82,13 @@ def open_images(settings: Mapping[str, Any], listed: ImageList, workers: int = 0
     return open_stream(listed, size, workers, unreadable)
 
 
-def probe_indices(labels: Tensor, limit: int = 0, seed: int = 0) -> Tensor:
-    """Sorted indices of the images that a probe uses: all labelled ones, or a seeded subset of `limit` (0: all)."""
+def probe_indices(labels: Tensor, limit: int = 0, seed: int = 0, purpose: str = "probe bank") -> Tensor:
+    """Sorted indices of the images that a probe uses: all labelled ones, or a seeded subset of `limit` (0: all).
+
+    Subsets for another `purpose` are drawn independently.
+    """
     labelled = (labels >= 0).nonzero().view(-1)
     if not limit or limit >= len(labelled):
         return labelled
-    order = torch.randperm(len(labelled), generator=generator(seed, "probe bank"))
+    order = torch.randperm(len(labelled), generator=generator(seed, purpose))
     return labelled[order[:limit].sort().values]

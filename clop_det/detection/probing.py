@@ -82,8 +82,9 @@ def classification_probes(cfg: CfgNode) -> Probes:
     if bank.classes != queries.classes:
         differing = ", ".join(sorted(set(bank.classes) ^ set(queries.classes)))
         raise UserError(f"the probes' two splits in {settings.ROOT} differ in their classes: {differing} in one only.")
-    # The same subset as in pretraining.
-    chosen, asked = probe_indices(bank.labels, cfg.PROBE.MAX_BANK, cfg.SEED), probe_indices(queries.labels)
+    # The same subsets as in pretraining with the same limits.
+    chosen = probe_indices(bank.labels, cfg.PROBE.MAX_BANK, cfg.SEED)
+    asked = probe_indices(queries.labels, cfg.PROBE.MAX_QUERIES, cfg.SEED, "probe queries")
     sets = (
         (Subset(bank.images, chosen), bank.labels[chosen]),
         (Subset(queries.images, asked), queries.labels[asked]),

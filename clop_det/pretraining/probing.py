@@ -66,7 +66,7 @@ class ProbeHook(HookBase):
         """The figures of the encoder as it is now; leaves the model in the mode it was in."""
         train, val, probe = self._data.train, self._data.val, self._cfg.PROBE
         chosen = probe_indices(train.labels, probe.MAX_BANK, self._cfg.SEED)
-        asked = probe_indices(val.labels)
+        asked = probe_indices(val.labels, probe.MAX_QUERIES, self._cfg.SEED, "probe queries")
         was_training = self._model.training
         self._model.eval()
         try:
