@@ -23,7 +23,7 @@ from clop_det.detection.model import check_model
 from clop_det.detection.run_data import check_data, keep_data, log_checks
 from clop_det.detection.scaling import fit_to_processes
 from clop_det.detection.trainer import DetectionTrainer
-from clop_det.engine.cli import argument_parser, launch_workers, load_config
+from clop_det.engine.cli import argument_parser, launch_workers, load_config, torchrun_restarts
 from clop_det.engine.metrics import read_metrics
 from clop_det.engine.run_folder import claim_run_folder, start_logging, write_results
 from clop_det.errors import UserError
@@ -44,6 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argument_parser("Fine-tune a detector and evaluate it: AP beside classification probes.", EPILOG)
     args = parser.parse_args(argv)
     cfg = load_config(args)
+    args.resume = args.resume or torchrun_restarts()
     args.notes = prepare(cfg, args)
     if not args.eval_only:
         claim_run_folder(cfg, args.resume)

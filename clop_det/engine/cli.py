@@ -10,7 +10,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 from types import FrameType
 from typing import NoReturn
 
@@ -22,6 +21,7 @@ from torch import distributed
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from clop_det.engine.options import read_config
+from clop_det.engine.rendezvous import join_group
 from clop_det.engine.stop import EXIT_STOPPED, StopRequested
 from clop_det.errors import UserError
 
@@ -87,9 +87,13 @@ def under_torchrun() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
-def restarted_by_torchrun() -> bool:
-    """Whether torchrun has started this group anew after a failure: the command is the same, the run goes on."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+def torchrun_restarts() -> bool:
+    """Whether torchrun may start this group anew (--max-restarts): the command is the same each time, so it resumes.
+
+    That it has done so cannot be told here: it counts the restarts only on the machine where a process failed, and the
+    others are started anew with a count of 0.
+    """
+    return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0
 
 
 def launch_workers(
@@ -152,7 +156,7 @@ def _join_torchrun() -> None:
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(local_rank)
-    distributed.init_process_group("nccl" if on_gpu else "gloo", timeout=timedelta(minutes=30))
+    join_group("nccl" if on_gpu else "gloo")
     # Detectron2 asks for the ranks of one machine in its own process group.
     comm.create_local_process_group(local_size)
 

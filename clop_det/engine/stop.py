@@ -15,7 +15,8 @@ from detectron2.utils import comm
 EXIT_STOPPED = 75  # EX_TEMPFAIL: "try again later", which here means --resume
 
 
-_RANKS_ASK_EVERY = 10  # steps
+# Ranks ask each other every so many steps, and more often where as many take longer than so many seconds.
+_ASK_STEPS, _ASK_SECONDS = 10, 1.0
 _SAME_REQUEST = 2.0  # seconds within which a signal that comes twice (terminal and launcher) is one request
 
 
@@ -38,6 +39,8 @@ class StopSignal(HookBase):
         self._owner = os.getpid()
         self._signal: int | None = None
         self._asked_at = 0.0
+        self._question = 0, 0.0  # iteration and time of the ranks' last question
+        self._next_question = 0
         self._previous: dict[int, object] = {}
 
     def requested(self) -> bool:
@@ -47,15 +50,31 @@ class StopSignal(HookBase):
     def before_train(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._previous[number] = signal.signal(number, self._on_signal)
+        self._question = self.trainer.iter - 1, time.monotonic()
 
     def after_step(self) -> None:
-        # All ranks must leave at the same step, or the others wait in a collective for ever; asking costs a round trip.
-        if comm.get_world_size() > 1 and self.trainer.iter % _RANKS_ASK_EVERY:
-            return
-        if any(comm.all_gather(self.requested())):
+        if self._any_requested():
             self._save()
             comm.synchronize()  # a rank that leaves early may have the others ended while the first one saves
             raise StopRequested
+
+    def _any_requested(self) -> bool:
+        """Whether any rank has been asked to stop; False between two questions.
+
+        All ranks must leave at the same step, or the others wait in a collective for ever. A question costs a round
+        trip, and a launcher that has asked them to stop kills them after a while.
+        """
+        if comm.get_world_size() == 1:
+            return self.requested()
+        iteration, now = self.trainer.iter, time.monotonic()
+        if iteration < self._next_question:
+            return False
+        seconds = (now - self._question[1]) / (iteration - self._question[0])
+        answers = comm.all_gather((self.requested(), seconds))
+        self._question = iteration, now
+        slowest = max(seconds for _, seconds in answers)
+        self._next_question = iteration + max(1, min(_ASK_STEPS, int(_ASK_SECONDS / max(slowest, 1e-3))))
+        return any(requested for requested, _ in answers)
 
     def after_train(self) -> None:
         for number, handler in self._previous.items():

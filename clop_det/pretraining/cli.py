@@ -16,7 +16,7 @@ from clop_det.engine.cli import (
     expected_world_size,
     launch_workers,
     load_config,
-    restarted_by_torchrun,
+    torchrun_restarts,
 )
 from clop_det.engine.run_folder import claim_run_folder, start_logging, write_results
 from clop_det.engine.wandb_writer import check_wandb
@@ -39,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argument_parser("Pretrain a residual network with a semi-supervised contrastive loss.", EPILOG)
     args = parser.parse_args(argv)
     cfg = load_config(args)
-    args.resume = args.resume or restarted_by_torchrun()
+    args.resume = args.resume or torchrun_restarts()
     prepare(cfg, args.resume, expected_world_size(args))
     launch_workers(worker, cfg, args)
     return 0

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from clop_det.engine.cli import run_tool
 from clop_det.engine.metrics import read_metrics
+from clop_det.files import read_json
 from clop_det.pretraining import trainer
 from clop_det.pretraining.cli import main
+from clop_det.pretraining.data import BatchSource
 from clop_det.pretraining.model import PretrainModel
 
 from .conftest import arguments
@@ -116,3 +120,65 @@ def test_micro_batches_of_two_processes_are_those_of_one(tmp_path: Path, options
     run_one(arguments(tmp_path / "one", [*alone, "SOLVER.ACCUMULATE", "4"]))
     run_ranks(2, arguments(tmp_path / "two", [*alone, "SOLVER.ACCUMULATE", "2"]), free_port)
     assert_same_curve(tmp_path / "one", tmp_path / "two")
+
+
+def spoilt_rank_main(rank: int, world_size: int, port: int, argv: list[str], folder: str) -> None:
+    """Rank 1 sees a NaN in its views of iteration 1 and an infinite gradient at iteration 3; each rank leaves what it
+    ended with, and what it said, in `folder`."""
+    if rank == 1:
+        spoil_one_rank()
+    train = trainer.PretrainTrainer.train
+
+    def kept(self: trainer.PretrainTrainer, start_iter: int, max_iter: int) -> None:
+        train(self, start_iter, max_iter)
+        torch.save(dict(self.core.named_parameters()), Path(folder) / f"rank{rank}.pt")
+
+    trainer.PretrainTrainer.train = kept
+    sys.argv = ["pretrain.py", *argv]
+    with (Path(folder) / f"errors{rank}.txt").open("w") as errors, redirect_stderr(errors):
+        run_tool(lambda _: rank_main(rank, world_size, port, argv) or 0)
+
+
+def spoil_one_rank() -> None:
+    batch, loss_parts, now = BatchSource.__call__, PretrainModel.loss_parts, [0]
+
+    def spoilt_batch(self: BatchSource, iteration: int) -> tuple[torch.Tensor, torch.Tensor]:
+        now[0] = iteration
+        views, labels = batch(self, iteration)
+        if iteration == 1:
+            views[0, 0, 0, 0] = torch.nan
+        return views, labels
+
+    def spoilt_parts(self: PretrainModel, embeddings: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+        if now[0] == 3:
+            embeddings.register_hook(lambda gradient: gradient / 0)
+        return loss_parts(self, embeddings, labels)
+
+    BatchSource.__call__, PretrainModel.loss_parts = spoilt_batch, spoilt_parts
+
+
+def test_a_step_that_is_not_finite_on_one_rank_is_left_out_by_all(
+    tmp_path: Path, options: list[str], free_port: int
+) -> None:
+    """Without shared statistics of BatchNorm, so that nothing but the loss's own rule tells the healthy rank."""
+    argv = arguments(tmp_path / "run", [*options, "ENCODER.SYNC_BN", "False", "SOLVER.MAX_SKIPPED", "2"])
+    codes = run_all(spoilt_rank_main, [(rank, 2, free_port, argv, str(tmp_path)) for rank in range(2)])
+    assert codes == [0, 0], (tmp_path / "errors0.txt").read_text()
+    skipped = [line["iteration"] for line in read_metrics(tmp_path / "run") if "skipped_steps" in line]
+    assert skipped == [1, 3]
+    assert read_json(tmp_path / "run" / "results.json")["skipped_steps"] == 2
+    first, second = (torch.load(tmp_path / f"rank{rank}.pt", weights_only=True) for rank in range(2))
+    assert all(torch.isfinite(tensor).all() for tensor in first.values())
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_step_that_is_not_finite_on_one_rank_stops_all(tmp_path: Path, options: list[str], free_port: int) -> None:
+    argv = arguments(tmp_path / "run", [*options, "ENCODER.SYNC_BN", "False"])
+    codes = run_all(spoilt_rank_main, [(rank, 2, free_port, argv, str(tmp_path)) for rank in range(2)])
+    assert codes == [2, 2]
+    for rank in range(2):
+        errors = (tmp_path / f"errors{rank}.txt").read_text()
+        assert "error: iteration 1 is not finite" in errors
+        assert "Traceback" not in errors
+    assert len(read_json(tmp_path / "run" / "nonfinite_0000001.json")["indices"]) == 8
+    assert torch.load(tmp_path / "run" / "nonfinite_0000001.pt", weights_only=True)["iteration"] == 1
