@@ -1,25 +1,26 @@
-"""3x3 convolutions over maps of a few pixels as one matrix product.
+"""3x3 convolutions with an output of a few pixels as matrix products, one for each pixel.
 
 On a map of one pixel only the middle tap of a 3x3 kernel meets the image, on one of 2x2 each output sees four of nine
 taps. PyTorch's convolution on processors multiplies the padding all the same, and its gradient of the weights is slow
 there: three convolutions over single pixels take most of a training step of ResNet-18 at 32 px. Such maps are the last
-stages of a residual network on images of 32 or 64 pixels. The product holds the taps that count and no others; its
+stages of a residual network on images of 32 or 64 pixels. The products hold the taps that count and no others; the
 result is the convolution's, up to the order of the sums (`benchmarks/pretrain.py` times the two).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-MOST_PIXELS = 4  # of the input map; beyond, the products with zeros outweigh what is saved
+MOST_PIXELS = 4  # of the output; with more, copies of the kernel's taps outweigh what is saved
 
 
 class SmallMapConv2d(nn.Conv2d):
-    """A 3x3 convolution with padding 1 and no bias that takes the short way over maps of at most four pixels.
+    """A 3x3 convolution with padding 1 and no bias that takes the short way to an output of at most four pixels.
 
     Parameters, names and results are `nn.Conv2d`'s. Only on a CPU and in full precision: elsewhere other kernels run,
     and the short way was not measured against them.
@@ -32,14 +33,17 @@ class SmallMapConv2d(nn.Conv2d):
 
 @torch.fx.wrap  # one node to a symbolic tracer, as nn.Conv2d is: which way to take depends on the shape
 def _convolve(x: Tensor, kernel: Tensor, stride: int) -> Tensor:
-    height, width = x.shape[-2:]
+    height, width = ((length - 1) // stride + 1 for length in x.shape[-2:])
     measured = x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
     if not measured or height * width > MOST_PIXELS:
         return functional.conv2d(x, kernel, stride=stride, padding=1)
-    matrix = _Spread.apply(kernel, (height, width), stride)
-    out = functional.linear(x.permute(0, 2, 3, 1).reshape(len(x), -1), matrix)
-    out_height, out_width = (height - 1) // stride + 1, (width - 1) // stride + 1
-    return out.view(len(x), out_height, out_width, len(kernel)).permute(0, 3, 1, 2)
+    meetings = _meetings(x.shape[-2:], stride)
+    pixels = x.permute(0, 2, 3, 1)
+    outputs = [
+        functional.linear(pixels[:, rows, columns].flatten(1), taps)
+        for (rows, columns, *_), taps in zip(meetings, _Taps.apply(kernel, meetings), strict=True)
+    ]
+    return torch.stack(outputs, 1).view(len(x), height, width, len(kernel)).permute(0, 3, 1, 2)
 
 
 def use_small_map_convolutions(network: nn.Module) -> None:
@@ -69,7 +73,10 @@ def _small_map(conv: nn.Conv2d) -> SmallMapConv2d:
     return twin.train(conv.training)
 
 
-def _meetings(size: tuple[int, int], stride: int) -> list[tuple[slice, slice, slice, slice]]:
+Meeting = tuple[slice, slice, slice, slice]
+
+
+def _meetings(size: Sequence[int], stride: int) -> list[Meeting]:
     """For each output pixel the rows and columns of the map that it sees, and those of the kernel that meet them."""
 
     def along(length: int) -> list[tuple[slice, slice]]:
@@ -80,40 +87,38 @@ def _meetings(size: tuple[int, int], stride: int) -> list[tuple[slice, slice, sl
             found.append((slice(first, last), slice(first - start, last - start)))
         return found
 
-    return [(rows, cols, down, across) for rows, down in along(size[0]) for cols, across in along(size[1])]
+    return [(rows, columns, down, across) for rows, down in along(size[0]) for columns, across in along(size[1])]
 
 
-class _Spread(torch.autograd.Function):
-    """Kernel (O,C,3,3) -> the matrix (H'W'O, HWC) of the convolution over maps of H x W pixels; a linear map."""
+class _Taps(torch.autograd.Function):
+    """Kernel (O,C,3,3) -> for each meeting its taps, (O, taps*C); a linear map."""
 
     @staticmethod
-    def forward(ctx: Any, kernel: Tensor, size: tuple[int, int], stride: int) -> Tensor:
-        ctx.size, ctx.stride, ctx.channels = size, stride, kernel.shape[:2]
-        meetings = _meetings(size, stride)
+    def forward(ctx: Any, kernel: Tensor, meetings: list[Meeting]) -> tuple[Tensor, ...]:
+        ctx.meetings, ctx.channels = meetings, kernel.shape[:2]
         taps = kernel.permute(0, 2, 3, 1)
-        blocks = kernel.new_zeros(len(meetings), len(kernel), *size, kernel.shape[1])
-        for block, (rows, cols, down, across) in zip(blocks, meetings, strict=True):
-            block[:, rows, cols] = taps[:, down, across]
-        return blocks.view(len(meetings) * len(kernel), -1)
+        return tuple(
+            taps[:, down, across].clone(memory_format=torch.contiguous_format).flatten(1)
+            for _, _, down, across in meetings
+        )
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
-        return _Gather.apply(gradient, ctx.size, ctx.stride, ctx.channels), None, None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        return _Kernel.apply(ctx.meetings, ctx.channels, *gradients), None
 
 
-class _Gather(torch.autograd.Function):
-    """The adjoint of `_Spread`: the matrix's entries summed over the places where each tap stands."""
+class _Kernel(torch.autograd.Function):
+    """The adjoint of `_Taps`: each tap of the kernel is the sum over the meetings that it is part of."""
 
     @staticmethod
-    def forward(ctx: Any, matrix: Tensor, size: tuple[int, int], stride: int, channels: tuple[int, int]) -> Tensor:
-        ctx.size, ctx.stride = size, stride
-        meetings = _meetings(size, stride)
-        taps = matrix.new_zeros(channels[0], 3, 3, channels[1])
-        blocks = matrix.reshape(len(meetings), channels[0], *size, channels[1])
-        for block, (rows, cols, down, across) in zip(blocks, meetings, strict=True):
-            taps[:, down, across] += block[:, rows, cols]
+    def forward(ctx: Any, meetings: list[Meeting], channels: tuple[int, int], *parts: Tensor) -> Tensor:
+        ctx.meetings = meetings
+        taps = parts[0].new_zeros(channels[0], 3, 3, channels[1])
+        for (_, _, down, across), part in zip(meetings, parts, strict=True):
+            seen = taps[:, down, across]
+            seen += part.view(seen.shape)
         return taps.permute(0, 3, 1, 2)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
-        return _Spread.apply(gradient, ctx.size, ctx.stride), None, None, None
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+        return None, None, *_Taps.apply(gradient, ctx.meetings)

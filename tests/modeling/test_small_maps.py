@@ -13,7 +13,7 @@ from torch.nn import functional
 from clop_det.modeling.encoder import build_backbone
 from clop_det.modeling.small_maps import MOST_PIXELS, SmallMapConv2d, use_small_map_convolutions
 
-SIZES = [(1, 1), (1, 2), (2, 1), (2, 2), (1, 3), (4, 1), (2, 3), (5, 4)]
+SIZES = [(1, 1), (1, 2), (2, 1), (2, 2), (1, 3), (4, 1), (2, 3), (4, 4), (5, 4)]
 
 
 def pair(stride: int, channels: int = 3, outputs: int = 5) -> tuple[nn.Conv2d, SmallMapConv2d]:
@@ -45,7 +45,7 @@ def test_value_and_gradients_are_the_convolutions(
         torch.testing.assert_close(mine, reference, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize(("size", "stride"), [((1, 1), 1), ((2, 2), 1), ((2, 2), 2), ((1, 3), 1)])
+@pytest.mark.parametrize(("size", "stride"), [((1, 1), 1), ((2, 2), 1), ((2, 2), 2), ((1, 3), 1), ((4, 3), 2)])
 def test_derivatives_of_both_orders_are_those_of_differences(size: tuple[int, int], stride: int) -> None:
     _, short = pair(stride, channels=2, outputs=2)
     x = torch.randn(2, 2, *size, dtype=torch.float64, requires_grad=True)
