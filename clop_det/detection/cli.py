@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,13 @@ from clop_det.detection.model import check_model
 from clop_det.detection.run_data import check_data, keep_data, log_checks
 from clop_det.detection.scaling import fit_to_processes
 from clop_det.detection.trainer import DetectionTrainer
-from clop_det.engine.cli import argument_parser, launch_workers, load_config, torchrun_restarts
+from clop_det.engine.cli import (
+    argument_parser,
+    expected_world_size,
+    launch_workers,
+    load_config,
+    torchrun_restarts,
+)
 from clop_det.engine.metrics import read_metrics
 from clop_det.engine.run_folder import claim_run_folder, start_logging, write_results
 from clop_det.errors import UserError
@@ -72,7 +77,7 @@ def prepare(cfg: CfgNode, args: argparse.Namespace) -> list[str]:
     check_expectations(cfg.TEST.EXPECTED_RESULTS)
     use_datasets(cfg)
     set_num_classes(cfg)
-    notes = fit_to_processes(cfg, _processes(args))
+    notes = fit_to_processes(cfg, expected_world_size(args))
     notes += apply_weights_provenance(cfg)
     check_model(cfg)
     notes += check_data(cfg, train=not args.eval_only)
@@ -88,12 +93,6 @@ def _own_weights(cfg: CfgNode) -> str:
     raise UserError(
         f"--eval-only needs MODEL.WEIGHTS, or an OUTPUT_DIR with a finished run ({cfg.OUTPUT_DIR} is none)."
     )
-
-
-def _processes(args: argparse.Namespace) -> int:
-    if "RANK" in os.environ and "WORLD_SIZE" in os.environ:
-        return int(os.environ["WORLD_SIZE"])
-    return int(args.num_gpus) * int(args.num_machines)
 
 
 def worker(cfg: CfgNode, args: argparse.Namespace) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,9 @@ import torch
 
 from clop_det.detection.cli import main
 from clop_det.engine.metrics import read_metrics
+from clop_det.engine.stop import EXIT_STOPPED
 from clop_det.files import read_json
-from tests.detection.test_trainer import command
+from tests.detection.test_trainer import command, same_weights
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
@@ -68,3 +71,33 @@ def test_num_gpus_on_a_machine_without_gpus_starts_processes(
     run("-m", "clop_det.detection", *words)
     spawned = read_json(tmp_path / "spawned" / "evaluation.json")["metrics"]
     assert spawned == pytest.approx(read_json(together / "results.json")["metrics"])
+
+
+@pytest.mark.slow
+def test_sigterm_to_the_parent_saves_leaves_with_its_code_and_resumes_exactly(
+    tiny_options: list[str], tmp_path: Path
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("starts GPU processes here")
+    changes = {"SOLVER__MAX_ITER": 20, "TEST__EVAL_PERIOD": 0, "PROBE__ENABLED": False, "TEST__PICTURES": 0}
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    run("-m", "clop_det.detection", *command(tiny_options, whole, "--num-gpus", "2", **changes))
+    words = ["-m", "clop_det.detection", *command(tiny_options, stopped, "--num-gpus", "2", **changes)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, "-W", "ignore", *words], env=environment, stderr=subprocess.PIPE)
+    try:
+        deadline = time.time() + 240
+        while not (stopped / "model_0000002.pth.sha256").exists() and time.time() < deadline and process.poll() is None:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=240)
+    finally:
+        process.kill()
+    assert process.returncode == EXIT_STOPPED, told.decode()[-2000:]
+    assert b"--resume continues" in told
+    assert not (stopped / "results.json").exists()
+    assert not (stopped / "model_final.pth").exists()
+    run("-m", "clop_det.detection", *command(tiny_options, stopped, "--resume", "--num-gpus", "2", **changes))
+    assert same_weights(whole, stopped)
+    lines = {line["iteration"]: line for line in read_metrics(stopped)}
+    assert all(lines[line["iteration"]] == line for line in read_metrics(whole))
