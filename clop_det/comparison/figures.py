@@ -69,6 +69,7 @@ def metric_by_setting(comparison: Comparison) -> list[Picture]:
         axes.set_xlim(
             left=min(0, axes.get_xlim()[0]) if min(s.metrics[comparison.metric].mean for s in shown) < 0 else 0
         )
+        axes.xaxis.set_major_locator(MaxNLocator(5))  # small figures have long numbers
         axes.set_xlabel(metric_name(comparison.metric))
 
     caption = "Dots are seeds, bars their mean" + (
