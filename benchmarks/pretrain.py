@@ -2,9 +2,10 @@
 
     python benchmarks/pretrain.py --cases resnet18:32 resnet18:64 --batch 64 --rounds 4
 
-All train the same ResNet with the same projector, batch, optimiser and precision on the same images, and take turns,
-round after round, so that other load on the machine meets all of them. The unit is sources (images, of which each gives
-two views) per second of wall time, end to end:
+All train the same ResNet with the same projector, batch, optimiser and precision on the same images, each in a process
+of its own that is set up as its user would have it, and take turns, round after round, so that other load on the
+machine meets all of them. The unit is sources (images, of which each gives two views) per second of wall time, end to
+end:
 
 * "ours": what `tools/pretrain.py` runs for one step: batch, views, forward, loss, backward, checks, update.
 * "lightly": its SimCLRTransform (without blur, which small images do without in both) in a DataLoader of as many
@@ -24,11 +25,13 @@ import contextlib
 import functools
 import itertools
 import logging
+import multiprocessing
 import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from clop_det.engine.allocator import keep_freed_memory
 from clop_det.engine.options import read_config
 from clop_det.engine.precision import autocast
 from clop_det.files import write_json
@@ -47,6 +51,7 @@ from clop_det.pretraining.optimizers import build_optimizer
 from clop_det.pretraining.trainer import PretrainTrainer
 
 OURS, PEER, PEER_OUR_NETWORK, FLOOR = "ours", "lightly", "lightly, our convolutions", "encoder only"
+CONTENDERS = (OURS, PEER, PEER_OUR_NETWORK, FLOOR)
 BASE = Path(__file__).resolve().parents[1] / "configs" / "pretrain" / "Base-pretrain.yaml"
 Step = Callable[[], object]
 
@@ -161,32 +166,61 @@ def seconds_per_step(step: Step, seconds: float, device: str, untimed: int) -> f
     return (time.perf_counter() - start) / steps
 
 
+def contend(name: str, case: str, root: Path, arguments: argparse.Namespace, turns: Connection) -> None:
+    """The process of one of them: a turn is (steps that do not count, seconds), its answer sources per second."""
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(arguments.threads)
+    arch, size = case.split(":")
+    cfg = config_of(arch, int(size), root, root.parent / "run", arguments)
+    if name in (OURS, FLOOR):
+        if arguments.device == "cpu":
+            keep_freed_memory()  # as `tools/pretrain.py` does
+        step = our_step(cfg, views_once=name == FLOOR)
+    else:
+        step = lightly_step(cfg, root, arguments, our_convolutions=name == PEER_OUR_NETWORK)
+    step()
+    turns.send("ready")
+    for untimed, seconds in iter(turns.recv, None):
+        turns.send(arguments.batch / seconds_per_step(step, seconds, arguments.device, untimed))
+
+
 def measure(case: str, arguments: argparse.Namespace) -> dict[str, list[float]]:
     """Sources per second of each in every round."""
-    arch, size = case.split(":")
-    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
-        root, folder = Path(name) / "images", Path(name)
-        previous = os.environ.get("CLOP_DET_CACHE")
-        os.environ["CLOP_DET_CACHE"] = str(folder / "cache")
-        stack.callback(lambda: os.environ.update(CLOP_DET_CACHE=previous) if previous else None)
-        write_photographs(root, max(arguments.images, 2 * arguments.batch), int(size))
-        cfg = config_of(arch, int(size), root, folder / "run", arguments)
-        steps = {
-            OURS: our_step(cfg, views_once=False),
-            PEER: lightly_step(cfg, root, arguments, our_convolutions=False),
-            PEER_OUR_NETWORK: lightly_step(cfg, root, arguments, our_convolutions=True),
-            FLOOR: our_step(cfg, views_once=True),
-        }
-        for step in steps.values():
-            step()
-        rates: dict[str, list[float]] = {key: [] for key in steps}
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as name, environment(CLOP_DET_CACHE=f"{name}/cache"):
+        root = Path(name) / "images"
+        write_photographs(root, max(arguments.images, 2 * arguments.batch), int(case.split(":")[1]))
+        turns: dict[str, Any] = {}
+        processes = []
+        for each in CONTENDERS:
+            turns[each], theirs = context.Pipe()
+            processes.append(context.Process(target=contend, args=(each, case, root, arguments, theirs)))
+            processes[-1].start()
+            theirs.close()
+            turns[each].recv()
+        rates: dict[str, list[float]] = {key: [] for key in CONTENDERS}
         for _ in range(arguments.rounds):
-            for key, step in steps.items():
+            for key, pipe in turns.items():
                 # What the workers prepared while the others had their turn is no part of their rate.
-                untimed = 2 * arguments.workers if key.startswith(PEER) else 1
-                spent = seconds_per_step(step, arguments.seconds, arguments.device, untimed)
-                rates[key].append(arguments.batch / spent)
+                pipe.send((2 * arguments.workers if key.startswith(PEER) else 1, arguments.seconds))
+                rates[key].append(pipe.recv())
+        for pipe in turns.values():
+            pipe.send(None)
+        for process in processes:
+            process.join()
     return rates
+
+
+@contextlib.contextmanager
+def environment(**variables: str) -> Iterator[None]:
+    """Within, these variables of the environment are set."""
+    before = os.environ.copy()
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def ratios(rates: dict[str, list[float]], over: str) -> list[float]:
@@ -224,8 +258,6 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Measure, print the tables, and write the figures if a file is given."""
     arguments = parse()
-    logging.disable(logging.WARNING)
-    torch.set_num_threads(arguments.threads)
     setting = {key: str(value) for key, value in vars(arguments).items() if key != "output"}
     setting["gpu"] = torch.cuda.get_device_name() if arguments.device == "cuda" else "none"
     print(setting | {"torch": torch.__version__})

@@ -20,6 +20,7 @@ from detectron2.utils import comm
 from torch import distributed
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
+from clop_det.engine.allocator import keep_freed_memory
 from clop_det.engine.options import read_config
 from clop_det.engine.rendezvous import join_group
 from clop_det.engine.stop import EXIT_STOPPED, StopRequested
@@ -107,7 +108,7 @@ def launch_workers(
     if under_torchrun():
         _join_torchrun()
         try:
-            worker(cfg, args)
+            _work(worker, cfg, args)
         finally:
             distributed.destroy_process_group()
         return
@@ -126,11 +127,17 @@ def _started_worker(
     worker: Callable[[CfgNode, argparse.Namespace], None], cfg: CfgNode, args: argparse.Namespace
 ) -> None:
     try:
-        worker(cfg, args)
+        _work(worker, cfg, args)
     except StopRequested:
         if multiprocessing.parent_process() is None:
             raise
         sys.exit(EXIT_STOPPED)  # an exception that is no `Exception` would not reach the parent
+
+
+def _work(worker: Callable[[CfgNode, argparse.Namespace], None], cfg: CfgNode, args: argparse.Namespace) -> None:
+    if cfg.MODEL.DEVICE == "cpu":
+        keep_freed_memory()
+    worker(cfg, args)
 
 
 @contextmanager

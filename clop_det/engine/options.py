@@ -23,7 +23,7 @@ def read_config(config_file: str, overrides: Sequence[str]) -> CfgNode:
 
     Raises:
         UserError: a file that does not exist or is not safe YAML, an unknown key, a value of another type, an odd
-            number of overrides.
+            number of overrides, an option (--resume) among them.
     """
     cfg = get_cfg()
     add_clop_config(cfg)
@@ -50,6 +50,9 @@ def merge_file(cfg: CfgNode, config_file: str) -> None:
 
 def merge_pairs(cfg: CfgNode, overrides: Sequence[str]) -> None:
     """Merge `["KEY", "VALUE", ...]` into `cfg`, in place; see `read_config` for the errors."""
+    misplaced = [word for word in overrides if word.startswith("--")]
+    if misplaced:
+        raise UserError(f"{' '.join(misplaced)} must come before the KEY VALUE pairs on the command line.")
     if len(overrides) % 2:
         raise UserError(f"overrides come as KEY VALUE pairs, got an odd number of words: {' '.join(overrides)}")
     for key, text in zip(overrides[::2], overrides[1::2], strict=True):

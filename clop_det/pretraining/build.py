@@ -9,6 +9,7 @@ from detectron2.config import CfgNode
 from detectron2.engine import create_ddp_model
 from detectron2.utils import comm
 
+from clop_det.engine.compiler import check_compiler
 from clop_det.engine.precision import use_bf16
 from clop_det.errors import UserError
 from clop_det.losses import build_loss, loss_options
@@ -82,12 +83,17 @@ def wrap_for_ranks(cfg: CfgNode, model: PretrainModel) -> torch.nn.Module:
     """What a step calls: `model`, in place made ready for several processes and compiled, and wrapped if they are.
 
     Call it before the optimiser is built. Names in the state_dict of `model` do not change.
+
+    Raises:
+        UserError: SOLVER.COMPILE without a compiler.
     """
     several = comm.get_world_size() > 1
     if several and cfg.ENCODER.SYNC_BN:
         synchronise_batch_norm(model)
+    device = next(model.parameters()).device
     if cfg.SOLVER.COMPILE:
+        check_compiler(device)
         model.encoder.compile()
-    device_ids = [torch.cuda.current_device()] if next(model.parameters()).is_cuda else None
+    device_ids = [torch.cuda.current_device()] if device.type == "cuda" else None
     wrapped: torch.nn.Module = create_ddp_model(model, broadcast_buffers=False, device_ids=device_ids)
     return wrapped

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from clop_det.engine.compiler import compiler_errors_named
 from clop_det.engine.precision import autocast
 from clop_det.losses.base import Loss
 from clop_det.modeling.encoder import Encoder
@@ -48,7 +49,7 @@ class PretrainModel(nn.Module):
 
     def embed(self, views: Tensor) -> Tensor:
         """Views (M,3,S,S) -> embeddings (M,d), widened to fp32: the losses never see half-precision logits."""
-        with autocast(self.bf16, views.device):
+        with compiler_errors_named(), autocast(self.bf16, views.device):
             embeddings: Tensor = self.encoder(views.contiguous(memory_format=self.layout))[1]
         return embeddings if embeddings.dtype == torch.float64 else embeddings.float()
 

@@ -42,6 +42,7 @@ def test_an_unknown_key_names_the_nearest_known_one(key: str, nearest: str) -> N
     ("overrides", "message"),
     [
         (["SEED"], "odd number"),
+        (["SEED", "1", "--resume"], "--resume must come before the KEY VALUE pairs"),
         (["SEED", "one"], r"SEED in the command line is 'one' \(str\); it must be of type int"),
         (["SOLVER", "1"], "SOLVER in the command line is a group of keys"),
         (["PROBE.ENABLED", "1"], "must be of type bool"),

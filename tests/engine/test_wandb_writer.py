@@ -19,7 +19,7 @@ def test_a_missing_package_is_one_error_with_the_remedy(monkeypatch: pytest.Monk
 
 
 def test_offline_it_leaves_its_files_in_the_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("wandb", reason='needs the extra: pip install "clop_det[wandb]"')
+    wandb = pytest.importorskip("wandb", reason='needs the extra: pip install "clop_det[wandb]"')
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
     with EventStorage(0) as storage:
@@ -30,6 +30,7 @@ def test_offline_it_leaves_its_files_in_the_run_folder(tmp_path: Path, monkeypat
         storage.put_scalar("loss", 1.0)
         writer.write()
         writer.close()
+    wandb.teardown()
     (log,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     content = log.read_bytes()
     assert b"loss" in content

@@ -102,6 +102,16 @@ def test_kill_nine_changes_nothing(
     same_files(whole, tmp_path / "run")
 
 
+def test_kill_nine_changes_nothing_of_a_run_that_streams(tmp_path: Path, options: list[str]) -> None:
+    streamed = [*options, "CLASSIFICATION.STORE_MAX_SIZE", "0", "DATALOADER.NUM_WORKERS", "2"]
+    whole, killed = (arguments(tmp_path / name, streamed) for name in ("whole", "killed"))
+    assert main(whole) == 0
+    point = ("after a line of metrics", os.environ["CLOP_DET_CACHE"], killed)
+    assert run_all(killed_run, [point]) == [-signal.SIGKILL], "the fault point was not reached"
+    assert main([*killed[:2], "--resume", *killed[2:]]) == 0
+    same_files(tmp_path / "whole", tmp_path / "killed")
+
+
 def test_a_full_disk_leaves_the_last_checkpoint_and_the_run_goes_on(
     whole: Path, tmp_path: Path, options: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
