@@ -166,7 +166,7 @@ def _add_solver_keys(cfg: CN) -> None:
     cfg.SOLVER.PRECISION = "auto"
     # Whether the encoder computes in the channels-last memory layout: faster with bf16 and on GPUs, same results.
     cfg.SOLVER.CHANNELS_LAST = True
-    # Whether torch.compile compiles the encoder: pays on GPUs after a minute; on a CPU there was no gain.
+    # Whether torch.compile compiles the encoder, which takes a minute; on a CPU there was no gain.
     cfg.SOLVER.COMPILE = False
     # Steps of a run that may be left out because loss or gradient is not finite, >= 0; one more stops the run.
     cfg.SOLVER.MAX_SKIPPED = 0
