@@ -17,7 +17,7 @@ from torch import Tensor
 def largest_curvature(
     loss: Callable[[], Tensor], parameters: Sequence[Tensor], steps: int = 20, seed: int = 0, distance: float = 1e-2
 ) -> float:
-    """The Hessian's largest eigenvalue, by power iteration.
+    """The Hessian's largest eigenvalue, by the Lanczos method (Lanczos 1950).
 
     Hessian-vector products are central differences of gradients: losses with a backward pass of their own cannot be
     differentiated twice.
@@ -25,13 +25,14 @@ def largest_curvature(
     Args:
         loss: computes the scalar from `parameters`, the same at every call.
         parameters: tensors with requires_grad; as they were afterwards.
-        steps: iterations >= 1, twice as many where the strongest curvature is negative; each costs two forward and
-            backward passes.
+        steps: iterations >= 1; each costs two forward and backward passes.
         seed: of the starting direction.
         distance: between the parameters and each of the two gradients, along the direction (of length 1), > 0.
 
     Returns:
-        The Rayleigh quotient of the last direction, which approaches the eigenvalue from below.
+        The largest curvature within the Krylov space of that many steps, which approaches the eigenvalue from below,
+        whatever the sign of the strongest one. Kept are two vectors as large as the parameters, so that copies of an
+        eigenvalue may appear, which does not change the largest.
 
     Raises:
         ValueError: no parameter, or a number out of range.
@@ -42,24 +43,29 @@ def largest_curvature(
     start = _unit([torch.randn(p.shape, generator=draw, dtype=p.dtype).to(p.device) for p in parameters])
     centre = [p.detach().clone() for p in parameters]
 
-    def iterate(shift: float) -> float:
-        vector, quotient = start, 0.0
-        for _ in range(steps):
-            ahead, behind = (_gradient_at(loss, parameters, centre, vector, sign * distance) for sign in (1, -1))
-            product = [(a - b) / (2 * distance) for a, b in zip(ahead, behind, strict=True)]
-            quotient = float(sum((v * h).sum() for v, h in zip(vector, product, strict=True)))
-            shifted = [h - shift * v for v, h in zip(vector, product, strict=True)]
-            if not any(bool(h.any()) for h in shifted):
-                break
-            vector = _unit(shifted)
-        return quotient
+    def curved(vector: Sequence[Tensor]) -> list[Tensor]:
+        ahead, behind = (_gradient_at(loss, parameters, centre, vector, sign * distance) for sign in (1, -1))
+        return [(a - b) / (2 * distance) for a, b in zip(ahead, behind, strict=True)]
 
+    diagonal: list[float] = []
+    beside: list[float] = []
+    before, vector = [torch.zeros_like(part) for part in start], start
     try:
-        strongest = iterate(0.0)
-        # The eigenvalue of largest magnitude is the lowest one: shifted by it, the highest is the largest.
-        return strongest if strongest >= 0 else iterate(strongest)
+        for _ in range(steps):
+            product = curved(vector)
+            along = float(sum((v * h).sum() for v, h in zip(vector, product, strict=True)))
+            last = beside[-1] if beside else 0.0
+            rest = [h - along * v - last * u for h, v, u in zip(product, vector, before, strict=True)]
+            diagonal.append(along)
+            beside.append(float(torch.nn.utils.get_total_norm(rest)))
+            if not beside[-1] > 0:
+                break
+            before, vector = vector, _unit(rest)
     finally:
         _move(parameters, centre, start, 0.0)
+    off = torch.tensor(beside[:-1], dtype=torch.float64)
+    tridiagonal = torch.diag(torch.tensor(diagonal, dtype=torch.float64)) + torch.diag(off, 1) + torch.diag(off, -1)
+    return float(torch.linalg.eigvalsh(tridiagonal)[-1])
 
 
 def _gradient_at(

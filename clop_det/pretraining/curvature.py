@@ -24,15 +24,15 @@ def main(argv: list[str] | None = None) -> int:
     """Print the two numbers."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config-file", default="", metavar="FILE", help="pretraining config")
-    parser.add_argument("--power-steps", type=int, default=15, help="power iterations; each costs about two steps")
+    parser.add_argument("--lanczos-steps", type=int, default=15, help="of the method; each costs about two steps")
     parser.add_argument("opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides")
     add_traceback_flag(parser)
     args = parser.parse_args(argv)
-    if args.power_steps < 1:
-        raise UserError(f"--power-steps {args.power_steps}: must be at least 1.")
+    if args.lanczos_steps < 1:
+        raise UserError(f"--lanczos-steps {args.lanczos_steps}: must be at least 1.")
     cfg = load_config(args)
     check_config(cfg)
-    curvature = initial_curvature(cfg, args.power_steps)
+    curvature = initial_curvature(cfg, args.lanczos_steps)
     momentum = cfg.SOLVER.MOMENTUM
     print(f"curvature {curvature:.4g}: critical learning rate of the weights {stable_learning_rate(curvature):.4g}")
     if momentum:
@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def initial_curvature(cfg: CfgNode, power_steps: int) -> float:
+def initial_curvature(cfg: CfgNode, lanczos_steps: int) -> float:
     """Largest curvature of the loss in the weights, at the initial weights and on the first batch, in training mode."""
     device = torch.device(cfg.MODEL.DEVICE)
     data = open_data(cfg)
@@ -53,7 +53,7 @@ def initial_curvature(cfg: CfgNode, power_steps: int) -> float:
     views, labels = BatchSource(cfg, data, 0, 1, device)(0)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     return largest_curvature(
-        lambda: sum(model(views, labels).values(), torch.zeros((), device=device)), parameters, power_steps, cfg.SEED
+        lambda: sum(model(views, labels).values(), torch.zeros((), device=device)), parameters, lanczos_steps, cfg.SEED
     )
 
 

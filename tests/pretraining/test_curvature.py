@@ -43,12 +43,12 @@ def test_the_encoder_has_this_curvature_along_no_other_direction(tiny_options: l
 
 def test_the_command_prints_both_rates(tiny_options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     options = [*tiny_options, "LOSS.NAME", "info_nce", "LOSS.INFO_NCE.TEMPERATURE", "0.5", "SOLVER.MOMENTUM", "0.9"]
-    assert main(["--config-file", BASE_CONFIG, "--power-steps", "2", *options]) == 0
+    assert main(["--config-file", BASE_CONFIG, "--lanczos-steps", "2", *options]) == 0
     output = capsys.readouterr().out
     plain, heavy = (
         float(value) for value in re.findall(r"weights (\S+)|0\.9: (\S+)", output) for value in value if value
     )
     assert heavy == pytest.approx(1.9 * plain, rel=1e-3)
     assert "T = 0.5: 8\n" in output  # 16 embeddings
-    with pytest.raises(UserError, match="--power-steps 0"):
-        main(["--power-steps", "0"])
+    with pytest.raises(UserError, match="--lanczos-steps 0"):
+        main(["--lanczos-steps", "0"])
