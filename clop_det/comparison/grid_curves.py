@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import argparse
 import csv
+import re
+import textwrap
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,6 +25,7 @@ from clop_det.files import atomic_write, write_text
 
 # label -> place on the axis -> seeds' figures by metric
 Curves = dict[str, dict[float, dict[str, list[float]]]]
+_GRID_KEY = re.compile(r"[A-Z_]+\.[A-Z_.]+$")
 METRICS = ("embedding_rankme", "embedding_mean_norm", "knn_top1")
 
 
@@ -35,7 +38,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, required=True, help="path of the picture without its ending")
     add_traceback_flag(parser)
     args = parser.parse_args(argv)
-    panels = {_title(path): read_curves(path, args.x, args.metrics) for path in args.tables}
+    panels = {
+        _title(path) + others: curves
+        for path in args.tables
+        for others, curves in read_curves(path, args.x, args.metrics).items()
+    }
     picture = draw_curves(panels, args.x, args.metrics)
     write_text(args.output.with_suffix(".svg"), picture.svg)
     with atomic_write(args.output.with_suffix(".png")) as file:
@@ -44,8 +51,11 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def read_curves(path: Path, key: str, metrics: Sequence[str]) -> Curves:
-    """The finished rows of a results.csv, by initialisation and labels.
+def read_curves(path: Path, key: str, metrics: Sequence[str]) -> dict[str, Curves]:
+    """The finished rows of a results.csv, by initialisation and labels, apart for each setting of further grid keys.
+
+    Returns:
+        what the further keys are set to, as ", IMS_PER_BATCH 16" (empty where none varies) -> the curves.
 
     Raises:
         UserError: no such file, or a column is missing.
@@ -59,13 +69,19 @@ def read_curves(path: Path, key: str, metrics: Sequence[str]) -> Curves:
     missing = [column for column in (key, *metrics) if not rows or column not in rows[0]]
     if missing:
         raise UserError(f"{path} has no column {', '.join(missing)}.")
-    curves: Curves = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
-    for row in rows:
+    varied = [
+        column
+        for column in rows[0]
+        if _GRID_KEY.match(column) and column != key and len({row[column] for row in rows}) > 1
+    ]
+    panels: dict[str, Curves] = defaultdict(lambda: defaultdict(lambda: defaultdict(lambda: defaultdict(list))))
+    for row in sorted(rows, key=lambda row: [float(row[column]) for column in varied]):
         if row["status"] == "done":
+            curves = panels["".join(f", {column.rsplit('.', 1)[-1]} {row[column]}" for column in varied)]
             fraction = f" {percent(float(row['label_fraction']), 'labels')}" if row["label_fraction"] else ""
             for metric in metrics:
                 curves[row["init"] + fraction][float(row[key])][metric].append(float(row[metric]))
-    return curves
+    return panels
 
 
 def draw_curves(panels: Mapping[str, Curves], key: str, metrics: Sequence[str]) -> Picture:
@@ -89,7 +105,7 @@ def draw_curves(panels: Mapping[str, Curves], key: str, metrics: Sequence[str]) 
                         )
                 axes[row][column].set_xscale("log")
         for row, metric in enumerate(metrics):
-            axes[row][0].set_ylabel(metric_name(metric))
+            axes[row][0].set_ylabel(textwrap.fill(metric_name(metric), 20))
         handles = [
             axes[0][0].plot([], [], "o-", color=palette[label], label=label, markersize=4)[0] for label in labels
         ]

@@ -19,10 +19,25 @@ clop,0.01,1,,,10,failed
 def test_rows_become_curves_and_a_failed_run_is_no_point(tmp_path: Path) -> None:
     path = tmp_path / "results.csv"
     path.write_text(TABLE)
-    curves = read_curves(path, "SOLVER.BASE_LR", ["knn_top1", "embedding_rankme"])
+    panels = read_curves(path, "SOLVER.BASE_LR", ["knn_top1", "embedding_rankme"])
+    assert list(panels) == [""]
+    curves = panels[""]
     assert curves["info_nce"][0.1] == {"knn_top1": [0.3, 0.2], "embedding_rankme": [40, 30]}
     (clop,) = (points for label, points in curves.items() if label.startswith("clop"))
     assert {x: points["embedding_rankme"] for x, points in clop.items()} == {0.1: [50], 10: [2]}
+
+
+def test_settings_of_another_grid_key_are_not_averaged_but_panels(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    path.write_text(
+        """init,label_fraction,seed,knn_top1,SOLVER.BASE_LR,SOLVER.IMS_PER_BATCH,SOLVER.MOMENTUM,status
+info_nce,,0,0.3,0.1,64,0.9,done
+info_nce,,0,0.2,0.1,16,0.9,done
+"""
+    )
+    panels = read_curves(path, "SOLVER.BASE_LR", ["knn_top1"])
+    assert list(panels) == [", IMS_PER_BATCH 16", ", IMS_PER_BATCH 64"]
+    assert [curves["info_nce"][0.1]["knn_top1"] for curves in panels.values()] == [[0.2], [0.3]]
 
 
 def test_the_command_writes_both_pictures_and_the_same_twice(tmp_path: Path) -> None:
