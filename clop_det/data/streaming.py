@@ -11,19 +11,18 @@ import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from clop_det.data.decoding import Pixels, UnreadableImage, centre_square, resized_box
 from clop_det.data.image_list import ImageList
 from clop_det.data.images import Index
 from clop_det.data.unreadable import Replacements, Unreadable
 from clop_det.data.views import ViewPlan
-from clop_det.engine.workers import cores, set_up_worker
+from clop_det.engine.workers import batch_loader, cores
 from clop_det.errors import UserError
 
 _PREFETCH = 2  # batches that each worker makes ahead
@@ -146,14 +145,11 @@ class StreamedViews:
         return self._plan.augment.apply_to_crops(crops, self._plan.parameters(iteration).to(self._device))
 
     def _start(self, iteration: int) -> Iterator[CutBatch]:
-        loader = DataLoader(
+        loader = batch_loader(
             _Cutter(self._listed, self._plan, self._replacements.policy),
-            batch_size=None,
-            sampler=_From(iteration),  # type: ignore[arg-type]
-            num_workers=self._workers,
+            _From(iteration),
+            self._workers,
             prefetch_factor=_PREFETCH if self._workers else None,
-            collate_fn=_unchanged,
-            worker_init_fn=set_up_worker,
         )
         return iter(loader)
 
@@ -200,7 +196,3 @@ def open_stream(listed: ImageList, size: int, workers: int = 0, unreadable: Unre
         raise UserError(f"no image in {listed.root}")
     replacements = Replacements(unreadable or Unreadable(), listed.files)
     return ImageStream(listed, StreamedImages(listed, size, replacements), replacements, workers)
-
-
-def _unchanged(batch: Any) -> Any:
-    return batch

@@ -21,7 +21,7 @@ from clop_det.detection.datasets import load_dataset
 from clop_det.detection.fractions import choose, image_keys
 from clop_det.detection.images import read_image
 from clop_det.engine.seeding import derive_seed
-from clop_det.engine.workers import set_up_worker
+from clop_det.engine.workers import batch_loader
 from clop_det.errors import UserError
 
 Record = dict[str, Any]
@@ -194,16 +194,4 @@ def _cache(cfg: CfgNode) -> ImageCache:
 
 def _loader(cfg: CfgNode, dataset: _Batches, sampler: Any) -> DataLoader:  # type: ignore[type-arg]
     workers = cfg.DATALOADER.NUM_WORKERS
-    return DataLoader(
-        dataset,
-        batch_size=None,
-        sampler=sampler,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        collate_fn=_unchanged,
-        worker_init_fn=set_up_worker,
-    )
-
-
-def _unchanged(batch: list[Record]) -> list[Record]:
-    return batch
+    return batch_loader(dataset, sampler, workers, persistent_workers=workers > 0)

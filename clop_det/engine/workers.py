@@ -1,16 +1,44 @@
-"""Workers: how many cores there are for them, and what a data loader's process does before its first batch."""
+"""Workers: how many cores there are for them, data loaders, and how a loader's processes live and end."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import threading
+import time
+from multiprocessing import util
+from typing import Any
 
 import torch
+from torch.utils.data import DataLoader, Dataset
+
+_GRACE = 1.0  # seconds for daemon processes to obey before they are killed, at exit
 
 
 def cores() -> int:
     """Processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def batch_loader(dataset: Dataset[Any], sampler: Any, workers: int, **options: Any) -> DataLoader[Any]:
+    """A DataLoader over a data set that gives a whole batch for each thing the sampler names.
+
+    Its worker processes have one thread, outlive stop signals (see `set_up_worker`) and end with this process at the
+    latest, whatever still refers to their iterator then.
+    """
+    if workers:
+        # Runs before multiprocessing waits for its children, in this process alone.
+        util.Finalize(None, _end_daemons, exitpriority=100)
+    return DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=sampler,
+        num_workers=workers,
+        collate_fn=_unchanged,
+        worker_init_fn=set_up_worker,
+        **options,
+    )
 
 
 def set_up_worker(worker: int) -> None:
@@ -22,3 +50,22 @@ def set_up_worker(worker: int) -> None:
     torch.set_num_threads(1)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+
+
+def _end_daemons() -> None:
+    """End this process's daemon children, the deaf ones too: multiprocessing only asks them and then waits for ever."""
+    children = [child for child in multiprocessing.active_children() if child.daemon]
+    if not children:
+        return
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes an ended worker for a failed one
+    for child in children:
+        child.terminate()
+    until = time.monotonic() + _GRACE
+    for child in children:
+        child.join(max(0.0, until - time.monotonic()))
+        child.kill()
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
