@@ -26,6 +26,7 @@ from clop_det.files import atomic_write, write_text
 # label -> place on the axis -> seeds' figures by metric
 Curves = dict[str, dict[float, dict[str, list[float]]]]
 _GRID_KEY = re.compile(r"[A-Z_]+\.[A-Z_.]+$")
+_LEGEND_ENTRY = 2.1  # inches
 METRICS = ("embedding_rankme", "embedding_mean_norm", "knn_top1")
 
 
@@ -109,7 +110,7 @@ def draw_curves(panels: Mapping[str, Curves], key: str, metrics: Sequence[str]) 
         handles = [
             axes[0][0].plot([], [], "o-", color=palette[label], label=label, markersize=4)[0] for label in labels
         ]
-        figure.legend(handles=handles, loc="outside upper center", ncols=min(4, len(labels)))
+        figure.legend(handles=handles, loc="outside upper center", ncols=min(4, int(size[0] / _LEGEND_ENTRY)))
 
     size = (1.0 + 3.2 * len(panels), 0.8 + 2.1 * len(metrics))
     return render("grid_curves", f"Figures over {key}", "Lines join the means over seeds; dots are seeds.", draw, size)
