@@ -28,8 +28,7 @@ def leaves_an_iterator_behind(persistent: bool, fails: bool) -> None:
         raise ValueError("on purpose")
 
 
-@pytest.mark.parametrize("persistent", [False, True])
-@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize(("persistent", "fails"), [(True, False), (False, True)])
 def test_a_process_ends_although_its_workers_are_deaf_and_referred_to(persistent: bool, fails: bool) -> None:
     process = multiprocessing.get_context("spawn").Process(target=leaves_an_iterator_behind, args=(persistent, fails))
     process.start()
