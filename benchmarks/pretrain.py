@@ -21,7 +21,6 @@ resnet50:224 --batch 1024 --compile`.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import functools
 import itertools
 import logging
@@ -34,6 +33,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -187,7 +187,7 @@ def contend(name: str, case: str, root: Path, arguments: argparse.Namespace, tur
 def measure(case: str, arguments: argparse.Namespace) -> dict[str, list[float]]:
     """Sources per second of each in every round."""
     context = multiprocessing.get_context("spawn")
-    with tempfile.TemporaryDirectory() as name, environment(CLOP_DET_CACHE=f"{name}/cache"):
+    with tempfile.TemporaryDirectory() as name, patch.dict(os.environ, CLOP_DET_CACHE=f"{name}/cache"):
         root = Path(name) / "images"
         write_photographs(root, max(arguments.images, 2 * arguments.batch), int(case.split(":")[1]))
         turns: dict[str, Any] = {}
@@ -209,18 +209,6 @@ def measure(case: str, arguments: argparse.Namespace) -> dict[str, list[float]]:
         for process in processes:
             process.join()
     return rates
-
-
-@contextlib.contextmanager
-def environment(**variables: str) -> Iterator[None]:
-    """Within, these variables of the environment are set."""
-    before = os.environ.copy()
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def ratios(rates: dict[str, list[float]], over: str) -> list[float]:

@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from functools import cache
 from multiprocessing import util
 from typing import Any
 
@@ -28,8 +29,7 @@ def batch_loader(dataset: Dataset[Any], sampler: Any, workers: int, **options: A
     latest, whatever still refers to their iterator then.
     """
     if workers:
-        # Runs before multiprocessing waits for its children, in this process alone.
-        util.Finalize(None, _end_daemons, exitpriority=100)
+        _end_daemons_at_exit(os.getpid())
     return DataLoader(
         dataset,
         batch_size=None,
@@ -50,6 +50,12 @@ def set_up_worker(worker: int) -> None:
     torch.set_num_threads(1)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+
+
+@cache
+def _end_daemons_at_exit(process: int) -> None:
+    """Once for each process: what multiprocessing runs before it waits for its children is not inherited by a fork."""
+    util.Finalize(None, _end_daemons, exitpriority=100)
 
 
 def _end_daemons() -> None:

@@ -27,6 +27,8 @@ def check_config(cfg: CfgNode, world_size: int = 1) -> None:
     for key in ("MAX_ITER", "CHECKPOINT_PERIOD", "ACCUMULATE"):
         if cfg.SOLVER[key] < 1:
             raise UserError(f"SOLVER.{key} is {cfg.SOLVER[key]}; it must be at least 1.")
+    if cfg.SOLVER.COMPILE:
+        check_compiler(torch.device(cfg.MODEL.DEVICE))
     pieces, batch = cfg.SOLVER.ACCUMULATE, cfg.SOLVER.IMS_PER_BATCH
     if batch % (world_size * pieces):
         raise UserError(
@@ -83,17 +85,12 @@ def wrap_for_ranks(cfg: CfgNode, model: PretrainModel) -> torch.nn.Module:
     """What a step calls: `model`, in place made ready for several processes and compiled, and wrapped if they are.
 
     Call it before the optimiser is built. Names in the state_dict of `model` do not change.
-
-    Raises:
-        UserError: SOLVER.COMPILE without a compiler.
     """
     several = comm.get_world_size() > 1
     if several and cfg.ENCODER.SYNC_BN:
         synchronise_batch_norm(model)
-    device = next(model.parameters()).device
     if cfg.SOLVER.COMPILE:
-        check_compiler(device)
         model.encoder.compile()
-    device_ids = [torch.cuda.current_device()] if device.type == "cuda" else None
+    device_ids = [torch.cuda.current_device()] if next(model.parameters()).is_cuda else None
     wrapped: torch.nn.Module = create_ddp_model(model, broadcast_buffers=False, device_ids=device_ids)
     return wrapped

@@ -34,6 +34,7 @@ def test_a_run_without_a_compiler_writes_no_checkpoint(
     with pytest.raises(UserError, match=r"no C\+\+ compiler"):
         main(arguments(tmp_path / "run", [*tiny_options, "SOLVER.COMPILE", "True"]))
     assert not list((tmp_path / "run").glob("*.pth"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_the_compiler_raises_is_one_line() -> None:
