@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
 from types import ModuleType
@@ -32,7 +33,11 @@ class _AliasLoader:
         self._spec: ModuleSpec | None = None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        module = importlib.import_module(self._target)
+        # The copy and fvcore compile functions with torch.jit.script as they are imported, which nobody who runs a tool can
+        # change; every command would begin with the deprecation.
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="`torch.jit.script` is", category=FutureWarning)
+            module = importlib.import_module(self._target)
         self._spec = module.__spec__
         return module
 

@@ -79,3 +79,16 @@ def test_installing_twice_adds_one_finder() -> None:
 def test_importing_the_package_imports_no_framework() -> None:
     done = run_python("import clop_det, sys; print([m for m in ('torch', 'detectron2', 'LabGym') if m in sys.modules])")
     assert done.stdout.strip() == "[]"
+
+
+@on_copy
+def test_its_import_hides_a_deprecation_of_its_own_and_of_no_one_else() -> None:
+    code = """
+import clop_det, warnings
+from detectron2.modeling import build_model
+warnings.warn("`torch.jit.script` is deprecated: said by the reader's own code", FutureWarning)
+"""
+    done = run_python(code)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stderr.splitlines() if "FutureWarning" in line and "reader's own" not in line] == []
+    assert "reader's own code" in done.stderr
