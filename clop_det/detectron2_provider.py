@@ -33,8 +33,8 @@ class _AliasLoader:
         self._spec: ModuleSpec | None = None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        # The copy and fvcore compile functions with torch.jit.script as they are imported, which nobody who runs a tool can
-        # change; every command would begin with the deprecation.
+        # The copy and fvcore compile functions with torch.jit.script as they are imported, which nobody who runs a tool
+        # can change; every command would begin with the deprecation.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="`torch.jit.script` is", category=FutureWarning)
             module = importlib.import_module(self._target)

@@ -14,7 +14,7 @@ from pathlib import Path
 from fvcore.common.config import CfgNode
 
 from clop_det.comparison import tables
-from clop_det.comparison.config import load_compare_config
+from clop_det.comparison.config import load_compare_config, nested
 from clop_det.comparison.display import Display
 from clop_det.comparison.earlier import earlier_runs
 from clop_det.comparison.jobs import Job, check_folder, jobs_to_run
@@ -37,6 +37,7 @@ EPILOG = """examples:
   python tools/compare.py --config-file ... --jobs 2 COMPARE.SEEDS "[0, 1, 2]"   # two jobs at once; more seeds
   python tools/compare.py report output/demo                                     # rebuild the report from run folders
 """
+_QUEUED = 64  # jobs that are queued or running at once on a cluster, by default
 
 
 def main(argv: list[str] | None = None, commands: Commands = COMMANDS) -> int:
@@ -62,7 +63,7 @@ def _run_parser() -> argparse.ArgumentParser:
         "--jobs",
         type=int,
         metavar="N",
-        help="jobs at once (default 1, with slurm 64); locally they share cores and GPUs",
+        help=f"jobs at once (default 1, with slurm {_QUEUED}); locally they share cores and GPUs",
     )
     parser.add_argument("--launcher", choices=("local", "slurm"), default="local", help="where jobs run; default local")
     parser.add_argument("--dry-run", action="store_true", help="list the jobs and the time they take; run nothing")
@@ -113,12 +114,13 @@ def _run(args: argparse.Namespace, commands: Commands) -> int:
     for line in earlier_runs(jobs, todo, plan.root):
         print(f"note: {line}")
     if args.dry_run:
-        _describe(plan, jobs, todo, LocalLauncher(args.jobs or 1, commands), args.measure)
+        here = LocalLauncher(1, commands, cfg.COMPARE.LAUNCH.GPUS_PER_JOB) if args.measure else None
+        _describe(plan, jobs, todo, _slots(args), here)
         return 0
     launcher = _launcher(args, cfg, commands)
     with _lock(matrix.output):
         write_plan(plan)
-        outcome = _execute(plan, jobs, todo, launcher)
+        outcome = _execute(plan, jobs, jobs_to_run(jobs, plan.root), launcher)
         _finish(matrix, outcome)
     if outcome.stopped:
         return EXIT_STOPPED
@@ -130,9 +132,18 @@ def _launcher(args: argparse.Namespace, cfg: CfgNode, commands: Commands) -> Lau
     if gpus < 1:
         raise UserError(f"COMPARE.LAUNCH.GPUS_PER_JOB is {gpus}; it must be at least 1.")
     if args.launcher == "slurm":
-        parameters = dict(cfg.COMPARE.LAUNCH.SLURM)
-        return SubmititLauncher(args.jobs or 64, Path(cfg.OUTPUT_DIR), parameters, gpus, commands)
-    return LocalLauncher(args.jobs or 1, commands, gpus)
+        if not cfg.COMPARE.DEVICE:
+            raise UserError(
+                "--launcher slurm needs COMPARE.DEVICE (cuda or cpu): jobs are planned here, and this machine's devices"
+                " say nothing about the nodes'."
+            )
+        parameters = nested(cfg.COMPARE.LAUNCH.SLURM)  # slurm_additional_parameters is a mapping
+        return SubmititLauncher(_slots(args), Path(cfg.OUTPUT_DIR), parameters, gpus, commands)
+    return LocalLauncher(_slots(args), commands, gpus)
+
+
+def _slots(args: argparse.Namespace) -> int:
+    return int(args.jobs or (_QUEUED if args.launcher == "slurm" else 1))
 
 
 def select_jobs(plan: Plan, pattern: str) -> dict[str, Job]:
@@ -160,7 +171,7 @@ def _execute(plan: Plan, jobs: Mapping[str, Job], todo: list[str], launcher: Lau
 
 def _finish(matrix: Matrix, outcome: Outcome) -> None:
     comparison = read_comparison([matrix.output])
-    page = write_report(comparison, matrix.output / REPORT_FOLDER, matrix.example_score)
+    page = write_report(comparison, matrix.output / REPORT_FOLDER)
     print(f"\n{tables.printed_table(comparison)}")
     for name, reason in outcome.failed.items():
         print(f"failed: {name}: {reason}")
@@ -171,14 +182,15 @@ def _finish(matrix: Matrix, outcome: Outcome) -> None:
     print(f"\nreport: {page}")
 
 
-def _describe(plan: Plan, jobs: dict[str, Job], todo: list[str], launcher: Launcher, timed: bool) -> None:
-    estimator, slots = Estimator(), launcher.slots
+def _describe(plan: Plan, jobs: dict[str, Job], todo: list[str], slots: int, here: Launcher | None) -> None:
+    """Print the jobs and what they take; with a launcher, the first steps of each kind are run and timed."""
+    estimator = Estimator()
     for name, job in jobs.items():
         seconds = None if name in todo else finished_seconds(plan.root / name)
         if seconds is not None:
             estimator.learn(job, seconds)
-    if timed:
-        measure((jobs[name] for name in todo), estimator, launcher, Display())
+    if here is not None:
+        measure((jobs[name] for name in todo), estimator, here, Display())
     for name, job in jobs.items():
         expected = estimator.expected(job)
         state = "done" if name not in todo else "resume" if (plan.root / name).exists() else "run"
@@ -188,7 +200,7 @@ def _describe(plan: Plan, jobs: dict[str, Job], todo: list[str], launcher: Launc
     total, complete = estimator.remaining((jobs[name] for name in todo), {}, slots)
     time = f", {'about' if complete else 'at least'} {clock(total)} with {slots} at once" if total else ""
     print(f"{len(jobs)} jobs, {len(todo)} to run{time}")
-    if todo and not complete and not timed:
+    if todo and not complete and here is None:
         print("No job like some of these has been timed yet; add --measure to run the first steps of each kind.")
 
 

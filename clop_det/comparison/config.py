@@ -10,9 +10,10 @@ from typing import Any
 import yaml
 from fvcore.common.config import CfgNode as CN
 
+from clop_det.engine.options import load_yaml
 from clop_det.errors import UserError
 
-# Nodes whose keys are those of the runs.
+# Nodes whose keys are those of the runs, or of submitit.
 _OPEN = ("COMPARE.PRETRAIN.OPTS.", "COMPARE.PRETRAIN.GRID.", "COMPARE.LAUNCH.SLURM.")
 
 
@@ -60,7 +61,7 @@ def add_compare_config(cfg: CN) -> None:
     cfg.COMPARE.METRIC = "AP"
     # Test images drawn per initialisation in the report; 0: none.
     cfg.COMPARE.EXAMPLES = 4
-    # Detections drawn have at least this score, in [0, 1].
+    # Detections drawn have at least this score, in [0.05, 1].
     cfg.COMPARE.EXAMPLE_SCORE = 0.5
 
 
@@ -75,13 +76,7 @@ def load_compare_config(path: str | Path, overrides: Sequence[str] = ()) -> CN:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no comparison config at {path}: give an existing YAML file with --config-file.")
-    try:
-        loaded = CN.load_yaml_with_base(str(path), allow_unsafe=False)
-    except (yaml.YAMLError, OSError, AssertionError, TypeError) as error:
-        raise UserError(f"cannot read {path} as a YAML config: {' '.join(str(error).split())}") from error
-    if not isinstance(loaded, dict):
-        raise UserError(f"{path} is not a mapping of config keys.")
-    _merge(cfg, loaded, str(path))
+    _merge(cfg, load_yaml(str(path)), str(path))
     for key, value in _pairs(overrides):
         _merge(cfg, nested({key: value}), "the command line")
     if not cfg.COMPARE.NAME:
@@ -103,13 +98,21 @@ def flattened(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """{"A.B": 1} becomes {"A": {"B": 1}}."""
+    """{"A.B": 1} becomes {"A": {"B": 1}}.
+
+    Raises:
+        UserError: a key and another one below it.
+    """
     tree: dict[str, Any] = {}
     for key, value in flat.items():
         *parents, leaf = key.split(".")
         node = tree
         for parent in parents:
             node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise UserError(f"{key} is set, and {parent} too, which is a group of keys and takes no value.")
+        if isinstance(node.get(leaf), dict):
+            raise UserError(f"{key} is a group of keys and takes no value ({value!r}), and keys in it are set, too.")
         node[leaf] = value
     return tree
 
@@ -134,9 +137,8 @@ def _merge(cfg: CN, values: Mapping[str, Any], origin: str) -> None:
         raise UserError(f"{origin}: {' '.join(str(error).split())}") from error
     for node in _OPEN:
         _, group, name, _ = node.split(".")
-        cfg.COMPARE[group][name].update(
-            {key.removeprefix(node): value for key, value in flat.items() if key.startswith(node)}
-        )
+        opened = cfg.COMPARE[group][name]
+        opened.update({key.removeprefix(node): value for key, value in flat.items() if key.startswith(node)})
 
 
 def _keys(node: CN, prefix: str = "") -> Iterator[str]:

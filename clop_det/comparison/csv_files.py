@@ -29,8 +29,7 @@ def results_csv(comparison: Comparison) -> str:
         point = dict((*setting.pretrain_grid, *setting.detection_grid))
         figures = [_plain(row.metrics.get(column)) for column in (*FIRST_COLUMNS[3:], *further)]
         fraction = "" if setting.label_fraction is None else f"{setting.label_fraction:g}"
-        folder = row.folders.get("detect") or row.folders.get("pretrain")
-        run = folder.name if folder else ""
+        run = row.folder.name if row.folder else ""
         grid = [point.get(key, "") for key in grids]
         facts = run_facts(runs_of(row, comparison))
         cells = [setting.init, fraction, row.seed, *figures, setting.detection, *grid, row.status, run]

@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 from clop_det.comparison.rows import Row
 from clop_det.comparison.runs import read_object
 from clop_det.comparison.summary import Comparison
+from clop_det.comparison.tables import percent
 
 EXAMPLES_NAME = "examples.json"
 RIGHT, WRONG, MISSED, TRUTH = "#28c76f", "#ff5a52", "#ffd23f", "#4db8ff"
@@ -60,18 +61,21 @@ class Gallery:
     scenes: list[Scene] = field(default_factory=list)
 
 
-def galleries(comparison: Comparison, score: float = 0.5) -> list[Gallery]:
-    """One gallery per detection config that has inspected runs; the first seed of each initialisation."""
+def galleries(comparison: Comparison) -> list[Gallery]:
+    """One gallery per detection config that has inspected runs; the first seed of each initialisation and share."""
     found = []
+    several = len({row.setting.label_fraction for row in comparison.rows} - {None}) > 1
     for detection in dict.fromkeys(row.setting.detection for row in comparison.rows):
         chosen: dict[str, tuple[Row, dict[str, Any]]] = {}
         for row in comparison.rows:
-            if row.setting.detection == detection and row.setting.label not in chosen and "inspect" in row.folders:
+            share = percent(row.setting.label_fraction, "labels") if several else ""
+            label = " · ".join(filter(None, [row.setting.label, share]))
+            if row.setting.detection == detection and label not in chosen and "inspect" in row.folders:
                 content = read_object(row.folders["inspect"] / EXAMPLES_NAME)
                 if content:
-                    chosen[row.setting.label] = row, content
+                    chosen[label] = row, content
         if chosen:
-            found.append(_gallery(detection, chosen, score))
+            found.append(_gallery(detection, chosen, comparison.example_score))
     return [gallery for gallery in found if gallery.scenes]
 
 
@@ -138,7 +142,9 @@ def _gallery(detection: str, chosen: dict[str, tuple[Row, dict[str, Any]]], scor
         truth = example["ground_truth"]
         tiles = [_tile("ground truth", f"{len(truth)} objects", image, [(item, TRUTH, False) for item in truth])]
         for label, (_, content) in chosen.items():
-            same = [item for item in content.get("images", []) if item["file"] == example["file"]]
+            # Two images of one name in different folders differ in their place.
+            twins = (item for item in content.get("images", []) if item["file"] == example["file"])
+            same = [item for item in twins if item["image"] == example["image"]]
             if same:
                 tiles.append(_judged_tile(label, image, same[0]["detections"], truth, score))
         gallery.scenes.append(Scene(f"test image {index + 1} ({Path(example['file']).name})", tiles))

@@ -135,6 +135,7 @@ def _no_verdict(comparison: Comparison) -> str:
 
 def _lines(comparison: Comparison, lines: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
     palette = colours(comparison.inits)
+    judged = ("ahead", "behind") if tables.more_is_better(comparison.metric) else ()
     result = []
     for summary, cells in zip(comparison.summaries, lines, strict=True):
         verdict = summary.difference.verdict if summary.difference else ""
@@ -142,7 +143,7 @@ def _lines(comparison: Comparison, lines: Sequence[Sequence[str]]) -> list[dict[
             {
                 "cells": cells,
                 "colour": palette[summary.setting.init],
-                "verdict": verdict if verdict in ("ahead", "behind") else "",
+                "verdict": verdict if verdict in judged else "",
             }
         )
     return result
@@ -157,8 +158,7 @@ def _run_line(comparison: Comparison, row: Row) -> dict[str, Any]:
     figures = []
     for column in _columns(comparison):
         value = row.metrics.get(column)
-        figures.append(tables.MISSING if value is None else f"{value:.3f}" if "top1" in column else f"{value:.1f}")
-    folder = row.folders.get("detect") or row.folders.get("pretrain")
+        figures.append(tables.MISSING if value is None else f"{value:.{tables.digits(column)}f}")
     runs = provenance.runs_of(row, comparison)
     seconds = sum(run.seconds or 0 for run in runs)
     cost = ", ".join(cost.text for cost in provenance.total_cost(runs)) or tables.MISSING
@@ -169,7 +169,7 @@ def _run_line(comparison: Comparison, row: Row) -> dict[str, Any]:
         "colour": colours(comparison.inits)[row.setting.init],
         "cells": [*head, *figures, clock(seconds) if seconds else tables.MISSING, cost],
         "status": row.status,
-        "folder": folder.name if folder else "",
+        "folder": row.folder.name if row.folder else "",
     }
 
 

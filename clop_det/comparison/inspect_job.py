@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from clop_det.checkpoints.provenance import collect_provenance
 from clop_det.checkpoints.saving import SafeCheckpointer
 from clop_det.comparison.examples import EXAMPLES_NAME
+from clop_det.comparison.matrix import LEAST_SCORE
 from clop_det.data.images import Subset
 from clop_det.data.opening import list_images, open_images, probe_indices
 from clop_det.detection.datasets import class_names, load_dataset, set_num_classes, use_datasets
@@ -32,7 +33,6 @@ from clop_det.evaluation.probes import encode_images
 from clop_det.evaluation.spectrum import singular_values
 from clop_det.files import write_json
 
-_LEAST_SCORE = 0.05  # weaker detections are not stored
 _MOST = 100  # detections stored per image
 _LOSSLESS = 256  # images up to this side are stored as PNG, larger ones as JPEG
 
@@ -43,6 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("run", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--examples", type=int, default=4, help="test images")
+    parser.add_argument("--weights", default="", help="what the run started from; empty: random weights")
     args = parser.parse_args(argv)
     start = time.monotonic()
     cfg = read_config(str(args.run / CONFIG_NAME), []).clone()
@@ -51,8 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     set_num_classes(cfg)
     model = build_detector(cfg).eval()
     checkpointer = SafeCheckpointer(model)
-    if cfg.MODEL.WEIGHTS:
-        checkpointer.load(cfg.MODEL.WEIGHTS, checkpointables=[])
+    if args.weights:
+        checkpointer.load(args.weights, checkpointables=[])
     before = _features(cfg, model, "before")
     checkpointer.load(str(args.run / "model_final.pth"), checkpointables=[])
     after = _features(cfg, model, "after")
@@ -120,7 +121,7 @@ def _example(model: nn.Module, record: dict[str, Any], index: int, cfg: CfgNode,
     detections = [
         {"box": _rounded(boxes[i].tolist()), "label": names[int(classes[i])], "score": round(float(scores[i]), 4)}
         for i in order
-        if scores[i] >= _LEAST_SCORE
+        if scores[i] >= LEAST_SCORE
     ]
     return {"file": Path(record["file_name"]).name, "image": name, "ground_truth": truth, "detections": detections}
 

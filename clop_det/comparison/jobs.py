@@ -9,16 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from detectron2.config import CfgNode
 
 from clop_det.engine.options import flatten
-from clop_det.engine.run_folder import RESULTS_NAME
+from clop_det.engine.run_folder import CONFIG_NAME, RESULTS_NAME
 from clop_det.errors import UserError
 from clop_det.files import read_json, write_json, write_text
 
 JOB_NAME = "job.json"
 JOB_CONFIG = "job.yaml"
 JOBS_FOLDER = "jobs"
+_LONGEST = 180  # characters of a folder's name before the digest
 KINDS = ("pretrain", "convert", "detect", "inspect")
 
 # Where a run lies, and where its input lies: the upstream job's digest stands for the input's content.
@@ -65,8 +67,9 @@ def digest_of(kind: str, *content: object) -> str:
 
 
 def job_name(kind: str, parts: list[str], digest: str) -> str:
-    """Folder name: kind, readable parts, first eight digits of the digest."""
-    return "-".join([kind, *(part for part in parts if part), digest[:8]])
+    """Folder name: kind, readable parts (cut where a file system would refuse them), eight digits of the digest."""
+    readable = "-".join([kind, *(part for part in parts if part)])
+    return f"{readable[:_LONGEST]}-{digest[:8]}"
 
 
 def prepare_folder(job: Job, folder: Path) -> dict[str, Any]:
@@ -90,9 +93,26 @@ def prepare_folder(job: Job, folder: Path) -> dict[str, Any]:
     )
     record.setdefault("attempts", [])
     if job.config is not None:
+        record["device"] = job.config.MODEL.DEVICE
         write_text(folder / JOB_CONFIG, job.config.dump())
+        _follow_weights(folder / CONFIG_NAME, job.config.MODEL.WEIGHTS)
     write_json(folder / JOB_NAME, record)
     return record
+
+
+def _follow_weights(config: Path, weights: str) -> None:
+    """In the config of a run that has begun, let MODEL.WEIGHTS point to where the comparison lies now.
+
+    The digest says that the job is the same, content of its weights included; a trainer that resumes compares paths.
+    """
+    try:
+        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+        there = content["MODEL"]["WEIGHTS"]
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+        return  # not begun, or damaged: the trainer says so
+    if there != weights:
+        content["MODEL"]["WEIGHTS"] = weights
+        write_text(config, yaml.safe_dump(content))
 
 
 def check_folder(job: Job, folder: Path) -> dict[str, Any]:

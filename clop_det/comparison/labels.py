@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from clop_det.comparison.summary import Comparison, Summary
-from clop_det.comparison.tables import NAMES, percent
+from clop_det.comparison.tables import NAMES, digits, percent
 
 LIMIT = 10  # settings in one figure
 
@@ -61,7 +61,7 @@ def metric_name(metric: str) -> str:
 
 def number(value: float, metric: str) -> str:
     """A figure with the digits that its column deserves."""
-    return f"{value:.3f}" if "top1" in metric or metric.endswith("mean_norm") else f"{value:.1f}"
+    return f"{value:.{digits(metric)}f}"
 
 
 def styled(curves: Mapping[str, Any], inits: Mapping[str, str]) -> list[tuple[str, tuple[str, Any]]]:

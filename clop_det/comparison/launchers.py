@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import signal
@@ -15,13 +14,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from clop_det.comparison.jobs import JOB_CONFIG, Job
+from clop_det.engine.descent import kill_tree, stop_with_parent
 from clop_det.engine.run_folder import CONFIG_NAME
 from clop_det.engine.workers import cores
 from clop_det.errors import UserError
 
 LOG_NAME = "job.log"
 LOCK_NAME = ".job.lock"
-_PR_SET_PDEATHSIG = 1
+_ATTEMPT = "\n--- "  # begins the line in the log that names an attempt's time and command
 
 Commands = Mapping[str, Sequence[str]]  # kind -> the words before the arguments
 
@@ -38,7 +38,12 @@ class FolderBusy(Exception):
 
 
 class Running(Protocol):
-    """A job that has been started."""
+    """A job that has been started.
+
+    `seconds`: how long it ran where that is not since it was started, known when it has ended.
+    """
+
+    seconds: float | None
 
     def poll(self) -> int | None:
         """Exit code, or None while it runs."""
@@ -74,7 +79,8 @@ def command(job: Job, folder: Path, commands: Commands = COMMANDS, gpus: int = 1
     if job.kind == "convert":
         words += [job.arguments["source"], str(folder / job.arguments["output"])]
         return [*words, "--format", job.arguments["format"]] if job.arguments["format"] else words
-    return [*words, job.arguments["run"], str(folder), "--examples", job.arguments["examples"]]
+    words += [job.arguments["run"], str(folder), "--examples", job.arguments["examples"]]
+    return [*words, "--weights", job.arguments["weights"]]
 
 
 class LocalLauncher:
@@ -123,8 +129,11 @@ class LocalLauncher:
 class LocalProcess:
     """A job's process; its output goes to job.log in the run folder."""
 
+    seconds: float | None = None
+
     def __init__(self, words: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> None:
-        # The lock is inherited, so it is held exactly as long as the job's process (or a worker of it) lives.
+        # The lock is inherited, so it is held as long as the job's process lives. (torchrun's workers do not inherit
+        # it; they leave when torchrun does.)
         lock = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             try:
@@ -132,7 +141,7 @@ class LocalProcess:
             except BlockingIOError as error:
                 raise FolderBusy(str(folder)) from error
             with (folder / LOG_NAME).open("ab") as log:
-                log.write(f"\n--- {time.strftime('%Y-%m-%d %H:%M:%S')} {' '.join(words)}\n".encode())
+                log.write(f"{_ATTEMPT}{time.strftime('%Y-%m-%d %H:%M:%S')} {' '.join(words)}\n".encode())
                 log.flush()
                 self._process = subprocess.Popen(
                     list(words),
@@ -142,7 +151,7 @@ class LocalProcess:
                     env=None if environment is None else dict(environment),
                     pass_fds=(lock,),
                     start_new_session=True,  # Ctrl-C reaches the comparison alone, which tells its jobs
-                    preexec_fn=_stop_with_parent,
+                    preexec_fn=stop_with_parent,
                 )
         finally:
             os.close(lock)
@@ -156,7 +165,7 @@ class LocalProcess:
         if self._process.poll() is not None:
             return
         if at_once:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            kill_tree(self._process.pid)
         else:
             self._process.terminate()
 
@@ -181,15 +190,10 @@ def failure_reason(folder: Path, code: int) -> str:
         except ValueError:
             return f"ended by signal {-code}"
     try:
-        lines = (folder / LOG_NAME).read_text(encoding="utf-8", errors="replace").splitlines()[-200:]
+        log = (folder / LOG_NAME).read_text(encoding="utf-8", errors="replace")
     except OSError:
-        lines = []
-    lines = [line.strip() for line in lines if line.strip() and not line.startswith("---")]
+        log = ""
+    _, _, own = log.rpartition(_ATTEMPT)  # what earlier attempts said does not count; the first line is the command
+    lines = [line.strip() for line in own.splitlines()[1:][-200:] if line.strip()]
     errors = [line for line in lines if line.startswith("error: ")]
     return f"exit code {code}: {(errors or lines or ['no output'])[-1]}"
-
-
-def _stop_with_parent() -> None:
-    """Linux: if the comparison is killed, its jobs get SIGTERM, save and leave."""
-    if sys.platform.startswith("linux"):
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

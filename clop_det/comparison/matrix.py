@@ -18,8 +18,11 @@ from clop_det.errors import UserError
 Point = tuple[tuple[str, Any], ...]  # one combination of a grid: ((config key, value), ...)
 
 RANDOM = "random"
+LEAST_SCORE = 0.05  # weaker detections are not stored with the examples
 # The comparison sets these itself; an override would break the pairing or the run folders.
 OWNED_KEYS = ("OUTPUT_DIR", "SEED", "MODEL.WEIGHTS")
+# Where the matrix says what a row is called by, and with what.
+_SAID_ELSEWHERE = {"LABELS.FRACTION": "COMPARE.LABEL_FRACTIONS", "LOSS.NAME": "LOSS of an entry of COMPARE.INITS"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _INIT_KEYS = ("NAME", "LOSS", "OPTS", "GRID", "USES_LABELS", "CHECKPOINT", "SOURCE")
 _DETECTION_KEYS = ("NAME", "CONFIG", "OPTS", "GRID", "SELECT")
@@ -84,6 +87,11 @@ def read_matrix(cfg: CN, folder: Path) -> Matrix:
     node = cfg.COMPARE
     inits = tuple(_read_init(item, folder) for item in _some(node.INITS, "COMPARE.INITS"))
     _unique([init.name for init in inits], "COMPARE.INITS")
+    pretrain_grid = _grid(node.PRETRAIN.GRID, "COMPARE.PRETRAIN.GRID")
+    for init in inits:
+        _apart(
+            init.opts, pretrain_grid if init.uses_grid else (), f"COMPARE.INITS {init.name}", "COMPARE.PRETRAIN.GRID"
+        )
     names = [init.name for init in inits]
     if node.BASELINE not in names:
         raise UserError(
@@ -98,6 +106,10 @@ def read_matrix(cfg: CN, folder: Path) -> Matrix:
     _unique([detection.name for detection in detections], "COMPARE.DETECTION")
     if not detections and not needs_pretraining:
         raise UserError("nothing to run: no initialisation is pretrained and COMPARE.DETECTION is empty.")
+    if node.EXAMPLES < 0:
+        raise UserError(f"COMPARE.EXAMPLES is {node.EXAMPLES}; it must be at least 0.")
+    if not LEAST_SCORE <= node.EXAMPLE_SCORE <= 1:
+        raise UserError(f"COMPARE.EXAMPLE_SCORE is {node.EXAMPLE_SCORE}; it lies in [{LEAST_SCORE}, 1].")
     return Matrix(
         name=str(node.NAME),
         description=str(node.DESCRIPTION),
@@ -108,7 +120,7 @@ def read_matrix(cfg: CN, folder: Path) -> Matrix:
         seeds=_seeds(node.SEEDS),
         pretrain_config=find(node.PRETRAIN.CONFIG, folder) if needs_pretraining else None,
         pretrain_opts={**device, **_opts(node.PRETRAIN.OPTS, "COMPARE.PRETRAIN.OPTS")},
-        pretrain_grid=_grid(node.PRETRAIN.GRID, "COMPARE.PRETRAIN.GRID"),
+        pretrain_grid=pretrain_grid,
         detections=detections,
         metric=str(node.METRIC),
         examples=int(node.EXAMPLES),
@@ -140,6 +152,9 @@ def _read_init(item: Any, folder: Path) -> Init:
     checkpoint = values.get("CHECKPOINT", "")
     if checkpoint and (name == RANDOM or "LOSS" in values or values.get("OPTS")):
         raise UserError(f"{where} names a CHECKPOINT: it can have no LOSS, no OPTS and cannot be called random.")
+    ignored = [key for key in ("LOSS", "OPTS", "SOURCE") if name == RANDOM and key in values]
+    if ignored:
+        raise UserError(f"{where} is not pretrained and has no use for {', '.join(ignored)}. Remove it, or rename it.")
     if name == RANDOM or checkpoint:
         path = find(str(checkpoint), folder) if checkpoint else None
         source = str(values.get("SOURCE", ""))
@@ -169,13 +184,16 @@ def _read_detection(item: Any, folder: Path, device: Mapping[str, str]) -> Detec
     select = _mapping(values.get("SELECT", {}), ("BY", "REPORT"), f"COMPARE.DETECTION {name} SELECT")
     if bool(select.get("BY")) != bool(select.get("REPORT")):
         raise UserError(f"COMPARE.DETECTION {name} SELECT needs both BY and REPORT: two data sets of DATASETS.TEST.")
-    if select and select["BY"] == select["REPORT"]:
+    if select.get("BY") and select["BY"] == select["REPORT"]:
         raise UserError(f"COMPARE.DETECTION {name} SELECT chooses on the set it reports ({select['BY']}): use another.")
+    opts = _opts(values.get("OPTS", {}), f"COMPARE.DETECTION {name} OPTS")
+    grid = _grid(values.get("GRID", {}), f"COMPARE.DETECTION {name} GRID")
+    _apart(opts, grid, f"COMPARE.DETECTION {name} OPTS", "its GRID")
     return Detection(
         name,
         path,
-        {**device, **_opts(values.get("OPTS", {}), f"COMPARE.DETECTION {name} OPTS")},
-        _grid(values.get("GRID", {}), f"COMPARE.DETECTION {name} GRID"),
+        {**device, **opts},
+        grid,
         str(select.get("BY", "")),
         str(select.get("REPORT", "")),
     )
@@ -192,6 +210,13 @@ def _grid(node: Any, where: str) -> tuple[Point, ...]:
     )
 
 
+def _apart(opts: Mapping[str, Any], grid: Sequence[Point], where: str, grid_name: str) -> None:
+    """Refuse a key that both set: the grid's value would be in the row's name and the other one in the run."""
+    both = [key for key, _ in (grid[0] if grid else ()) if key in opts]
+    if both:
+        raise UserError(f"{where} sets {both[0]}, which {grid_name} varies. Set it in one of the two.")
+
+
 def _opts(node: Any, where: str) -> dict[str, Any]:
     if not isinstance(node, Mapping):
         raise UserError(f"{where} must be a mapping of config keys to values, not {node!r}.")
@@ -199,6 +224,8 @@ def _opts(node: Any, where: str) -> dict[str, Any]:
     for key in opts:
         if key in OWNED_KEYS:
             raise UserError(f"{where} sets {key}, which the comparison sets itself for every run. Remove it.")
+        if key in _SAID_ELSEWHERE:
+            raise UserError(f"{where} sets {key}: rows would not be what they are called. Use {_SAID_ELSEWHERE[key]}.")
     return opts
 
 

@@ -84,6 +84,7 @@ def write_plan(plan: Plan) -> None:
         "inits": [init.name for init in matrix.inits],
         "baseline": matrix.baseline,
         "metric": matrix.metric,
+        "example_score": matrix.example_score,
         "select": {item.name: [item.select_by, item.report_on] for item in matrix.detections if item.select_by},
         "cells": [asdict(cell) for cell in plan.cells],
     }
@@ -98,10 +99,15 @@ class _Builder:
         self._hashes: dict[Path, str] = {}
 
     def add(self, init: Init, fraction: float | None, seed: int, point: Point) -> None:
+        values = self._pretrain_values(init, fraction, seed, point)
+        cfg = self._pretrain_config(init, values) if init.pretrained else None
+        if fraction is not None and cfg is not None and (cfg.LABELS.PER_CLASS or cfg.LABELS.SPLIT_FILE):
+            self._check_one_fraction(init)
+            fraction = None
         facts: dict[str, Any] = {"init": init.name, "loss": init.loss, "label_fraction": fraction, "seed": seed}
         facts |= {"pretrain_grid": dict(point)}
         labels = [init.name, _percent(fraction), *_point_label(point)]
-        pretrain = self._pretrain(init, fraction, seed, point, facts, labels) if init.pretrained else None
+        pretrain = self._pretrain(cfg, [*labels, f"s{seed}"], self._with(facts, values)) if cfg is not None else None
         convert = self._convert(init, pretrain, facts, labels, seed)
         base = Cell(init.name, fraction, seed, "", dict(point), {}, _name(pretrain), _name(convert))
         if not self._matrix.detections:
@@ -110,20 +116,28 @@ class _Builder:
             for setting in detection.grid:
                 self._detect(base, convert, detection, setting, facts, labels)
 
-    def _pretrain(
-        self, init: Init, fraction: float | None, seed: int, point: Point, facts: Mapping[str, Any], labels: list[str]
-    ) -> Job:
+    def _pretrain_values(self, init: Init, fraction: float | None, seed: int, point: Point) -> dict[str, Any]:
         values = {**self._matrix.pretrain_opts, "LOSS.NAME": init.loss, **dict(point), **init.opts, "SEED": seed}
-        if fraction is not None:
-            values["LABELS.FRACTION"] = fraction
+        return values if fraction is None else {**values, "LABELS.FRACTION": fraction}
+
+    def _pretrain_config(self, init: Init, values: Mapping[str, Any]) -> CfgNode:
         assert self._matrix.pretrain_config is not None  # checked with the matrix
         cfg = resolve(self._matrix.pretrain_config, values, f"COMPARE.INITS {init.name}")
         _check_loss(cfg, init.name)
+        return cfg
+
+    def _check_one_fraction(self, init: Init) -> None:
+        """Labels by count or from a given split do not depend on the label fraction: one row, not several."""
+        if len(self._matrix.fractions) > 1:
+            raise UserError(
+                f"COMPARE.INITS {init.name} takes its labels by LABELS.PER_CLASS or LABELS.SPLIT_FILE, so the label"
+                f" fractions {list(self._matrix.fractions)} would be the same run. Give one in COMPARE.LABEL_FRACTIONS."
+            )
+
+    def _pretrain(self, cfg: CfgNode, labels: list[str], facts: Mapping[str, Any]) -> Job:
         digest = digest_of("pretrain", cfg)
-        name = job_name("pretrain", [*labels, f"s{seed}"], digest)
-        return self._add_job(
-            Job("pretrain", name, digest, (), "model_final.pth", cfg, cfg.SOLVER.MAX_ITER, self._with(facts, values))
-        )
+        name = job_name("pretrain", labels, digest)
+        return self._add_job(Job("pretrain", name, digest, (), "model_final.pth", cfg, cfg.SOLVER.MAX_ITER, facts))
 
     def _convert(
         self, init: Init, pretrain: Job | None, facts: Mapping[str, Any], labels: list[str], seed: int
@@ -179,9 +193,11 @@ class _Builder:
         count = self._matrix.examples
         if not count or detect.facts["seed"] != self._matrix.seeds[0]:
             return None
+        assert detect.config is not None
         arguments = {"run": str(self._plan.root / detect.name), "examples": str(count)}
+        arguments["weights"] = detect.config.MODEL.WEIGHTS
         digest = digest_of("inspect", detect.digest, count)
-        name = "inspect-" + detect.name.split("-", 1)[1].rsplit("-", 1)[0] + "-" + digest[:8]
+        name = job_name("inspect", [detect.name.split("-", 1)[1].rsplit("-", 1)[0]], digest)
         facts = {**detect.facts, "detect": detect.name}
         return self._add_job(Job("inspect", name, digest, (*needs, detect.name), facts=facts, arguments=arguments))
 

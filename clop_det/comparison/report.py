@@ -15,16 +15,15 @@ from clop_det.files import atomic_write, write_text
 REPORT_FOLDER = "report"
 
 
-def write_report(comparison: Comparison, folder: Path, score: float = 0.5) -> Path:
+def write_report(comparison: Comparison, folder: Path) -> Path:
     """Write everything into `folder`; returns the page.
 
     Args:
         comparison: what `read_comparison` gave.
         folder: created if need be; files of an earlier report are replaced.
-        score: detections drawn have at least this score.
     """
     pictures = all_figures(comparison)
-    shown = galleries(comparison, score)
+    shown = galleries(comparison)
     write_text(folder / "results.csv", csv_files.results_csv(comparison))
     write_text(folder / "differences.csv", csv_files.differences_csv(comparison))
     write_text(folder / "results.tex", tables.latex_table(comparison))

@@ -48,6 +48,7 @@ class Row:
         history: entries of the run's metrics.json that hold an evaluation, by iteration.
         folders: kind of job -> run folder.
         results: kind of job -> content of its results.json.
+        finished: when its results were written, as text that sorts; "" if it has none.
     """
 
     setting: Setting
@@ -59,6 +60,12 @@ class Row:
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
     reason: str = ""
     values: dict[str, Any] = field(default_factory=dict)
+    finished: str = ""
+
+    @property
+    def folder(self) -> Path | None:
+        """Of the run that the row is about; None if there is none yet."""
+        return self.folders.get("detect") or self.folders.get("pretrain")
 
 
 def planned_rows(runs: Mapping[str, Run], plans: Iterable[Mapping[str, Any]]) -> list[Row]:
@@ -73,27 +80,33 @@ def planned_rows(runs: Mapping[str, Run], plans: Iterable[Mapping[str, Any]]) ->
     return list(rows.values())
 
 
-def other_rows(runs: Mapping[str, Run]) -> tuple[list[Row], list[str]]:
-    """Rows of runs that no plan knows: detections, and pretrainings that feed none; and remarks on what was left out.
-
-    Of several runs of one setting and seed (with configs that differ elsewhere) the one that ended last counts.
-    """
+def other_rows(runs: Mapping[str, Run]) -> list[Row]:
+    """Rows of runs that no plan knows: detections, and pretrainings that feed none."""
     feeding = {run.record.get("pretrain") for run in runs.values()}
-    rows: dict[tuple[Setting, int], tuple[Run, Row]] = {}
+    return [
+        _lone_row(run, runs)
+        for kind in ("detect", "pretrain")
+        for name, run in runs.items()
+        if run.kind == kind and name not in feeding
+    ]
+
+
+def one_a_seed(rows: Iterable[Row]) -> tuple[list[Row], list[str]]:
+    """One row for each setting and seed, and remarks on those left out; two runs of one seed are no two repetitions.
+
+    Of several (with configs that differ elsewhere, or of two comparisons) the one that ended last counts.
+    """
+    kept: dict[tuple[Setting, int], Row] = {}
     remarks = []
-    for kind in ("detect", "pretrain"):
-        for name, run in runs.items():
-            if run.kind != kind or name in feeding:
-                continue
-            row = _lone_row(run, runs)
-            key = row.setting, row.seed
-            if key in rows:
-                older, newer = sorted((rows[key][0], run), key=lambda item: (item.results is not None, item.finished))
+    for row in rows:
+        key = row.setting, row.seed
+        if key in kept:
+            older, newer = sorted((kept[key], row), key=lambda item: (item.status == "done", item.finished))
+            if older.folder is not None:
                 remarks.append(f"{older.folder} is left out: {newer.folder} is of the same setting and seed.")
-                row = _lone_row(newer, runs)
-                run = newer
-            rows[key] = run, row
-    return [row for _, row in rows.values()], remarks
+            row = newer
+        kept[key] = row
+    return list(kept.values()), remarks
 
 
 def _lone_row(run: Run, runs: Mapping[str, Run]) -> Row:
@@ -145,6 +158,7 @@ def _row(setting: Setting, seed: int, parts: Mapping[str, Run | None]) -> Row:
     if failed:
         row.status, row.reason = "failed", str(failed[0].record["attempts"][-1].get("reason", ""))
     if main in present:
+        row.finished = present[main].finished
         row.history = [entry for entry in read_metrics(present[main].folder) if any("/" in key for key in entry)]
         row.metrics = _metrics(row, main)
     return row

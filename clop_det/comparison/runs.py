@@ -13,6 +13,7 @@ import yaml
 from clop_det.comparison.jobs import JOB_NAME
 from clop_det.comparison.plan import PLAN_NAME
 from clop_det.engine.run_folder import CONFIG_NAME, RESULTS_NAME
+from clop_det.engine.stop import EXIT_STOPPED
 from clop_det.errors import UserError
 
 _KINDS = {"pretraining": "pretrain", "detection": "detect", "conversion": "convert", "inspection": "inspect"}
@@ -33,7 +34,8 @@ class Run:
         if self.results is not None:
             return "done"
         attempts = self.record.get("attempts", [])
-        if attempts and attempts[-1].get("exit_code", 75) not in (0, 75):
+        last = attempts[-1] if attempts else {}
+        if last.get("reason") and not last.get("stopped") and last.get("exit_code") != EXIT_STOPPED:
             return "failed"
         return "partial" if attempts or (self.folder / CONFIG_NAME).exists() else "missing"
 
@@ -52,7 +54,8 @@ class Run:
     @property
     def cost(self) -> Cost | None:
         """GPU-seconds of a run on GPUs, else core-seconds, over all attempts that ended; None: nobody noted it."""
-        unit = "gpus" if str(self.provenance("device")).startswith("cuda") else "cores"
+        device = self.provenance("device") or self.record.get("device") or "cpu"
+        unit = "gpus" if str(device).startswith("cuda") else "cores"
         shares = [
             attempt["seconds"] * attempt[unit]
             for attempt in self.record.get("attempts", [])
@@ -129,5 +132,5 @@ def _kind_of_config(folder: Path) -> str:
     try:
         cfg = yaml.safe_load((folder / CONFIG_NAME).read_text(encoding="utf-8"))
         return "detect" if cfg["DATASETS"]["TEST"] else "pretrain"
-    except (OSError, yaml.YAMLError, KeyError, TypeError):
+    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
         return ""

@@ -18,7 +18,7 @@ from clop_det.comparison.progress import Estimator, clock, finished_seconds, rea
 from clop_det.engine.stop import EXIT_STOPPED
 from clop_det.files import write_json
 
-_REDRAW = 1.0  # seconds between looks at how far the jobs are
+_REDRAW = 1.0  # seconds between looks at how far the jobs are, and at a folder in which something still works
 GRACE = 120.0  # seconds that a job has to save after SIGTERM before it is ended
 
 
@@ -58,7 +58,7 @@ class Scheduler:
         self._waiting = list(todo)
         self._total = len(todo)
         self._active: dict[str, _Active] = {}
-        self._busy: set[str] = set()
+        self._busy: dict[str, float] = {}  # name -> when to look again whether its folder is free
         self._signals = 0
         self._deadline = 0.0
         self._shown = 0.0
@@ -95,7 +95,8 @@ class Scheduler:
                 self._display.event(f"  skipped  {job.title}: needs {lost[0]}")
             elif all(self._ready(need) for need in job.needs):
                 ready.append(name)
-        ready = ready[: self._launcher.slots - len(self._active)]
+        now = time.monotonic()
+        ready = [name for name in ready if self._busy.get(name, 0.0) <= now][: self._launcher.slots - len(self._active)]
         if ready:
             with self._launcher.group():
                 for name in ready:
@@ -113,7 +114,7 @@ class Scheduler:
         except FolderBusy:
             if name not in self._busy:
                 self._display.event(f"  waiting  {job.title}: a process of an earlier start still works in {folder}")
-            self._busy.add(name)
+            self._busy[name] = time.monotonic() + _REDRAW
             return
         started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         record["attempts"].append({"started": started, **self._launcher.share()})
@@ -134,17 +135,21 @@ class Scheduler:
 
     def _finish(self, name: str, active: _Active, code: int) -> None:
         job, folder = self._jobs[name], self._root / name
-        seconds = time.monotonic() - active.started
+        own = active.process.seconds
+        seconds = time.monotonic() - active.started if own is None else own
         lacking = job.product and not (folder / job.product).exists()
         done = code == 0 and is_done(job, folder) and not lacking
         reason = failure_reason(folder, code) if code else f"it left no {job.product if lacking else 'results.json'}"
-        active.record["attempts"][-1].update(seconds=round(seconds, 2), exit_code=code, reason="" if done else reason)
+        stopped = not done and (self._signals > 0 or code == EXIT_STOPPED)
+        active.record["attempts"][-1].update(
+            seconds=round(seconds, 2), exit_code=code, reason="" if done or stopped else reason, stopped=stopped
+        )
         write_json(folder / JOB_NAME, active.record)
         if done:
             self.outcome.done.append(name)
             self._learn(name)
             self._display.event(f"  done     {job.title} in {clock(seconds)}")
-        elif self._signals or code == EXIT_STOPPED:
+        elif stopped:
             self._display.event(f"  stopped  {job.title}: the next start resumes it")
             if not self._signals:
                 self.outcome.failed[name] = "stopped from outside; the next start resumes it"

@@ -15,6 +15,7 @@ from clop_det.errors import UserError
 STOP_NAME = ".stop"  # its presence in a run folder asks the job to save and leave
 _LOGS = "slurm"
 _POLL = 0.2
+_OF_THE_EXECUTOR = ("slurm_max_num_timeout",)  # how often a job that ran out of time is queued again; submitit's 3
 
 
 class SubmititLauncher:
@@ -47,10 +48,13 @@ class SubmititLauncher:
                 "--launcher slurm needs submitit: pip install submitit, or use --launcher local."
             ) from error
         self.slots = slots
-        self._gpus, self._commands, self._cores = gpus, commands, int(parameters.get("cpus_per_task", 1))
+        self._gpus, self._commands = gpus, commands
+        own = {key: value for key, value in parameters.items() if key in _OF_THE_EXECUTOR}
         try:
-            self._executor = submitit.AutoExecutor(folder=(folder / _LOGS).resolve(), cluster=cluster)
-            self._executor.update_parameters(name="clop_det", **parameters)
+            self._cores = int(parameters.get("cpus_per_task", 1))
+            self._executor = submitit.AutoExecutor(folder=(folder / _LOGS).resolve(), cluster=cluster, **own)
+            rest = {key: value for key, value in parameters.items() if key not in own}
+            self._executor.update_parameters(name="clop_det", **rest)
         except (RuntimeError, NameError, ValueError, TypeError) as error:
             raise UserError(f"submitit refuses COMPARE.LAUNCH.SLURM {dict(parameters)}: {error}") from error
 
@@ -70,17 +74,22 @@ class SubmititLauncher:
 
 
 class SubmittedJob:
-    """A job in the queue or on a node."""
+    """A job in the queue or on a node.
+
+    `seconds`: how long its command ran, without the time in the queue; None until it has ended with a result.
+    """
 
     def __init__(self, job: Any, folder: Path) -> None:
         self._job, self._folder = job, folder
+        self.seconds: float | None = None
 
     def poll(self) -> int | None:
         """The command's exit code, 1 if the cluster ended it without one, None while it waits or runs."""
         if not self._job.done():
             return None
         try:
-            return int(self._job.result())
+            code, self.seconds = self._job.result()
+            return int(code)
         except Exception:  # submitit raises many kinds for a job that left no result
             return 1
 
@@ -94,12 +103,15 @@ class SubmittedJob:
 class RunJob:
     """What runs on the node: the job's command, with submitit's protocol for preemption."""
 
-    def __init__(self, job: Job, folder: Path, commands: Commands, gpus: int) -> None:
+    def __init__(self, job: Job, folder: Path, commands: Commands, gpus: int, spent: float = 0.0) -> None:
         self._arguments = job, folder, commands, gpus
+        self._spent = spent  # seconds that it ran before it was preempted
+        self._started = time.time()
         self._process: LocalProcess | None = None
 
-    def __call__(self) -> int:
-        """Run to the end; returns the exit code."""
+    def __call__(self) -> tuple[int, float]:
+        """Run to the end; returns the exit code and the seconds that the command ran, earlier pieces included."""
+        self._started = time.time()
         job, folder, commands, gpus = self._arguments
         while True:
             try:
@@ -113,7 +125,10 @@ class RunJob:
                 asked = True
                 self._process.stop(at_once=False)
             time.sleep(_POLL)
-        return code
+        return code, self._seconds()
+
+    def _seconds(self) -> float:
+        return self._spent + time.time() - self._started
 
     def checkpoint(self, *args: Any) -> Any:
         """Called by submitit when the job is preempted or out of time: save, and say how to go on."""
@@ -123,4 +138,4 @@ class RunJob:
             self._process.stop(at_once=False)
             while self._process.poll() is None:
                 time.sleep(_POLL)
-        return submitit.helpers.DelayedSubmission(RunJob(*self._arguments))
+        return submitit.helpers.DelayedSubmission(RunJob(*self._arguments, spent=self._seconds()))

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clop_det.comparison.rows import Row, Setting, other_rows, planned_rows, report_on
+from clop_det.comparison.config import nearest
+from clop_det.comparison.rows import Row, Setting, one_a_seed, other_rows, planned_rows, report_on
 from clop_det.comparison.runs import Run, find_plans, find_runs
 from clop_det.comparison.statistics import Interval, PairedDifference, holm, mean_interval, paired_difference
 from clop_det.comparison.tuning import Choice, choose
@@ -44,7 +45,7 @@ class Summary:
 
 @dataclass
 class Comparison:
-    """Everything that the report shows."""
+    """Everything that the report shows; detections are drawn from `example_score` on."""
 
     name: str
     description: str
@@ -55,6 +56,7 @@ class Comparison:
     runs: dict[str, Run]
     choices: list[Choice] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    example_score: float = 0.5
 
     @property
     def inits(self) -> list[str]:
@@ -76,7 +78,7 @@ def read_comparison(folders: Sequence[Path], baseline: str = "", metric: str = "
     """Rebuild a comparison from run folders, and from the plan.json beside them if there is one.
 
     Raises:
-        UserError: a folder does not exist, holds no run, or the baseline has none.
+        UserError: a folder does not exist, holds no run, the baseline has none, or no run has the metric asked for.
     """
     plans = find_plans(folders)
     runs = find_runs(folders)
@@ -95,10 +97,19 @@ def read_comparison(folders: Sequence[Path], baseline: str = "", metric: str = "
     wanted = metric or str(plan.get("metric", "AP"))
     if not any(row.setting.detection for row in rows) and wanted == "AP":
         wanted = "knn_top1"  # a comparison that ends with pretraining
+    columns = sorted({column for row in rows if row.status == "done" for column in row.metrics})
+    if columns and wanted not in columns:
+        text = f'no run has a figure "{wanted}";{nearest(wanted, columns)} There are {", ".join(columns)}.'
+        if metric:
+            raise UserError(text)
+        remarks.append(f"{text} Name one by COMPARE.METRIC, or report --metric.")
     compared, choices = choose(rows, select)
     summaries = summarise(compared, chosen, wanted)
     title = str(plan.get("name") or folders[0].resolve().name)
-    return Comparison(title, str(plan.get("description", "")), chosen, wanted, rows, summaries, runs, choices, remarks)
+    score = float(plan.get("example_score", 0.5))
+    return Comparison(
+        title, str(plan.get("description", "")), chosen, wanted, rows, summaries, runs, choices, remarks, score
+    )
 
 
 def _rows(runs: Mapping[str, Run], plans: Sequence[tuple[Path, Mapping[str, Any]]]) -> tuple[list[Row], list[str]]:
@@ -107,12 +118,13 @@ def _rows(runs: Mapping[str, Run], plans: Sequence[tuple[Path, Mapping[str, Any]
     used = {folder.name for row in planned for folder in row.folders.values()}
     left = {name: run for name, run in runs.items() if name not in used}
     strays = {name for name, run in left.items() if any(top in run.folder.parents for top, _ in plans)}
-    rows, remarks = other_rows({name: run for name, run in left.items() if name not in strays})
+    others = other_rows({name: run for name, run in left.items() if name not in strays})
+    rows, remarks = one_a_seed([*planned, *others])
     if strays:
         remarks.append(
             f"{len(strays)} jobs here are not part of the matrix any more and are left out: {_some(strays)}."
         )
-    return planned + rows, remarks
+    return rows, remarks
 
 
 def _some(names: Iterable[str], limit: int = 4) -> str:

@@ -87,7 +87,7 @@ def notes(comparison: Comparison) -> list[str]:
     elif comparison.most_seeds > 1:
         texts.append(
             f"Mean ± half of the 95 % t interval over seeds. Differences are paired by seed; p from the paired t test,"
-            f" Holm-corrected over {sum(s.difference is not None for s in comparison.summaries)} comparisons."
+            f" Holm-corrected over {compared(comparison)} comparisons."
         )
     if any(summary.setting.detection for summary in comparison.summaries):
         texts.append("kNN, linear and RankMe are those of the initialisation; “after”: of the fine-tuned backbone.")
@@ -105,15 +105,31 @@ def verdicts(comparison: Comparison) -> list[str]:
         difference = summary.difference
         if difference is None or difference.interval.n < 2:
             continue
-        interval, digits = difference.interval, _digits(comparison.metric)
+        interval, places = difference.interval, digits(comparison.metric)
         where = ", ".join(filter(None, [summary.setting.detection, percent(summary.setting.label_fraction, "labels")]))
-        text = {"ahead": "is ahead of", "behind": "is behind", "not shown": "cannot be told from"}[difference.verdict]
+        higher, lower = ("is ahead of", "is behind") if more_is_better(comparison.metric) else ("is above", "is below")
+        text = {"ahead": higher, "behind": lower}.get(difference.verdict, "cannot be told from")
+        head = f"{summary.setting.label} {text} {comparison.baseline}{f' ({where})' if where else ''}:"
+        head += f" {interval.mean:+.{places}f} {metric},"
         sentences.append(
-            f"{summary.setting.label} {text} {comparison.baseline} ({where}): {interval.mean:+.{digits}f} {metric},"
-            f" 95 % interval {interval.low:+.{digits}f} to {interval.high:+.{digits}f}, {interval.n} seeds,"
-            f" p = {p_text(difference.p_corrected)}."
+            f"{head} equal in all {interval.n} seeds, so there is no spread to test."
+            if difference.verdict == "no spread"
+            else f"{head} 95 % interval {interval.low:+.{places}f} to {interval.high:+.{places}f},"
+            f" {interval.n} seeds, p = {p_text(difference.p_corrected)}."
         )
     return sentences
+
+
+def compared(comparison: Comparison) -> int:
+    """How many differences have a p value: what Holm's correction counts."""
+    found = (summary.difference for summary in comparison.summaries)
+    return sum(difference is not None and not math.isnan(difference.p_t) for difference in found)
+
+
+def more_is_better(column: str) -> bool:
+    """Whether a higher figure is plainly the better one (AP, accuracies, ranks); of lengths and gaps nobody can say."""
+    name = column.rsplit("/", 1)[-1]
+    return name.startswith("AP") or "top1" in name or "rankme" in name
 
 
 def family_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
@@ -158,9 +174,9 @@ def spread(interval: Interval | None, column: str) -> str:
     """ "31.2 ± 1.4", or "31.2" for one seed."""
     if interval is None:
         return MISSING
-    digits = _digits(column)
-    text = f"{interval.mean:.{digits}f}"
-    return text if interval.n < 2 else f"{text} ± {interval.half:.{digits}f}"
+    places = digits(column)
+    text = f"{interval.mean:.{places}f}"
+    return text if interval.n < 2 else f"{text} ± {interval.half:.{places}f}"
 
 
 def difference_text(summary: Summary, comparison: Comparison) -> str:
@@ -174,11 +190,13 @@ def difference_text(summary: Summary, comparison: Comparison) -> str:
 
 def paired_text(difference: PairedDifference, column: str) -> str:
     """ "+3.1 [+1.2, +5.0] p .02", or "+3.1 (1 seed)"."""
-    interval, digits = difference.interval, _digits(column)
+    interval, places = difference.interval, digits(column)
     if interval.n < 2:
-        return f"{interval.mean:+.{digits}f} (1 seed)"
+        return f"{interval.mean:+.{places}f} (1 seed)"
+    if difference.verdict == "no spread":
+        return f"{interval.mean:+.{places}f} (equal in {interval.n} seeds)"
     return (
-        f"{interval.mean:+.{digits}f} [{interval.low:+.{digits}f}, {interval.high:+.{digits}f}]"
+        f"{interval.mean:+.{places}f} [{interval.low:+.{places}f}, {interval.high:+.{places}f}]"
         f" p {p_text(difference.p_corrected)}"
     )
 
@@ -199,8 +217,9 @@ def seeds(summary: Summary) -> str:
     return str(total) if summary.finished == total else f"{summary.finished} of {total}"
 
 
-def _digits(column: str) -> int:
-    return 3 if "top1" in column or "gap" in column or "nc1" in column else 1
+def digits(column: str) -> int:
+    """Decimals that a column deserves: three for shares, lengths and gaps, one for AP and ranks."""
+    return 3 if any(part in column for part in ("top1", "gap", "nc1", "mean_norm")) else 1
 
 
 _LATEX = {character: f"\\{character}" for character in "%_&#${}"} | {

@@ -17,19 +17,23 @@ class Choice:
     Attributes:
         setting: without its detection grid.
         by: data set that decided.
-        tried: (grid text, mean AP there over the seeds) in the order of the grid; no figure if no run has ended.
+        tried: (grid text, mean AP there over the seeds, how many those are) in the order of the grid; no mean if none.
         chosen: grid text of the best.
     """
 
     setting: Setting
     by: str
-    tried: list[tuple[str, float | None]]
+    tried: list[tuple[str, float | None, int]]
     chosen: str
 
     @property
     def sentence(self) -> str:
         """The choice in words, with every alternative's figure."""
-        figures = ", ".join(f"{text}: {'–' if mean is None else f'{mean:.1f}'}" for text, mean in self.tried)  # noqa: RUF001
+        most = max(seeds for *_, seeds in self.tried)
+        figures = ", ".join(
+            f"{text}: {'–' if mean is None else f'{mean:.1f}'}{'' if seeds == most else f' ({seeds} of {most} seeds)'}"  # noqa: RUF001
+            for text, mean, seeds in self.tried
+        )
         labels = "" if self.setting.label_fraction is None else f", {100 * self.setting.label_fraction:g} % labels"
         return f"{self.setting.label}{labels}: {self.chosen}, chosen by AP on {self.by} among {figures}."
 
@@ -43,7 +47,8 @@ def choose(rows: Sequence[Row], select: Mapping[str, Sequence[str]]) -> tuple[li
 
     Returns:
         rows, where those of a tuned config carry no detection grid any more; and the choices made. The mean over the
-        seeds decides; the first of equals wins. Where nothing has been measured yet, the first setting stands in.
+        seeds decides, among the settings that have most seeds: one whose other runs failed is not judged by the rest.
+        The first of equals wins. Where nothing has been measured yet, the first setting stands in.
     """
     groups: dict[Setting, dict[Setting, list[Row]]] = {}
     kept: list[Row] = []
@@ -56,10 +61,15 @@ def choose(rows: Sequence[Row], select: Mapping[str, Sequence[str]]) -> tuple[li
     choices = []
     for general, options in groups.items():
         by = select[general.detection][0]
-        means = {setting: _mean(items, column_on("AP", by)) for setting, items in options.items()}
-        best = max(options, key=lambda setting: -1.0 if means[setting] is None else means[setting] or 0.0)
+        figures = {setting: _figures(items, column_on("AP", by)) for setting, items in options.items()}
+        most = max(map(len, figures.values()))
+        means = {setting: mean_interval(values).mean if values else None for setting, values in figures.items()}
+        best = max(
+            (setting for setting, values in figures.items() if len(values) == most),
+            key=lambda setting: means[setting] or 0.0,
+        )
         kept += [dataclasses.replace(row, setting=general) for row in options[best]]
-        tried = [(grid_text(setting.detection_grid), mean) for setting, mean in means.items()]
+        tried = [(grid_text(s.detection_grid), means[s], len(values)) for s, values in figures.items()]
         choices.append(Choice(general, by, tried, grid_text(best.detection_grid)))
     return kept, choices
 
@@ -69,6 +79,5 @@ def column_on(metric: str, data_set: str) -> str:
     return f"{metric}@{data_set}"
 
 
-def _mean(rows: Sequence[Row], column: str) -> float | None:
-    values = [row.metrics[column] for row in rows if column in row.metrics]
-    return mean_interval(values).mean if values else None
+def _figures(rows: Sequence[Row], column: str) -> list[float]:
+    return [row.metrics[column] for row in rows if column in row.metrics]

@@ -21,6 +21,7 @@ from torch import distributed
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from clop_det.engine.allocator import keep_freed_memory
+from clop_det.engine.descent import stop_with_parent
 from clop_det.engine.options import read_config
 from clop_det.engine.rendezvous import join_group
 from clop_det.engine.stop import EXIT_STOPPED, StopRequested
@@ -80,7 +81,7 @@ def expected_world_size(args: argparse.Namespace) -> int:
         return int(os.environ["WORLD_SIZE"])
     if torch.cuda.is_available() and args.num_gpus > torch.cuda.device_count():
         raise UserError(f"--num-gpus is {args.num_gpus}; this machine has {torch.cuda.device_count()}.")
-    return int(args.num_gpus) * int(args.num_machines)
+    return max(1, int(args.num_gpus)) * int(args.num_machines)
 
 
 def under_torchrun() -> bool:
@@ -106,7 +107,9 @@ def launch_workers(
     starts `--num-gpus` processes (on a machine without GPUs: CPU processes over gloo), and stop signals go to them all.
     """
     if under_torchrun():
-        _join_torchrun()
+        if "TORCHELASTIC_RUN_ID" in os.environ:  # other launchers may start processes from threads that end
+            stop_with_parent()
+        _join_torchrun(cfg.MODEL.DEVICE)
         try:
             _work(worker, cfg, args)
         finally:
@@ -158,10 +161,18 @@ def _stop_signals_passed_on(wanted: bool) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _join_torchrun() -> None:
+def _join_torchrun(device: str) -> None:
+    missing = [name for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE") if name not in os.environ]
+    if missing:
+        raise UserError(f"RANK and WORLD_SIZE are set, but not {' and '.join(missing)}. Start the ranks with torchrun.")
     local_rank, local_size = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
-    on_gpu = torch.cuda.is_available()
+    on_gpu = device.startswith("cuda")
     if on_gpu:
+        if local_rank >= torch.cuda.device_count():
+            raise UserError(
+                f"{local_size} processes on this machine, but {torch.cuda.device_count()} GPUs: set --nproc-per-node to"
+                " the number of GPUs, or MODEL.DEVICE cpu."
+            )
         torch.cuda.set_device(local_rank)
     join_group("nccl" if on_gpu else "gloo")
     # Detectron2 asks for the ranks of one machine in its own process group.

@@ -124,15 +124,16 @@ class AlignedWriter(HookBase):
 
 
 def read_metrics(folder: str | os.PathLike[str], name: str = METRICS_NAME) -> list[dict[str, Any]]:
-    """The lines of metrics.json (or `name`), merged by iteration and in its order; a torn last line is passed over."""
+    """The lines of metrics.json (or `name`), merged by iteration and in its order; a damaged line is passed over."""
     path = Path(folder) / name
     merged: dict[int, dict[str, Any]] = defaultdict(dict)
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
             entry = json.loads(line)
         except ValueError:
             continue
-        merged[entry["iteration"]].update(entry)
+        if isinstance(entry, dict) and isinstance(entry.get("iteration"), int):
+            merged[entry["iteration"]].update(entry)
     return [merged[iteration] for iteration in sorted(merged)]
 
 

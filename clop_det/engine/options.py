@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -36,16 +35,33 @@ def read_config(config_file: str, overrides: Sequence[str]) -> CfgNode:
 
 def merge_file(cfg: CfgNode, config_file: str) -> None:
     """Merge a YAML file and its `_BASE_` chain into `cfg`, in place; see `read_config` for the errors."""
+    merge_mapping(cfg, load_yaml(config_file), where=config_file)
+
+
+def load_yaml(config_file: str) -> dict[str, Any]:
+    """The mapping in a YAML file, over those of its `_BASE_` chain, read with the safe loader.
+
+    Raises:
+        UserError: a file of the chain does not exist, is not text, not safe YAML or no mapping, or is its own base.
+    """
     try:
         # fvcore's default is the safe loader; Detectron2's own merge_from_file is not.
         loaded = CfgNode.load_yaml_with_base(config_file, allow_unsafe=False)
-    except (OSError, AssertionError) as error:
-        raise UserError(f"cannot read the config {config_file}: {error}") from error
+    except RecursionError:
+        raise UserError(f"{config_file} is its own _BASE_, over one or more files. Break the circle.") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{config_file}, or its _BASE_, is not UTF-8 text: {error}. Save it as UTF-8.") from error
     except yaml.YAMLError as error:
-        raise UserError(f"{config_file} is not safe, well-formed YAML: {error}") from error
+        raise UserError(f"{config_file} is not safe, well-formed YAML: {' '.join(str(error).split())}") from error
+    except OSError as error:
+        raise UserError(f"cannot read the config {config_file}: {error}") from error
+    except (AssertionError, TypeError, AttributeError, ValueError) as error:
+        # What fvcore does with a file that is empty or holds no mapping, or a _BASE_ that is no path.
+        text = " ".join(str(error).split())
+        raise UserError(f"{config_file}, or its _BASE_, holds no mapping of config keys ({text}).") from error
     if not isinstance(loaded, dict):
         raise UserError(f"{config_file} holds no mapping of config keys.")
-    merge_mapping(cfg, loaded, where=config_file)
+    return loaded
 
 
 def merge_pairs(cfg: CfgNode, overrides: Sequence[str]) -> None:
@@ -56,10 +72,7 @@ def merge_pairs(cfg: CfgNode, overrides: Sequence[str]) -> None:
     if len(overrides) % 2:
         raise UserError(f"overrides come as KEY VALUE pairs, got an odd number of words: {' '.join(overrides)}")
     for key, text in zip(overrides[::2], overrides[1::2], strict=True):
-        try:
-            value = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            value = text
+        value = _literal(text)
         nested: Any = value
         for part in reversed(key.split(".")):
             nested = {part: nested}
@@ -91,6 +104,14 @@ def flatten(cfg: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield f"{prefix}{key}", value
 
 
+def _literal(text: str) -> Any:
+    """A value in Python's notation, else the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return text
+
+
 def _nearest(name: str, root: CfgNode) -> str:
     known = [key for key, _ in flatten(root)]
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
@@ -105,8 +126,10 @@ def _coerce(value: Any, old: Any, name: str, where: str) -> Any:
     A sequence may also be a string in Python's notation, `STEPS: (18000, 22000)`, as Detectron2's configs write it.
     """
     kind = type(old)
-    if old is None or value is None or type(value) is kind:
+    if old is None or type(value) is kind:
         return value
+    if value is None:
+        raise UserError(f"{name} in {where} has no value; it must be of type {kind.__name__}.")
     if kind is float and isinstance(value, int | str) and not isinstance(value, bool):
         try:
             return float(value)
@@ -114,8 +137,7 @@ def _coerce(value: Any, old: Any, name: str, where: str) -> Any:
             pass
     if kind in (list, tuple):
         if isinstance(value, str):
-            with contextlib.suppress(ValueError, SyntaxError):
-                value = ast.literal_eval(value)
+            value = _literal(value)
         if isinstance(value, list | tuple):
             return kind(value)
     raise UserError(f"{name} in {where} is {value!r} ({type(value).__name__}); it must be of type {kind.__name__}.")
