@@ -40,6 +40,16 @@ def test_the_best_setting_is_chosen_on_the_deciding_set_alone() -> None:
     assert by_init["b"].difference.interval.mean == pytest.approx(11.0)
 
 
+def test_a_setting_whose_runs_failed_is_not_chosen_by_the_one_that_is_left() -> None:
+    small, large = (("SOLVER.BASE_LR", "0.02"),), (("SOLVER.BASE_LR", "0.04"),)
+    rows = [row("a", small, seed, AP=20.0, **{"AP@val": 30.0}) for seed in (0, 1, 2)]
+    rows += [row("a", large, 0, AP=25.0, **{"AP@val": 32.0}), row("a", large, 1), row("a", large, 2)]
+    kept, (choice,) = choose(rows, {"d": ["val", "test"]})
+    assert choice.chosen == "base_lr 0.02"
+    assert [r.metrics["AP"] for r in kept] == [20.0] * 3
+    assert "base_lr 0.04: 32.0 (1 of 3 seeds)" in choice.sentence
+
+
 def test_nothing_is_chosen_without_being_asked() -> None:
     rows = [row("a", (("X", "1"),), 0, AP=1.0), row("a", (("X", "2"),), 0, AP=2.0)]
     assert choose(rows, {}) == (rows, [])

@@ -58,6 +58,30 @@ REFUSED = [
     ({"INITS": ["random"], "DETECTION": []}, "nothing to run"),
     ({"BASELIN": "random"}, "unknown key COMPARE.BASELIN.*BASELINE"),
     ({"SEEDS": "all"}, "SEEDS"),
+    ({"INITS": ["random", {"NAME": "clop", "OPTS": {"LABELS.FRACTION": 1.0}}]}, "COMPARE.LABEL_FRACTIONS"),
+    ({"INITS": ["random", {"NAME": "clop", "OPTS": {"LOSS.NAME": "supcon"}}]}, "Use LOSS of an entry"),
+    ({"PRETRAIN": {"CONFIG": "pretrain.yaml", "GRID": {"LABELS.FRACTION": [0.1]}}}, "COMPARE.LABEL_FRACTIONS"),
+    (
+        {
+            "INITS": ["random", {"NAME": "clop", "OPTS": {"SOLVER.BASE_LR": 0.5}}],
+            "PRETRAIN": {"CONFIG": "pretrain.yaml", "GRID": {"SOLVER.BASE_LR": [0.1]}},
+        },
+        "clop sets SOLVER.BASE_LR, which COMPARE.PRETRAIN.GRID varies",
+    ),
+    (
+        {"DETECTION": [{"CONFIG": "detect.yaml", "OPTS": {"SEED2": 1, "A.B": 1}, "GRID": {"A.B": [1]}}]},
+        "sets A.B, which its GRID varies",
+    ),
+    ({"INITS": [{"NAME": "random", "LOSS": "clop"}, "clop"]}, "random is not pretrained and has no use for LOSS"),
+    (
+        {"LABEL_FRACTIONS": [0.1, 1.0], "PRETRAIN": {"CONFIG": "pretrain.yaml", "OPTS": {"LABELS.PER_CLASS": 4}}},
+        "would be the same run",
+    ),
+    ({"PRETRAIN": {"CONFIG": "pretrain.yaml", "OPTS": {"LOSS": "clop"}}}, "LOSS.*group of keys"),
+    ({"DETECTION": [{"CONFIG": "detect.yaml", "OPTS": {"MODEL": "x"}}]}, "MODEL.*group of keys"),
+    ({"DETECTION": [{"CONFIG": "detect.yaml", "SELECT": {"BY": "", "REPORT": "c"}}]}, "both BY and REPORT"),
+    ({"EXAMPLES": -1}, "EXAMPLES is -1"),
+    ({"EXAMPLE_SCORE": 0.01}, "EXAMPLE_SCORE is 0.01"),
 ]
 
 
@@ -185,6 +209,33 @@ def test_a_given_checkpoint_is_converted_once_and_known_by_content(workplace: Wo
     assert not [job for job in made.jobs.values() if job.kind == "pretrain"]
     (workplace.folder / "net.pth").write_bytes(b"two")
     assert convert[0].name not in plan(workplace, changes).jobs
+
+
+def test_a_count_of_labels_is_no_label_fraction(workplace: Workplace) -> None:
+    made = plan(workplace, {"PRETRAIN": {"CONFIG": "pretrain.yaml", "GRID": {"LABELS.PER_CLASS": [2, 4]}}})
+    cells = [cell for cell in made.cells if cell.init == "clop"]
+    assert [(cell.label_fraction, cell.pretrain_grid["LABELS.PER_CLASS"]) for cell in cells] == [(None, 2), (None, 4)]
+
+
+def test_a_long_grid_value_still_makes_a_folder(workplace: Workplace) -> None:
+    value = [0.123456789 + i for i in range(60)]
+    made = plan(workplace, {"PRETRAIN": {"CONFIG": "pretrain.yaml", "GRID": {"SOLVER.STEPS": [value, value[1:]]}}})
+    assert all(len(name) < 200 for name in made.jobs)
+
+
+def test_parameters_of_the_cluster_keep_their_mappings(workplace: Workplace) -> None:
+    path = workplace.write({"LAUNCH": {"SLURM": {"timeout_min": 3, "slurm_additional_parameters": {"account": "me"}}}})
+    cfg = load_compare_config(path, ["COMPARE.LAUNCH.SLURM.slurm_additional_parameters.qos", "low"])
+    assert nested(cfg.COMPARE.LAUNCH.SLURM) == {
+        "timeout_min": 3,
+        "slurm_additional_parameters": {"account": "me", "qos": "low"},
+    }
+
+
+def test_the_cluster_needs_a_device(workplace: Workplace) -> None:
+    with pytest.raises(UserError, match="needs COMPARE.DEVICE"):
+        workplace.run("--launcher", "slurm")
+    assert not workplace.output.exists()
 
 
 def test_pretraining_alone(workplace: Workplace) -> None:

@@ -24,10 +24,12 @@ from clop_det.comparison.runs import Cost, Run, find_runs
 from clop_det.comparison.style import colours, render
 from clop_det.comparison.summary import Comparison, read_comparison
 from clop_det.comparison.tables import (
+    digits,
     family_table,
     further_table,
     latex_table,
     main_table,
+    more_is_better,
     notes,
     printed_table,
     verdicts,
@@ -232,6 +234,42 @@ def test_runs_of_an_earlier_matrix_are_not_mixed_in(workplace: Workplace) -> Non
     assert sum("same setting and seed" in remark for remark in comparison.remarks) == 2
 
 
+def test_two_plans_with_one_setting_and_seed_are_one_repetition(tmp_path: Path, workplace: Workplace) -> None:
+    assert workplace.run() == 0
+    first = tmp_path / "a"
+    workplace.output.rename(first)
+    (workplace.folder / "detect.yaml").write_text("SOLVER: {MAX_ITER: 9}\nDATASETS: {TRAIN: [a], TEST: [b]}\n")
+    assert workplace.run() == 0
+    comparison = read_comparison([first, workplace.output])
+    assert [(summary.setting.init, len(summary.rows)) for summary in comparison.summaries] == [
+        ("random", 1),
+        ("clop", 1),
+    ]
+    assert sum("same setting and seed" in remark for remark in comparison.remarks) == 2
+
+
+def test_a_metric_that_no_run_has_is_named(finished: Workplace, workplace: Workplace) -> None:
+    with pytest.raises(UserError, match='no run has a figure "Ap50"; Did you mean "AP50"'):
+        read_comparison([finished.output], metric="Ap50")
+    workplace.write({"METRIC": "Ap50"})
+    assert workplace.run() == 0
+    assert 'no run has a figure "Ap50"' in read_comparison([workplace.output]).remarks[0]
+
+
+def test_words_for_figures_of_which_more_is_not_better(finished: Workplace) -> None:
+    assert more_is_better("AP50")
+    assert more_is_better("coco/AP75")
+    assert more_is_better("object_knn_top1")
+    assert not more_is_better("embedding_mean_norm")
+    assert digits("embedding_mean_norm") == 3
+
+
+def test_the_score_of_drawn_detections_is_the_plans(workplace: Workplace) -> None:
+    workplace.write({"EXAMPLE_SCORE": 0.25})
+    assert workplace.run() == 0
+    assert read_comparison([workplace.output]).example_score == 0.25
+
+
 def test_bad_folders_and_baselines(tmp_path: Path, finished: Workplace) -> None:
     with pytest.raises(UserError, match="no folder"):
         read_comparison([tmp_path / "none"])
@@ -246,6 +284,10 @@ def test_damaged_files_do_not_stop_a_report(finished: Workplace, tmp_path: Path)
     jobs = tmp_path / "out" / "jobs"
     next(jobs.glob("detect-*random-s0*/")).joinpath("results.json").write_text('{"kind": "detec')
     next(jobs.glob("inspect-*random*/")).joinpath("examples.json").write_text("[]")
+    next(jobs.glob("detect-*clop-10pct-s0*/")).joinpath("metrics.json").write_bytes(b'{"bbox/AP": 3}\n[1]\n\xff\n')
+    lone = tmp_path / "out" / "lone"
+    lone.mkdir()
+    (lone / "config.yaml").write_bytes(b"NAME: \xe4\n")
     next(jobs.glob("inspect-*supcon-10pct*/")).joinpath("0.png").write_bytes(b"no image")
     assert main(["report", str(tmp_path / "out")]) == 0
 

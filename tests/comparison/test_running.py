@@ -19,6 +19,9 @@ from clop_det.comparison.jobs import digest_of, is_done, prepare_folder
 from clop_det.comparison.launchers import COMMANDS, FolderBusy, LocalLauncher, command, failure_reason
 from clop_det.comparison.matrix import read_matrix
 from clop_det.comparison.plan import build_plan
+from clop_det.comparison.runs import read_run
+from clop_det.engine.descent import descendants
+from clop_det.engine.run_folder import claim_run_folder
 from clop_det.errors import UserError
 from tests.comparison.workplace import Workplace, wait_for
 
@@ -144,6 +147,45 @@ def test_a_killed_comparison_leaves_no_orphan_and_goes_on(workplace: Workplace) 
     iterations = [json.loads(line)["iteration"] for line in (folder / "metrics.json").read_text().splitlines()]
     assert iterations == list(range(400))
     assert workplace.started().count(f"start {folder.name}") == 1
+
+
+def test_a_job_that_a_stop_ended_has_not_failed(workplace: Workplace) -> None:
+    (workplace.control / "slow").touch()
+    (workplace.folder / "pretrain.yaml").write_text("SOLVER: {MAX_ITER: 4000}\n")
+    workplace.write({"INITS": ["clop", "random"]})
+    process = workplace.start()
+    jobs = workplace.output / "jobs"
+    wait_for(lambda: any(jobs.glob("pretrain-*/state.json")))
+    folder = next(jobs.glob("pretrain-*"))
+    for child in descendants(process.pid):
+        if str(folder) in Path(f"/proc/{child}/cmdline").read_text():
+            os.kill(child, signal.SIGSTOP)  # it cannot save
+    for _ in range(2):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 75, output
+    assert json.loads((folder / "job.json").read_text())["attempts"][-1]["exit_code"] == -9
+    run = read_run(folder)
+    assert run is not None
+    assert run.status == "partial"
+
+
+def test_a_moved_comparison_goes_on_in_the_middle_of_fine_tuning(workplace: Workplace, tmp_path: Path) -> None:
+    plan = build_plan(read_matrix(load_compare_config(workplace.config), workplace.folder))
+    job = next(job for job in plan.jobs.values() if job.kind == "detect" and "clop" in job.name)
+    folder = plan.root / job.name
+    prepare_folder(job, folder)
+    claim_run_folder(job.config, resume=False)
+    moved = tmp_path / "elsewhere" / "out"
+    moved.parent.mkdir()
+    workplace.output.rename(moved)
+    plan = build_plan(read_matrix(load_compare_config(workplace.config, ["OUTPUT_DIR", str(moved)]), workplace.folder))
+    job = plan.jobs[job.name]
+    with pytest.raises(UserError, match="WEIGHTS"):
+        claim_run_folder(job.config, resume=True)
+    prepare_folder(job, plan.root / job.name)
+    assert claim_run_folder(job.config, resume=True) == plan.root / job.name
 
 
 def test_only_one_comparison_at_a_time(workplace: Workplace) -> None:
@@ -301,6 +343,9 @@ def test_failure_reasons(tmp_path: Path) -> None:
     assert failure_reason(tmp_path, 3) == "exit code 3: no output"
     (tmp_path / "job.log").write_text("\n--- command\nline\nerror: this is why\nbye\n")
     assert failure_reason(tmp_path, 2) == "exit code 2: error: this is why"
+    with (tmp_path / "job.log").open("a") as log:
+        log.write("\n--- command again\nCUDA out of memory\n")
+    assert failure_reason(tmp_path, 1) == "exit code 1: CUDA out of memory"  # not what the first attempt said
 
 
 def test_job_folder_round_trip(workplace: Workplace, tmp_path: Path) -> None:

@@ -85,6 +85,8 @@ def test_a_stop_is_obeyed_between_steps(workplace: Workplace) -> None:
 def test_bad_parameters(workplace: Workplace) -> None:
     with pytest.raises(UserError, match="COMPARE.LAUNCH.SLURM"):
         SubmititLauncher(1, workplace.output, {"timeout_minutes": 3}, cluster="local")
+    with pytest.raises(UserError, match="cpus_per_task"):
+        SubmititLauncher(1, workplace.output, {"cpus_per_task": "many"}, cluster="local")
 
 
 def test_a_preempted_group_of_workers_saves_and_resumes_as_one(workplace: Workplace) -> None:

@@ -61,6 +61,30 @@ def test_yaml_that_would_run_code_is_refused(tmp_path: Path) -> None:
     assert not marker.exists()
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "no mapping"),
+        (b"# nothing yet\n", "no mapping"),
+        (b"- SEED\n", "no mapping"),
+        (b"OUTPUT_DIR: \xe4\n", "not UTF-8"),
+        (b"_BASE_: odd.yaml\nSEED: 1\n", "its own _BASE_"),
+        (b"_BASE_: 3\n", "_BASE_"),
+        (b"SEED:\n", "SEED in .* has no value"),
+    ],
+)
+def test_odd_files_are_one_error(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "odd.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        read_config(str(tmp_path / "odd.yaml"), [])
+
+
+def test_odd_values_are_one_error() -> None:
+    with pytest.raises(UserError, match="MAX_ITER in the command line has no value"):
+        read_config("", ["SOLVER.MAX_ITER", "None"])
+    assert read_config("", ["OUTPUT_DIR", "{[]: 1}"]).OUTPUT_DIR == "{[]: 1}"  # not Python, so text
+
+
 def test_a_missing_file_is_named() -> None:
     with pytest.raises(UserError, match=r"no/such\.yaml"):
         read_config("no/such.yaml", [])
