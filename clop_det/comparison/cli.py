@@ -21,9 +21,9 @@ from clop_det.comparison.jobs import Job, check_folder, jobs_to_run
 from clop_det.comparison.launchers import COMMANDS, Commands, Launcher, LocalLauncher
 from clop_det.comparison.matrix import Matrix, read_matrix
 from clop_det.comparison.measure import measure
-from clop_det.comparison.plan import Plan, build_plan, write_plan
+from clop_det.comparison.plan import REPORT_FOLDER, Plan, build_plan, write_plan
 from clop_det.comparison.progress import Estimator, clock, finished_seconds
-from clop_det.comparison.report import REPORT_FOLDER, write_report
+from clop_det.comparison.report import write_report
 from clop_det.comparison.scheduler import Outcome, Scheduler
 from clop_det.comparison.slurm import SubmititLauncher
 from clop_det.comparison.summary import read_comparison

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 import re
 import textwrap
 from collections import defaultdict
@@ -59,7 +60,7 @@ def read_curves(path: Path, key: str, metrics: Sequence[str]) -> dict[str, Curve
         what the further keys are set to, as ", IMS_PER_BATCH 16" (empty where none varies) -> the curves.
 
     Raises:
-        UserError: no such file, or a column is missing.
+        UserError: no such file, a column is missing, no run has ended, or a value of `key` is no number.
     """
     try:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
@@ -76,13 +77,32 @@ def read_curves(path: Path, key: str, metrics: Sequence[str]) -> dict[str, Curve
         if _GRID_KEY.match(column) and column != key and len({row[column] for row in rows}) > 1
     ]
     panels: dict[str, Curves] = defaultdict(lambda: defaultdict(lambda: defaultdict(lambda: defaultdict(list))))
-    for row in sorted(rows, key=lambda row: [float(row[column]) for column in varied]):
-        if row["status"] == "done":
-            curves = panels["".join(f", {column.rsplit('.', 1)[-1]} {row[column]}" for column in varied)]
-            fraction = f" {percent(float(row['label_fraction']), 'labels')}" if row["label_fraction"] else ""
-            for metric in metrics:
-                curves[row["init"] + fraction][float(row[key])][metric].append(float(row[metric]))
+    # An initialisation outside the grid has no place on the axis.
+    placed = [row for row in rows if row["status"] == "done" and all(row[column] for column in (key, *varied))]
+    for row in sorted(placed, key=lambda row: [_order(row[column]) for column in varied]):
+        curves = panels["".join(f", {column.rsplit('.', 1)[-1]} {row[column]}" for column in varied)]
+        fraction = f" {percent(float(row['label_fraction']), 'labels')}" if row["label_fraction"] else ""
+        for metric in metrics:
+            if row[metric]:
+                curves[row["init"] + fraction][_number(row[key], path, key)][metric].append(float(row[metric]))
+    if not panels:
+        raise UserError(f"{path} has no finished run with a value of {key}.")
     return panels
+
+
+def _number(text: str, path: Path, key: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UserError(f"{path}: {key} has the value {text!r}; the axis takes numbers alone.") from None
+
+
+def _order(text: str) -> tuple[float, str]:
+    """Numbers by size, words after them by the alphabet."""
+    try:
+        return float(text), ""
+    except ValueError:
+        return math.inf, text
 
 
 def draw_curves(panels: Mapping[str, Curves], key: str, metrics: Sequence[str]) -> Picture:
@@ -97,7 +117,7 @@ def draw_curves(panels: Mapping[str, Curves], key: str, metrics: Sequence[str]) 
             axes[-1][column].set_xlabel(key)
             for row, metric in enumerate(metrics):
                 for label, points in curves.items():
-                    xs = sorted(points)
+                    xs = sorted(x for x in points if points[x][metric])
                     means = [mean_interval(points[x][metric]).mean for x in xs]
                     axes[row][column].plot(xs, means, "o-", color=palette[label], markersize=4)
                     for x in xs:

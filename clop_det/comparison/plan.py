@@ -19,6 +19,7 @@ from clop_det.files import read_json, sha256_of, write_json
 from clop_det.losses import loss_options
 
 PLAN_NAME = "plan.json"
+REPORT_FOLDER = "report"
 CONVERTED = "backbone.pth"
 
 
@@ -73,6 +74,9 @@ def build_plan(matrix: Matrix) -> Plan:
 def write_plan(plan: Plan) -> None:
     """Write plan.json: what the report needs to know beside the run folders; refuses another comparison's folder."""
     path = plan.matrix.output / PLAN_NAME
+    report = plan.matrix.output / REPORT_FOLDER
+    if not path.exists() and report.is_dir() and any(report.iterdir()):
+        raise UserError(f"{report} is the report of something else. Move it away, or choose another OUTPUT_DIR.")
     if path.exists():
         other = read_json(path).get("name")
         if other != plan.matrix.name:
@@ -135,7 +139,7 @@ class _Builder:
             )
 
     def _pretrain(self, cfg: CfgNode, labels: list[str], facts: Mapping[str, Any]) -> Job:
-        digest = digest_of("pretrain", cfg)
+        digest = digest_of("pretrain", cfg, *self._contents(cfg.LABELS.SPLIT_FILE))
         name = job_name("pretrain", labels, digest)
         return self._add_job(Job("pretrain", name, digest, (), "model_final.pth", cfg, cfg.SOLVER.MAX_ITER, facts))
 
@@ -172,7 +176,8 @@ class _Builder:
         for wanted in (detection.select_by, detection.report_on):
             if wanted and wanted not in cfg.DATASETS.TEST:
                 raise UserError(f"COMPARE.DETECTION {detection.name} SELECT: {wanted} is not in {cfg.DATASETS.TEST}.")
-        digest = digest_of("detect", cfg, convert.digest if convert else "random")
+        start = convert.digest if convert else "random"
+        digest = digest_of("detect", cfg, start, *self._contents(cfg.DATASETS.TRAIN_SPLIT_FILE))
         name = job_name("detect", [detection.name, *labels, *_point_label(setting), f"s{base.seed}"], digest)
         facts = {**facts, "detection": detection.name, "detection_grid": dict(setting)}
         facts |= {"pretrain": base.pretrain, "convert": base.convert}
@@ -219,6 +224,14 @@ class _Builder:
     def _add_cell(self, cell: Cell) -> None:
         if cell not in self._plan.cells:
             self._plan.cells.append(cell)
+
+    def _contents(self, file: str) -> list[str]:
+        """What a given split file adds to a digest: another content is another run."""
+        if file and not Path(file).is_file():
+            raise UserError(
+                f"no split file {file}: LABELS.SPLIT_FILE and DATASETS.TRAIN_SPLIT_FILE name existing files."
+            )
+        return [self._hash(Path(file))] if file else []
 
     def _hash(self, path: Path) -> str:
         if path not in self._hashes:

@@ -12,8 +12,6 @@ from clop_det.comparison.style import Picture
 from clop_det.comparison.summary import Comparison
 from clop_det.files import atomic_write, write_text
 
-REPORT_FOLDER = "report"
-
 
 def write_report(comparison: Comparison, folder: Path) -> Path:
     """Write everything into `folder`; returns the page.

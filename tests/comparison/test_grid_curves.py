@@ -40,6 +40,28 @@ info_nce,,0,0.2,0.1,16,0.9,done
     assert [curves["info_nce"][0.1]["knn_top1"] for curves in panels.values()] == [[0.2], [0.3]]
 
 
+def test_what_has_no_place_on_the_axis_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    path.write_text(TABLE + "random,,0,0.2,,,done\nclop,0.01,2,,7,10,done\n")
+    curves = read_curves(path, "SOLVER.BASE_LR", ["knn_top1", "embedding_rankme"])[""]
+    assert "random" not in curves
+    (clop,) = (points for label, points in curves.items() if label.startswith("clop"))
+    assert clop[10] == {"knn_top1": [0.1], "embedding_rankme": [2, 7]}
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (TABLE.replace("done", "failed"), "no finished run"),
+        (TABLE.replace("0.1,done", "SGD,done"), "takes numbers alone"),
+    ],
+)
+def test_tables_without_a_curve_are_named(tmp_path: Path, table: str, message: str) -> None:
+    (tmp_path / "results.csv").write_text(table)
+    with pytest.raises(UserError, match=message):
+        read_curves(tmp_path / "results.csv", "SOLVER.BASE_LR", ["knn_top1"])
+
+
 def test_the_command_writes_both_pictures_and_the_same_twice(tmp_path: Path) -> None:
     for name in ("sgd", "lars"):
         (tmp_path / name / "report").mkdir(parents=True)

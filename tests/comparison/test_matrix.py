@@ -217,6 +217,19 @@ def test_a_count_of_labels_is_no_label_fraction(workplace: Workplace) -> None:
     assert [(cell.label_fraction, cell.pretrain_grid["LABELS.PER_CLASS"]) for cell in cells] == [(None, 2), (None, 4)]
 
 
+def test_a_split_file_counts_with_its_content(workplace: Workplace, tmp_path: Path) -> None:
+    split = tmp_path / "split.txt"
+    names = []
+    for content in ("a.png\n", "b.png\n"):
+        split.write_text(content)
+        made = plan(workplace, {"PRETRAIN": {"CONFIG": "pretrain.yaml", "OPTS": {"LABELS.SPLIT_FILE": str(split)}}})
+        names.append({name for name in made.jobs if name.startswith("pretrain")})
+    assert not names[0] & names[1]
+    split.unlink()
+    with pytest.raises(UserError, match="no split file"):
+        plan(workplace, {"PRETRAIN": {"CONFIG": "pretrain.yaml", "OPTS": {"LABELS.SPLIT_FILE": str(split)}}})
+
+
 def test_a_long_grid_value_still_makes_a_folder(workplace: Workplace) -> None:
     value = [0.123456789 + i for i in range(60)]
     made = plan(workplace, {"PRETRAIN": {"CONFIG": "pretrain.yaml", "GRID": {"SOLVER.STEPS": [value, value[1:]]}}})

@@ -188,6 +188,18 @@ def test_a_moved_comparison_goes_on_in_the_middle_of_fine_tuning(workplace: Work
     assert claim_run_folder(job.config, resume=True) == plan.root / job.name
 
 
+def test_a_report_of_something_else_is_not_overwritten(
+    workplace: Workplace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = workplace.output / "report" / "results.csv"
+    table.parent.mkdir(parents=True)
+    table.write_text("mine\n")
+    with pytest.raises(UserError, match="report of something else"):
+        workplace.run()
+    assert table.read_text() == "mine\n"
+    assert not workplace.started()
+
+
 def test_only_one_comparison_at_a_time(workplace: Workplace) -> None:
     workplace.output.mkdir()
     with (workplace.output / ".lock").open("w") as lock:
