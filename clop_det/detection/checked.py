@@ -1,4 +1,4 @@
-"""The checks of dataset dicts: image files, sizes, EXIF, boxes; see `clop_det.data.checks` for the kinds."""
+"""The checks of dataset dicts: image files, sizes, EXIF, boxes, masks; see `clop_det.data.checks` for the kinds."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from detectron2.structures import BoxMode
 from clop_det.data.checks import Checks, ImageFacts, facts_of
 from clop_det.data.checks.image_facts import MISSING, TRUNCATED, UNREADABLE
 from clop_det.detection.images import AS_STORED, DEEP
+from clop_det.detection.segmentation import usable_part
 
 Record = dict[str, Any]
 _FAULTS = {MISSING: "missing_file", UNREADABLE: "unreadable_image", TRUNCATED: "truncated_image"}
@@ -103,7 +104,7 @@ def _check_annotations(record: Record, checks: Checks) -> None:
 
 
 def _check_annotation(entry: dict[str, Any], record: Mapping[str, Any], checks: Checks) -> bool:
-    where = f"{record['file_name']}, box {_numbers(entry['bbox'])}"
+    where = _place(entry, record)
     if not all(math.isfinite(value) for value in entry["bbox"]):
         checks.found("nonfinite_box", f"{where} is not finite")
         return False
@@ -122,12 +123,47 @@ def _check_annotation(entry: dict[str, Any], record: Mapping[str, Any], checks: 
         if not checks.found("out_of_image_box", beyond) or clipped[2] <= clipped[0] or clipped[3] <= clipped[1]:
             return False
         box = clipped
+    if not _check_mask(entry, record, where, checks):
+        return False
     if box != before:
         # Boxes that need nothing stay as written, to the last digit.
         entry["bbox"] = BoxMode.convert(box, BoxMode.XYXY_ABS, entry["bbox_mode"])
         if "area" in entry and "segmentation" not in entry:
             entry["area"] = (box[2] - box[0]) * (box[3] - box[1])
     return True
+
+
+def _check_mask(entry: dict[str, Any], record: Mapping[str, Any], where: str, checks: Checks) -> bool:
+    mask, whole = usable_part(entry.pop("segmentation", None), record["height"], record["width"])
+    if mask is not None:
+        entry["segmentation"] = mask
+    return whole or checks.found("bad_polygon", f"{where} has a polygon or mask that cannot be one")
+
+
+def keep_masked(records: Sequence[Record], checks: Checks) -> list[Record]:
+    """Dataset dicts without the boxes that a detector of masks cannot learn from: no crowd, and no mask.
+
+    Args:
+        records: as `check_records` gives them.
+        checks: of the same records; takes what is found, and `annotations` is set to what is left.
+    """
+    kept = [
+        {**record, "annotations": [entry for entry in record["annotations"] if _has_mask(entry, record, checks)]}
+        for record in records
+    ]
+    checks.annotations = sum(len(record["annotations"]) for record in kept)
+    return kept
+
+
+def _has_mask(entry: Mapping[str, Any], record: Mapping[str, Any], checks: Checks) -> bool:
+    if entry.get("iscrowd", 0) or "segmentation" in entry:
+        return True
+    return checks.found("no_mask", f"{_place(entry, record)} has no mask to train on")
+
+
+def _place(entry: Mapping[str, Any], record: Mapping[str, Any]) -> str:
+    number = f"annotation {entry['id']}, " if "id" in entry else ""
+    return f"{record['file_name']}, {number}box {_numbers(entry['bbox'])}"
 
 
 def _inside(box: Sequence[float], width: float, height: float) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from clop_det.detection.voc import leads_out
 from clop_det.errors import UserError
 from clop_det.files import read_json
 
-_KEPT = ("iscrowd", "bbox", "area", "id")
+_LARGEST = 2**53  # whole numbers beyond it are none that a tensor takes
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,10 @@ class CocoSource:
 def read_coco(path: Path) -> dict[str, Any]:
     """The JSON file, checked for its three lists of entries with ids; category ids must be unique.
 
+    Names of categories are text in what is returned, where the file may have numbers.
+
     Raises:
-        UserError: not JSON, a list is absent, an entry has no id, or a category id occurs twice.
+        UserError: not JSON, a list is absent, an entry has no id, a category no name, or a category id occurs twice.
     """
     content = read_json(path)
     for key in ("images", "annotations", "categories"):
@@ -60,7 +63,15 @@ def read_coco(path: Path) -> dict[str, Any]:
     twice = [number for number, count in Counter(entry["id"] for entry in content["categories"]).items() if count > 1]
     if twice:
         raise UserError(f"{path}: ids in 'categories' are not unique: {twice[0]} occurs twice.")
-    return dict(content)
+    return {**content, "categories": [_category(entry, path) for entry in content["categories"]]}
+
+
+def _category(entry: dict[str, Any], path: Path) -> dict[str, Any]:
+    name = entry.get("name")
+    if not isinstance(name, int | str) or isinstance(name, bool) or name == "":
+        raise UserError(f"{path}: a category without a name: {str(entry)[:80]}.")
+    parent = entry.get("supercategory")
+    return {**entry, "name": str(name), "supercategory": str(parent) if isinstance(parent, int | str) else None}
 
 
 def find_categories(content: dict[str, Any], classes: Sequence[str], where: Path) -> dict[int, str]:
@@ -70,20 +81,20 @@ def find_categories(content: dict[str, Any], classes: Sequence[str], where: Path
     a box of its own that others name as their supercategory (as some exports add).
 
     Raises:
-        UserError: no category, one without a name or one name twice, or a class that the file does not know.
+        UserError: no category, one name twice, or a class that the file does not know.
     """
-    entries = sorted(content["categories"], key=lambda entry: entry["id"])
-    by_name = {entry.get("name"): entry["id"] for entry in entries}
-    if not entries or len(by_name) < len(entries) or None in by_name:
-        raise UserError(f"{where}: it lists no category, one without a name, or one name twice.")
+    entries = sorted(content["categories"], key=_by_id)
+    by_name = {entry["name"]: entry["id"] for entry in entries}
+    if not entries or len(by_name) < len(entries):
+        raise UserError(f"{where}: it lists no category, or one name twice.")
     unknown = [name for name in classes if name not in by_name]
     if unknown:
         raise UserError(f"{where} knows no category {', '.join(unknown)}; it has {', '.join(by_name)}.")
     if classes:
         return {by_name[name]: name for name in classes}
-    used = {annotation.get("category_id") for annotation in content["annotations"]}
+    used = {entry["category_id"] for entry in content["annotations"] if _is_key(entry.get("category_id"))}
     # A category that names itself as its supercategory (COCO's "person") is no parent.
-    parents = {entry.get("supercategory") for entry in entries if entry.get("supercategory") != entry["name"]}
+    parents = {entry["supercategory"] for entry in entries if entry["supercategory"] != entry["name"]}
     return {entry["id"]: entry["name"] for entry in entries if entry["id"] in used or entry["name"] not in parents}
 
 
@@ -105,7 +116,7 @@ def load_coco(source: CocoSource, checks: Checks, only: Sequence[str] = ()) -> l
         if annotation.get("image_id") not in listed:
             image = annotation.get("image_id")
             checks.found(
-                "unknown_image", f"{source.path}: annotation {annotation['id']} belongs to image {image}: not listed"
+                "unknown_image", f"{source.path}: annotation {annotation['id']} belongs to image {image!r}: not listed"
             )
             continue
         entry = _entry(annotation, images.get(annotation["image_id"]), source, checks)
@@ -120,8 +131,18 @@ def load_coco(source: CocoSource, checks: Checks, only: Sequence[str] = ()) -> l
             "width": _whole(image.get("width")),
             "annotations": per_image[image["id"]],
         }
-        for image in sorted(chosen, key=lambda entry: (isinstance(entry["id"], str), entry["id"]))
+        for image in sorted(chosen, key=_by_id)
     ]
+
+
+def _by_id(entry: dict[str, Any]) -> tuple[bool, Any]:
+    """Sorts entries by id, numbers before texts."""
+    return isinstance(entry["id"], str), entry["id"]
+
+
+def _is_key(value: Any) -> bool:
+    """Whether a value can name an entry: not one of JSON's lists and objects."""
+    return not isinstance(value, list | dict)
 
 
 def _images(entries: Sequence[dict[str, Any]], source: CocoSource, checks: Checks) -> dict[Any, dict[str, Any]]:
@@ -149,10 +170,13 @@ def _annotations(content: dict[str, Any], source: CocoSource, checks: Checks) ->
     kept = []
     spare = max((entry["id"] for entry in content["annotations"] if isinstance(entry["id"], int)), default=0)
     for entry in content["annotations"]:
-        category = entry.get("category_id")
+        category, wrong = entry.get("category_id"), _wrong_key(entry)
+        if wrong:
+            checks.found("malformed_object", f"{source.path}: annotation {entry['id']} has the {wrong}")
+            continue
         if category not in declared:
             checks.found(
-                "unknown_class", f"{source.path}: annotation {entry['id']} has category_id {category}: not listed"
+                "unknown_class", f"{source.path}: annotation {entry['id']} has category_id {category!r}: not listed"
             )
             continue
         if category not in source.categories:
@@ -170,37 +194,49 @@ def _annotations(content: dict[str, Any], source: CocoSource, checks: Checks) ->
     return kept
 
 
+def _wrong_key(annotation: dict[str, Any]) -> str:
+    """The first id of another entry that is none, with its value; empty if there is none."""
+    wrong = [key for key in ("category_id", "image_id") if not _is_key(annotation.get(key))]
+    return f"{wrong[0]} {_short(annotation[wrong[0]])}, which is neither a number nor text" if wrong else ""
+
+
 def _entry(
     annotation: dict[str, Any], image: dict[str, Any] | None, source: CocoSource, checks: Checks
 ) -> dict[str, Any] | None:
+    """The annotation in Detectron2's format; its segmentation as written, for the checks that know the image's size."""
     if image is None:
         return None
-    where = f"{source.path}: annotation {annotation['id']}"
-    box = annotation.get("bbox")
-    if not isinstance(box, list) or len(box) != 4 or not all(isinstance(value, int | float) for value in box):
-        checks.found("malformed_object", f"{where} has no box of four numbers ({box})")
+    box, crowd, area = (annotation.get(key) for key in ("bbox", "iscrowd", "area"))
+    fault = ""
+    if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
+        fault = f"has no box of four numbers ({_short(box)})"
+    elif crowd not in (None, 0, 1):
+        fault = f"has the iscrowd {_short(crowd)}, which is neither 0 nor 1"
+    elif area is not None and not (_is_number(area) and 0 <= area < math.inf):
+        fault = f"has the area {_short(area)}, which is no finite number from 0"
+    if fault:
+        checks.found("malformed_object", f"{source.path}: annotation {annotation['id']} {fault}")
         return None
-    entry = {key: annotation[key] for key in _KEPT if key in annotation}
-    entry |= {"category_id": source.index[annotation["category_id"]], "bbox_mode": BoxMode.XYWH_ABS}
-    mask = annotation.get("segmentation")
-    sound = _sound(mask, image)
-    if mask and sound != mask and not checks.found("bad_polygon", f"{where} has a polygon or mask that cannot be one"):
-        return None
-    if sound:
-        entry["segmentation"] = sound
-    return entry
+    entry = {
+        "id": annotation["id"],
+        "iscrowd": int(crowd or 0),
+        "category_id": source.index[annotation["category_id"]],
+        "bbox": box,
+        "bbox_mode": BoxMode.XYWH_ABS,
+    }
+    optional = {"area": area, "segmentation": annotation.get("segmentation")}
+    return entry | {key: value for key, value in optional.items() if value is not None}
 
 
-def _sound(mask: Any, image: dict[str, Any]) -> Any:
-    """The usable part of a segmentation: polygons of three points and more, or a run-length code of the right size."""
-    if isinstance(mask, list):
-        return [
-            polygon for polygon in mask if isinstance(polygon, list) and len(polygon) >= 6 and len(polygon) % 2 == 0
-        ]
-    if isinstance(mask, dict):
-        size = [_whole(image.get("height")), _whole(image.get("width"))]
-        return mask if mask.get("counts") and (list(mask.get("size", ())) == size or not all(size)) else None
-    return None
+def _is_number(value: Any) -> bool:
+    """Whether a value is a number that arrays can hold; infinite ones and NaN are."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return abs(value) <= _LARGEST
+    return isinstance(value, float)
+
+
+def _short(value: Any) -> str:
+    return repr(value)[:80]
 
 
 def _chosen(images: dict[Any, dict[str, Any]], only: Sequence[str], path: Path) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ Whatever is registered, here or by Detectron2, is checked as DATASETS.CHECKS say
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -26,7 +27,7 @@ from detectron2.data import DatasetCatalog, MetadataCatalog
 
 from clop_det.data.checks import Checks, Policies
 from clop_det.data.paths import local_path
-from clop_det.detection.checked import check_records
+from clop_det.detection.checked import check_records, keep_masked
 from clop_det.detection.sources import LAYOUTS, Reader, Record, foreign_reader, read_lines
 from clop_det.detection.voc import read_annotation
 from clop_det.errors import UserError
@@ -34,7 +35,7 @@ from clop_det.errors import UserError
 _KEYS = {"NAME", "LAYOUT", "ROOT", "SPLIT", "YEAR", "CLASSES", "JSON", "IMAGE_DIR", "LIST"}
 _registered: dict[str, dict[str, Any]] = {}
 _readers: dict[str, Reader] = {}
-_loaded: dict[str, tuple[list[Record], Checks]] = {}
+_loaded: dict[tuple[str, bool], tuple[list[Record], Checks]] = {}  # by name, and whether each box needs a mask
 _policies = Policies()
 
 
@@ -81,7 +82,8 @@ def forget(name: str) -> None:
     if _registered.pop(name, None) is None:
         return
     _readers.pop(name, None)
-    _loaded.pop(name, None)
+    for masked in (False, True):
+        _loaded.pop((name, masked), None)
     if name in DatasetCatalog:
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
@@ -110,30 +112,38 @@ def _checked(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {**spec, "CLASSES": classes}
 
 
-def load_dataset(name: str) -> list[Record]:
+def load_dataset(name: str, *, masked: bool = False) -> list[Record]:
     """Checked dataset dicts of a registered data set, the caller's own to change (masks excepted).
+
+    Args:
+        masked: without the boxes that have no mask, as a detector of masks is trained (crowds stay).
 
     Raises:
         UserError: files are missing, or the checks found something whose policy is "fail".
     """
     return [
         {**record, "annotations": [{**entry, "bbox": list(entry["bbox"])} for entry in record["annotations"]]}
-        for record in _load(name)[0]
+        for record in _load(name, masked)[0]
     ]
 
 
-def checks_of(name: str) -> Checks:
-    """What the checks of a registered data set found; see `load_dataset` for the errors."""
-    return _load(name)[1]
+def checks_of(name: str, *, masked: bool = False) -> Checks:
+    """What the checks of a registered data set found; see `load_dataset` for the arguments and errors."""
+    return _load(name, masked)[1]
 
 
-def _load(name: str) -> tuple[list[Record], Checks]:
-    if name not in _loaded:
-        checks = Checks(name, _policies)
-        records = check_records((_readers.get(name) or foreign_reader(name))(checks), checks)
+def _load(name: str, masked: bool) -> tuple[list[Record], Checks]:
+    if (name, masked) not in _loaded:
+        if masked:
+            records, found = _load(name, False)
+            checks = copy.deepcopy(found)
+            records = keep_masked(records, checks)
+        else:
+            checks = Checks(name, _policies)
+            records = check_records((_readers.get(name) or foreign_reader(name))(checks), checks)
         checks.finish()
-        _loaded[name] = (records, checks)
-    return _loaded[name]
+        _loaded[name, masked] = (records, checks)
+    return _loaded[name, masked]
 
 
 def check_classes(cfg: CfgNode) -> int:

@@ -125,9 +125,15 @@ def candidate_records(cfg: CfgNode) -> list[Record]:
     """Dataset dicts of all of DATASETS.TRAIN; without images that hold nothing to learn, if the config says so.
 
     Raises:
-        UserError: nothing is left.
+        UserError: nothing is left; MODEL.MASK_ON, and no box has a mask or one is of another kind than
+            INPUT.MASK_FORMAT admits.
     """
-    records = [{**record, "data_set": name} for name in cfg.DATASETS.TRAIN for record in load_dataset(name)]
+    masked = cfg.MODEL.MASK_ON
+    records = [
+        {**record, "data_set": name} for name in cfg.DATASETS.TRAIN for record in load_dataset(name, masked=masked)
+    ]
+    if masked:
+        _check_masks(cfg, records)
     kept = records
     if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
         kept = [record for record in records if has_box(record)]
@@ -136,6 +142,25 @@ def candidate_records(cfg: CfgNode) -> list[Record]:
             f"none of the {len(records)} images of {', '.join(cfg.DATASETS.TRAIN)} has a box to learn from."
         )
     return kept
+
+
+def _check_masks(cfg: CfgNode, records: list[Record]) -> None:
+    found = False
+    for record in records:
+        for entry in record["annotations"]:
+            if entry.get("iscrowd", 0):
+                continue
+            if cfg.INPUT.MASK_FORMAT == "polygon" and isinstance(entry["segmentation"], dict):
+                raise UserError(
+                    f"INPUT.MASK_FORMAT is polygon, but {record['data_set']} has a mask as a run-length code"
+                    f" ({record['file_name']}). Set INPUT.MASK_FORMAT to bitmask, which takes both."
+                )
+            found = True
+    if not found:
+        raise UserError(
+            f"MODEL.MASK_ON is True, but no box of {', '.join(cfg.DATASETS.TRAIN)} has a mask to learn from. Set"
+            " MODEL.MASK_ON to False, or train on a data set with masks."
+        )
 
 
 def train_loader(

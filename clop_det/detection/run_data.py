@@ -9,6 +9,7 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
+from clop_det.data.checks import Checks
 from clop_det.detection.datasets import checks_of, class_names, load_dataset
 from clop_det.detection.fractions import choose, image_keys, load_split, save_split
 from clop_det.detection.loader import candidate_records, training_records
@@ -27,10 +28,15 @@ def data_sets(cfg: CfgNode, *, train: bool = True) -> list[str]:
     return list(dict.fromkeys((*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST)))
 
 
+def _checks(cfg: CfgNode, name: str, train: bool) -> Checks:
+    """What the checks found in a data set of the run; in one to train masks on, boxes without a mask as well."""
+    return checks_of(name, masked=train and cfg.MODEL.MASK_ON and name in cfg.DATASETS.TRAIN)
+
+
 def log_checks(cfg: CfgNode, *, train: bool = True) -> None:
     """The summary of the checks of every data set into the log: a warning if something was dropped."""
     for name in data_sets(cfg, train=train):
-        checks = checks_of(name)
+        checks = _checks(cfg, name, train)
         level = logging.WARNING if checks.dropped("image") + checks.dropped("annotation") else logging.INFO
         _log.log(level, "%s", checks.table())
 
@@ -45,7 +51,7 @@ def check_data(cfg: CfgNode, *, train: bool = True) -> list[str]:
         UserError: the checks refuse something, or no image is left to train on.
     """
     for name in data_sets(cfg, train=train):
-        checks_of(name)
+        _checks(cfg, name, train)
     return _describe_training(cfg) if train else []
 
 
@@ -66,7 +72,9 @@ def keep_data(cfg: CfgNode, *, train: bool = True, resume: bool = False) -> None
 
 def _write_checks(cfg: CfgNode, train: bool, resume: bool) -> None:
     path = Path(cfg.OUTPUT_DIR) / (CHECKS_NAME if train else EVALUATION_CHECKS_NAME)
-    found = {name: {"sha256": _digest(name), **checks_of(name).as_dict()} for name in data_sets(cfg, train=train)}
+    found = {
+        name: {"sha256": _digest(name), **_checks(cfg, name, train).as_dict()} for name in data_sets(cfg, train=train)
+    }
     if resume and path.is_file():
         before = read_json(path).get("data_sets", {})
         changed = [name for name, entry in found.items() if before.get(name, entry)["sha256"] != entry["sha256"]]

@@ -182,6 +182,8 @@ def test_a_subset_of_classes_keeps_its_own_order(tmp_path: Path) -> None:
         ({"categories": "none"}, "no list 'categories'"),
         ({"categories": [{"id": 2, "name": "a"}, {"id": 2, "name": "b"}]}, "2 occurs twice"),
         ({"categories": [{"id": 2}]}, "without a name"),
+        ({"categories": [{"id": 2, "name": ["fish"]}]}, r"without a name: .*\['fish'\]"),
+        ({"categories": [{"id": 2, "name": "7"}, {"id": 3, "name": 7}]}, "one name twice"),
         ({"annotations": [{"image_id": 1}]}, "'annotations' has no id"),
         ({"images": [{"id": 1}]}, "image 1 has no file_name"),
     ],
@@ -190,3 +192,19 @@ def test_files_that_are_no_coco_files(tmp_path: Path, changes: dict[str, Any], m
     path = coco(tmp_path, **changes)
     with pytest.raises(UserError, match=message):
         load(path, find_categories(read_coco(path), (), path))
+
+
+def test_categories_with_numbers_for_names_and_ids_of_two_kinds(tmp_path: Path) -> None:
+    categories = [{"id": "b", "name": 8, "supercategory": [1]}, {"id": 2, "name": 7}, {"id": 1, "name": "x"}]
+    boxes = [{"id": k, "image_id": 1, "category_id": c, "bbox": [0, 0, 5, 5]} for k, c in enumerate((2, "b"))]
+    path = coco(tmp_path, categories=categories, annotations=boxes)
+    found = find_categories(read_coco(path), (), path)
+    assert found == {1: "x", 2: "7", "b": "8"}
+    assert [a["category_id"] for a in load(path, found)[0]["annotations"]] == [1, 2]
+    with pytest.raises(UserError, match="knows no category 9; it has x, 7, 8"):
+        find_categories(read_coco(path), ("9",), path)
+
+
+def test_a_number_names_a_parent_as_text_does(tmp_path: Path) -> None:
+    path = coco(tmp_path, categories=[{"id": 1, "name": 5}, {"id": 2, "name": "a", "supercategory": "5"}])
+    assert find_categories(read_coco(path), (), path) == {2: "a"}

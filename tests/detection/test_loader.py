@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
+import shutil
 import signal
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,9 +15,10 @@ import torch
 from detectron2.config import CfgNode
 
 from clop_det.detection import loader as module
-from clop_det.detection.datasets import load_dataset
+from clop_det.detection.datasets import load_dataset, use_datasets
 from clop_det.detection.loader import ImageCache, has_box, inference_loader, train_loader, training_records
 from clop_det.errors import UserError
+from tests.detection.conftest import entries
 
 
 def batches(cfg: CfgNode, start: int, count: int, rank: int = 0, world_size: int = 1) -> list[list[dict[str, Any]]]:
@@ -122,8 +126,64 @@ def test_images_without_anything_to_learn_are_left_out(tiny_cfg: CfgNode, monkey
     for annotation in records[1]["annotations"]:
         annotation["bbox"] = [5, 5, 5, 9]
     assert [has_box(r) for r in records[:3]] == [False, False, True]
-    monkeypatch.setattr(module, "load_dataset", lambda name: records)
+    monkeypatch.setattr(module, "load_dataset", lambda name, masked: records)
     assert len(training_records(tiny_cfg)) == len(records) - 2
-    monkeypatch.setattr(module, "load_dataset", lambda name: records[:2])
+    monkeypatch.setattr(module, "load_dataset", lambda name, masked: records[:2])
     with pytest.raises(UserError, match="none of the 2 images"):
         training_records(tiny_cfg)
+
+
+def with_masks(cfg: CfgNode, shapes_root: Path, root: Path, *masks: Any) -> CfgNode:
+    """The config of a detector of masks; the training boxes have these segmentations in turn (None: their own)."""
+    shutil.copytree(shapes_root, root)
+    path = root / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text())
+    sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
+    for i, entry in enumerate(content["annotations"]):
+        x, y, w, h = entry["bbox"]
+        mask = masks[i % len(masks)]
+        if mask == "code":
+            height, width = sizes[entry["image_id"]]
+            mask = {"size": [height, width], "counts": [x * height, w * height, (width - x - w) * height]}
+        entry["segmentation"] = [[x, y, x + w, y, x + w, y + h, x, y + h]] if mask is None else mask
+    path.write_text(json.dumps(content))
+    cfg.DATASETS.REGISTER = entries(root, "coco", "masks")
+    cfg.DATASETS.TRAIN, cfg.DATASETS.TEST = ("masks_coco_train",), ("masks_coco_test",)
+    cfg.MODEL.MASK_ON = True
+    use_datasets(cfg)
+    return cfg
+
+
+@pytest.mark.parametrize("order", [(None, []), ([], None), ([[1, 2]], None), (None, None, None, [])])
+def test_a_detector_of_masks_trains_on_the_boxes_that_have_one(
+    tiny_cfg: CfgNode, shapes_root: Path, tmp_path: Path, order: tuple[Any, ...]
+) -> None:
+    cfg = with_masks(tiny_cfg, shapes_root, tmp_path / "d", *order)
+    for record in (record for batch in batches(cfg, 0, 12) for record in batch):
+        assert 1 <= len(record["instances"].gt_masks) == len(record["instances"])
+    assert sum(len(record["annotations"]) for record in training_records(cfg)) == 24 * order.count(None) // len(order)
+    assert sum(len(record["annotations"]) for record in load_dataset("masks_coco_train")) == 24
+
+
+def test_run_length_codes_train_as_bitmasks_and_are_refused_as_polygons(
+    tiny_cfg: CfgNode, shapes_root: Path, tmp_path: Path
+) -> None:
+    cfg = with_masks(tiny_cfg, shapes_root, tmp_path / "d", None, "code")
+    with pytest.raises(UserError, match=r"INPUT\.MASK_FORMAT is polygon.*Set INPUT\.MASK_FORMAT to bitmask"):
+        training_records(cfg)
+    cfg.INPUT.MASK_FORMAT = "bitmask"
+    for record in (record for batch in batches(cfg, 0, 6) for record in batch):
+        first, second = record["instances"].gt_masks.tensor
+        assert first.any()
+        assert second.all(dim=0).any()  # whole columns
+
+
+def test_a_detector_of_masks_without_any_is_refused(tiny_cfg: CfgNode, shapes_root: Path, tmp_path: Path) -> None:
+    tiny_cfg.MODEL.MASK_ON = True
+    message = "MODEL.MASK_ON is True, but no box of .*_train has a mask to learn from. Set MODEL.MASK_ON to False"
+    with pytest.raises(UserError, match=message):
+        training_records(tiny_cfg)  # Pascal VOC
+    cfg = with_masks(tiny_cfg, shapes_root, tmp_path / "d", [])
+    cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False
+    with pytest.raises(UserError, match=message):
+        training_records(cfg)

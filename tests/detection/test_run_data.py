@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from clop_det.detection.cli import main
 from clop_det.detection.run_data import log_checks
 from clop_det.engine.run_folder import start_logging
 from clop_det.errors import UserError
-from clop_det.files import read_json
+from clop_det.files import read_json, write_json
 from tests.detection.conftest import CONFIG, entries
 
 
@@ -53,6 +54,13 @@ def spoil_box(root: Path, name: str = "train_00") -> None:
     path.write_text(text[:start] + "<xmin>500" + text[end:])
 
 
+def in_json(root: Path, change: Callable[[dict[str, Any]], None], split: str = "train") -> None:
+    path = root / "annotations" / f"instances_{split}.json"
+    content = read_json(path)
+    change(content)
+    write_json(path, content)
+
+
 def test_findings_are_in_the_log_and_in_the_folder(
     tiny_options: list[str], copy: Path, tmp_path: Path, untrained: None
 ) -> None:
@@ -67,6 +75,27 @@ def test_findings_are_in_the_log_and_in_the_folder(
     assert "train_00.xml" in item
     assert kept["kept_voc_train"]["findings"]["inverted_box"]["policy"] == "drop"
     assert kept["kept_voc_test"]["findings"] == {}
+
+
+def test_boxes_without_a_mask_are_in_the_log_and_in_the_folder_of_a_detector_of_masks(
+    tiny_options: list[str], copy: Path, tmp_path: Path, untrained: None
+) -> None:
+    def annotate(content: dict[str, Any]) -> None:
+        for entry in content["annotations"][3:]:
+            entry["segmentation"] = [[1, 1, 9, 1, 9, 9]]
+
+    in_json(copy, annotate)
+    changes = {
+        "DATASETS__REGISTER": entries(copy, "coco", "kept"),
+        "DATASETS__TRAIN": ("kept_coco_train",),
+        "DATASETS__TEST": ("kept_coco_test",),
+        "MODEL__MASK_ON": True,
+    }
+    assert main(command(tiny_options, copy, tmp_path / "run", **changes)) == 0
+    assert "12 images, 21 annotations; left out: 0 images, 3 annotations" in (tmp_path / "run" / "log.txt").read_text()
+    kept = read_json(tmp_path / "run" / "annotation_checks.json")["data_sets"]
+    assert kept["kept_coco_train"]["findings"]["no_mask"]["count"] == 3
+    assert kept["kept_coco_test"]["findings"] == {}
 
 
 def test_a_fault_is_refused_before_anything_is_written(tiny_options: list[str], copy: Path, tmp_path: Path) -> None:

@@ -63,7 +63,13 @@ _ALL = (
         "deep_image", "an image has more than 8 bits a channel", REPAIR, "converted to RGB, the high byte of each value"
     ),
     Kind("cmyk_image", "an image is CMYK or of another colour space than RGB", REPAIR, "converted to RGB"),
-    Kind("malformed_object", "an annotation lacks a class, or a box of four numbers", FAIL, "", ANNOTATION),
+    Kind(
+        "malformed_object",
+        "an annotation lacks a class or a box of four numbers, or a field of it is of a wrong type",
+        FAIL,
+        "",
+        ANNOTATION,
+    ),
     Kind("nonfinite_box", "a box has an infinite coordinate, or one that is no number", FAIL, "", ANNOTATION),
     Kind(
         "inverted_box",
@@ -104,5 +110,6 @@ _ALL = (
         "it is left out; the box stays",
         ANNOTATION,
     ),
+    Kind("no_mask", "with MODEL.MASK_ON, a box of a training set has no mask to learn from", DROP, "", ANNOTATION),
 )
 KINDS: dict[str, Kind] = {kind.name: kind for kind in _ALL}
