@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,23 @@ def test_registering_twice_changes_nothing_and_a_changed_entry_replaces(shapes_r
         ({"YEAR": 2008}, "2007 or 2012"),
         ({"LAYOUT": "coco", "SPLIT": "dev"}, "annotations/instances_train.json"),
         ({"LAYOUT": "coco", "IMAGE_DIR": "pictures"}, "IMAGE_DIR 'pictures'"),
+        ({3: 4, "COLOUR": "red"}, "unknown key 3"),
+        ({"CLASSES": 3}, r"entry .*'bad'.*: CLASSES is 3; it must be a list of names, or a file"),
+        ({"CLASSES": {"a": 1}}, "CLASSES is {'a': 1}; it must be"),
+        ({"CLASSES": None}, "CLASSES is None; it must be"),
+        ({"CLASSES": ["disc", None]}, "CLASSES names None"),
+        ({"CLASSES": [["disc"]]}, r"CLASSES names \['disc'\]"),
+        ({"ROOT": None}, r"entry .*'bad'.*: ROOT is None; it must be a folder or an address"),
+        ({"ROOT": ""}, "ROOT is ''; it must be"),
+        ({"ROOT": 5}, "ROOT is 5; it must be"),
+        ({"LAYOUT": ["coco"]}, r"LAYOUT is \['coco'\]; it must be text"),
+        ({"NAME": 7}, "NAME is 7; it must be text"),
+        ({"NAME": ""}, "NAME is ''; it must be text"),
+        ({"NAME": ["bad"]}, r"NAME is \['bad'\]; it must be text"),
+        ({"SPLIT": None}, "SPLIT is None; it must be text"),
+        ({"SPLIT": True}, "SPLIT is True; it must be text"),
+        ({"YEAR": [2007]}, r"YEAR is \[2007\]"),
+        *(({key: 5}, f"{key} is 5; it must be a path relative to ROOT") for key in ("JSON", "IMAGE_DIR", "LIST")),
     ],
 )
 def test_bad_entries_say_what_is_wrong(shapes_root: Path, change: dict[str, Any], message: str) -> None:
@@ -104,6 +122,15 @@ def test_bad_entries_say_what_is_wrong(shapes_root: Path, change: dict[str, Any]
     with pytest.raises(UserError, match=message):
         register_datasets([{**base, **change}])
     assert "bad" not in DatasetCatalog
+
+
+@pytest.mark.parametrize("layout", ["voc", "coco"])
+def test_a_split_may_be_a_number(shapes_root: Path, tmp_path: Path, layout: str) -> None:
+    shutil.copytree(shapes_root, tmp_path / "d")
+    for path in ("ImageSets/Main/{}.txt", "annotations/instances_{}.json"):
+        (tmp_path / "d" / path.format("test")).rename(tmp_path / "d" / path.format(2017))
+    register_datasets([{"NAME": "numbered", "LAYOUT": layout, "ROOT": str(tmp_path / "d"), "SPLIT": 2017}])
+    assert len(load_dataset("numbered")) == 6
 
 
 def test_no_name_is_an_error() -> None:
