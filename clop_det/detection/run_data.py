@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from detectron2.config import CfgNode
 
 from clop_det.data.checks import Checks
@@ -19,7 +20,8 @@ from clop_det.files import read_json, write_json
 SPLIT_NAME = "train_split.json"
 CHECKS_NAME = "annotation_checks.json"
 EVALUATION_CHECKS_NAME = "evaluation_checks.json"  # of an evaluation alone, beside evaluation.json
-_FORMAT = "clop_det annotation checks 1"
+_FORMAT = "clop_det annotation checks 2"
+_EARLIER = "clop_det annotation checks 1"
 _log = logging.getLogger(__name__)
 
 
@@ -76,16 +78,32 @@ def _write_checks(cfg: CfgNode, train: bool, resume: bool) -> None:
         name: {"sha256": _digest(name), **_checks(cfg, name, train).as_dict()} for name in data_sets(cfg, train=train)
     }
     if resume and path.is_file():
-        before = read_json(path).get("data_sets", {})
-        changed = [name for name, entry in found.items() if before.get(name, entry)["sha256"] != entry["sha256"]]
-        if changed:
-            old, new = before[changed[0]], found[changed[0]]
-            raise UserError(
-                f"data set {changed[0]} has changed since this run began: it had {old['images']} images and"
-                f" {old['annotations']} annotations, now {new['images']} and {new['annotations']} (or others, or other"
-                f" boxes), see {path}. Restore it, or start anew in another OUTPUT_DIR."
-            )
+        _compare(path, found)
     write_json(path, {"format": _FORMAT, "data_sets": found})
+
+
+def _compare(path: Path, found: dict[str, dict[str, Any]]) -> None:
+    """Refuse other data than those that the file at `path` was written for."""
+    content = read_json(path)
+    before = content.get("data_sets") if isinstance(content, dict) else None
+    if not isinstance(before, dict) or content.get("format") not in (_FORMAT, _EARLIER):
+        raise UserError(
+            f"{path} is no record of annotation checks (expected a JSON object with format {_FORMAT!r}). Restore it, or"
+            " remove it to go on without knowing whether the data have changed."
+        )
+    # Earlier checksums covered the boxes alone: then what can be compared is how many there are.
+    facts = ("sha256", "images", "annotations") if content["format"] == _FORMAT else ("images", "annotations")
+    if content["format"] == _EARLIER:
+        _log.warning("%s is of an earlier version: only the numbers of images and annotations are compared", path)
+    for name, new in found.items():
+        old = before.get(name, new)
+        if any(old.get(fact) != new[fact] for fact in facts):
+            raise UserError(
+                f"data set {name} has changed since this run began: it had {old.get('images')} images and"
+                f" {old.get('annotations')} annotations, now {new['images']} and {new['annotations']} (or others, or"
+                f" other boxes, masks, flags or class names), see {path}. Restore it, or start anew in another"
+                " OUTPUT_DIR."
+            )
 
 
 def _describe_training(cfg: CfgNode) -> list[str]:
@@ -124,13 +142,26 @@ def _write_split(cfg: CfgNode, resume: bool) -> None:
 
 
 def _digest(name: str) -> str:
-    """SHA-256 over what training and evaluation see of a data set, wherever it lies."""
-    digest = hashlib.sha256()
+    """SHA-256 over the images' names and sizes, the annotations and class names of a data set, wherever it lies."""
+    digest = hashlib.sha256(f"{list(class_names(name))}\n".encode())
     for record in load_dataset(name):
-        boxes = [(entry["category_id"], *map(float, entry["bbox"])) for entry in record["annotations"]]
-        digest.update(f"{_facts(record)} {boxes}\n".encode())
+        digest.update(f"{_facts(record)}\n".encode())
+        for entry in record["annotations"]:
+            for part in _parts(entry):
+                digest.update(f"{len(part)} ".encode() + part)
     return digest.hexdigest()
 
 
 def _facts(record: dict[str, Any]) -> tuple[Any, ...]:
-    return Path(record["file_name"]).name, record.get("image_id"), record["height"], record["width"]
+    shape = record["height"], record["width"], len(record["annotations"])
+    return Path(record["file_name"]).name, record.get("image_id"), *shape
+
+
+def _parts(entry: dict[str, Any]) -> list[bytes]:
+    """What training and evaluation see of an annotation."""
+    area, mask = entry.get("area"), entry.get("segmentation", ())
+    flags = [int(entry.get(flag) or 0) for flag in ("iscrowd", "difficult")]
+    box = [float(value) for value in entry["bbox"]]
+    facts = (entry["category_id"], int(entry["bbox_mode"]), box, flags, area)
+    polygons = [mask["counts"].encode()] if isinstance(mask, dict) else [np.asarray(p, float).tobytes() for p in mask]
+    return [f"{facts}".encode(), *polygons]

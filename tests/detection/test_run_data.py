@@ -13,7 +13,8 @@ from detectron2.config import CfgNode
 
 from clop_det.detection import cli
 from clop_det.detection.cli import main
-from clop_det.detection.run_data import log_checks
+from clop_det.detection.datasets import forget, use_datasets
+from clop_det.detection.run_data import keep_data, log_checks
 from clop_det.engine.run_folder import start_logging
 from clop_det.errors import UserError
 from clop_det.files import read_json, write_json
@@ -128,6 +129,83 @@ def test_data_that_changed_since_the_run_began_are_refused(
     with pytest.raises(UserError, match="kept_voc_train has changed since this run began"):
         main(command(tiny_options, copy, folder, "--resume"))
     assert (folder / "annotation_checks.json").read_bytes() == before
+
+
+def change_entry(**values: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda content: content["annotations"][1].update(values)
+
+
+def rename_class(content: dict[str, Any]) -> None:
+    content["categories"][0]["name"] = "plate"
+
+
+CHANGES = [
+    change_entry(segmentation=[[1, 1, 9, 1, 9, 8]]),
+    change_entry(segmentation=[[1, 1, 9, 1, 9, 9], [1, 1, 9, 1, 9, 9]]),
+    change_entry(segmentation=[]),
+    change_entry(iscrowd=1),
+    change_entry(area=5),
+    change_entry(bbox=[1, 1, 5, 6]),
+    change_entry(category_id=30),
+    rename_class,
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_checksum_covers_all_that_is_seen_of_an_annotation(
+    copy: Path, tiny_cfg: CfgNode, change: Callable[[dict[str, Any]], None]
+) -> None:
+    in_json(copy, change_entry(segmentation=[[1, 1, 9, 1, 9, 9]], bbox=[1, 1, 5, 5], category_id=20))
+    tiny_cfg.DATASETS.REGISTER = entries(copy, "coco", "kept")
+    tiny_cfg.DATASETS.TRAIN = tiny_cfg.DATASETS.TEST = ("kept_coco_train",)
+    folder = Path(tiny_cfg.OUTPUT_DIR)
+    forget("kept_coco_train")
+    use_datasets(tiny_cfg)
+    keep_data(tiny_cfg)
+    keep_data(tiny_cfg, resume=True)
+    before = (folder / "annotation_checks.json").read_bytes()
+    in_json(copy, change)
+    forget("kept_coco_train")
+    use_datasets(tiny_cfg)
+    with pytest.raises(UserError, match="kept_coco_train has changed since this run began: .*masks, flags or class"):
+        keep_data(tiny_cfg, resume=True)
+    assert (folder / "annotation_checks.json").read_bytes() == before
+
+
+def test_a_difficult_box_is_another_than_an_easy_one(tiny_cfg: CfgNode, copy: Path) -> None:
+    tiny_cfg.DATASETS.REGISTER = entries(copy, "voc", "kept")
+    tiny_cfg.DATASETS.TRAIN = tiny_cfg.DATASETS.TEST = ("kept_voc_train",)
+    use_datasets(tiny_cfg)
+    keep_data(tiny_cfg)
+    path = copy / "Annotations" / "train_00.xml"
+    path.write_text(path.read_text().replace("<difficult>0", "<difficult>1", 1))
+    use_datasets(tiny_cfg)
+    with pytest.raises(UserError, match="kept_voc_train has changed"):
+        keep_data(tiny_cfg, resume=True)
+
+
+def test_records_of_an_earlier_version_are_compared_by_their_numbers(
+    tiny_cfg: CfgNode, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = Path(tiny_cfg.OUTPUT_DIR) / "annotation_checks.json"
+    use_datasets(tiny_cfg)
+    keep_data(tiny_cfg)
+    content = read_json(path)
+    earlier = {**content, "format": "clop_det annotation checks 1"}
+    for entry in earlier["data_sets"].values():
+        entry["sha256"] = "0" * 64
+    write_json(path, earlier)
+    keep_data(tiny_cfg, resume=True)
+    assert "is of an earlier version: only the numbers" in caplog.text
+    keep_data(tiny_cfg, resume=True)  # it is of this version now
+    earlier["data_sets"]["shapes_voc_train"]["annotations"] += 1
+    write_json(path, earlier)
+    with pytest.raises(UserError, match="shapes_voc_train has changed since this run began: .* 25 annotations, now"):
+        keep_data(tiny_cfg, resume=True)
+    for damaged in ([], {}, {**content, "format": "other"}, {**content, "data_sets": None}):
+        write_json(path, damaged)
+        with pytest.raises(UserError, match=r"annotation_checks\.json is no record of annotation checks"):
+            keep_data(tiny_cfg, resume=True)
 
 
 def test_a_policy_that_does_not_exist_is_refused(
