@@ -6,6 +6,7 @@ As papers on semi-supervised detection do it: 1, 2, 5, 10 % of the training imag
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ _FORMAT = "clop_det training split 1"
 
 
 def image_keys(records: Sequence[dict[str, Any]]) -> list[str]:
-    """A name for each record, unique over all data sets: data set and image id."""
+    """A name for each record: data set and image id; unique where each data set is named once."""
     return [f"{record['data_set']}/{record.get('image_id', record['file_name'])}" for record in records]
 
 
@@ -44,9 +45,12 @@ def choose(cfg: CfgNode, keys: Sequence[str]) -> list[int]:
     """Sorted indices of the images to train on: of DATASETS.TRAIN_SPLIT_FILE, or drawn as TRAIN_FRACTION says.
 
     Raises:
-        UserError: both are given and contradict one another, a fraction outside (0, 1], or a file that does not fit.
+        UserError: both are given and contradict one another, a fraction outside (0, 1], a file that does not fit, or
+            one key for several images.
     """
     fraction, path = float(cfg.DATASETS.TRAIN_FRACTION), cfg.DATASETS.TRAIN_SPLIT_FILE
+    if path or fraction != 1:
+        _check_unique(keys, cfg.DATASETS.TRAIN)
     if not path:
         return draw(len(keys), fraction, cfg.SEED)
     chosen = load_split(path, keys)
@@ -56,6 +60,15 @@ def choose(cfg: CfgNode, keys: Sequence[str]) -> list[int]:
             f" {len(keys)} images; give one of the two (TRAIN_FRACTION 1.0 takes the file as it is)."
         )
     return chosen
+
+
+def _check_unique(keys: Sequence[str], data_sets: Sequence[str]) -> None:
+    twice = next((key for key, count in Counter(keys).items() if count > 1), None)
+    if twice is not None:
+        raise UserError(
+            f"a fraction of the training images needs each of them once, but {twice} is there {keys.count(twice)} times"
+            f" (DATASETS.TRAIN: {', '.join(data_sets)}). Name each data set once, and give its images ids of their own."
+        )
 
 
 def save_split(path: StrPath, keys: Sequence[str], indices: Sequence[int], *, fraction: float, seed: int) -> None:

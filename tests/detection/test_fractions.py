@@ -105,6 +105,16 @@ def test_file_and_fraction_must_agree(tiny_cfg: CfgNode, tmp_path: Path) -> None
         choose(tiny_cfg, KEYS)
 
 
+def test_a_data_set_that_is_named_twice_cannot_be_divided(
+    tiny_options: list[str], tmp_path: Path, untrained: None
+) -> None:
+    folder, twice = tmp_path / "run", ("shapes_voc_train", "shapes_voc_train")
+    with pytest.raises(UserError, match=r"needs each of them once, but shapes_voc_train/train_00 is there 2 times"):
+        main(command(tiny_options, folder, DATASETS__TRAIN=twice, DATASETS__TRAIN_FRACTION=0.5))
+    assert not folder.exists()
+    assert main(command(tiny_options, folder, DATASETS__TRAIN=twice)) == 0  # whole, it may be repeated
+
+
 def test_the_training_images_are_the_chosen_ones(tiny_cfg: CfgNode) -> None:
     everything = candidate_records(tiny_cfg)
     assert training_records(tiny_cfg) == everything
