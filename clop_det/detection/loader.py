@@ -212,8 +212,9 @@ def has_box(record: Record) -> bool:
 
 
 def _cache(cfg: CfgNode) -> ImageCache:
-    # Each worker process keeps its own images.
-    limit = (cfg.DATALOADER.CACHE_MIB << 20) // max(1, cfg.DATALOADER.NUM_WORKERS)
+    """An even share of DATALOADER.CACHE_MIB: each worker process of each loader of a run keeps images of its own."""
+    loaders = 1 + len(cfg.DATASETS.TEST) + bool(cfg.TEST.PRECISE_BN.ENABLED)
+    limit = (cfg.DATALOADER.CACHE_MIB << 20) // (loaders * max(1, cfg.DATALOADER.NUM_WORKERS))
     return ImageCache(cfg.INPUT.FORMAT, limit)
 
 

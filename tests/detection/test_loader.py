@@ -108,6 +108,25 @@ def test_the_cache_decodes_once_within_its_bound(tiny_cfg: CfgNode, monkeypatch:
     assert [decoded.count(records[i]["file_name"]) for i in (0, 3, 1)] == [1, 1, 3]
 
 
+@pytest.mark.parametrize("workers", [0, 3])
+@pytest.mark.parametrize("precise_bn", [False, True])
+def test_all_loaders_of_a_run_share_one_budget(
+    tiny_cfg: CfgNode, monkeypatch: pytest.MonkeyPatch, workers: int, precise_bn: bool
+) -> None:
+    limits: list[int] = []
+    monkeypatch.setattr(module, "ImageCache", lambda image_format, limit: limits.append(limit))
+    tiny_cfg.DATALOADER.CACHE_MIB, tiny_cfg.DATALOADER.NUM_WORKERS = 60, workers
+    tiny_cfg.TEST.PRECISE_BN.ENABLED = precise_bn
+    tiny_cfg.DATASETS.TEST = ("shapes_voc_test", "shapes_voc_train")
+    records = training_records(tiny_cfg)
+    for purpose in ("train", "precise bn 3")[: 1 + precise_bn]:
+        train_loader(tiny_cfg, records, 0, 0, 1, purpose=purpose)
+    for name in tiny_cfg.DATASETS.TEST:
+        inference_loader(tiny_cfg, load_dataset(name))
+    assert len(limits) == 3 + precise_bn
+    assert (59 << 20) < sum(limits) * max(1, workers) <= 60 << 20
+
+
 def test_channel_order_follows_the_config(tiny_cfg: CfgNode) -> None:
     record = load_dataset("shapes_voc_test")[0]
     assert np.array_equal(ImageCache("RGB", 0).read(record), ImageCache("BGR", 0).read(record)[:, :, ::-1])
