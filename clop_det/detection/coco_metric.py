@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pycocotools.mask as mask_util
 
 from clop_det.detection.coco_backends import CocoBackend, coco_backend
 from clop_det.detection.ground_truth import Array, Detections, GroundTruth
@@ -25,8 +26,7 @@ def coco_metrics(
         backend: pycocotools by default.
     """
     if not len(found):
-        present = [name for k, name in enumerate(truth.classes) if np.any(truth.category == k)]
-        return dict.fromkeys(["AP", "AP50", "AP75", *(f"AP-{name}" for name in present)], 0.0)
+        found = _one_miss(truth)
     backend = backend or coco_backend("pycocotools")
     # (overlaps, recalls, classes, areas, detections an image); the last index: all areas, at most 100 an image.
     precision = backend.precision(_reference(truth, task), _results(found, task), task)[..., -1]
@@ -34,6 +34,14 @@ def coco_metrics(
     figures |= {name: _mean(precision[..., area]) for name, area in _AREAS.items()}
     figures |= {f"AP-{name}": _mean(precision[:, :, k, 0]) for k, name in enumerate(truth.classes)}
     return {name: value for name, value in figures.items() if value >= 0}
+
+
+def _one_miss(truth: GroundTruth) -> Detections:
+    """One detection that hits nothing: the same figures as none, which the backends do not take."""
+    height, width = truth.sizes[0]
+    nothing = mask_util.encode(np.zeros((height, width), dtype=np.uint8, order="F"))
+    first, box = np.zeros(1, dtype=np.int64), np.array([[-2.0, -2.0, -1.0, -1.0]])
+    return Detections(first, first, box, np.zeros(1), [nothing])
 
 
 def _mean(precision: Array) -> float:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pycocotools.mask as mask_util
 import pytest
 import torch
 from detectron2.data import DatasetCatalog, MetadataCatalog
@@ -14,6 +16,7 @@ from detectron2.evaluation import COCOEvaluator, PascalVOCDetectionEvaluator
 from detectron2.structures import Boxes, Instances
 from PIL import Image
 
+from clop_det.detection.coco_backends import BACKENDS, coco_backend
 from clop_det.detection.coco_metric import coco_metrics
 from clop_det.detection.datasets import class_names, load_dataset, register_datasets
 from clop_det.detection.ground_truth import Detections, GroundTruth, ground_truth, join_detections, pack_instances
@@ -183,6 +186,29 @@ def test_no_detection_at_all_is_zero_not_an_error() -> None:
     nothing = flat([], [])
     assert coco_metrics(one_box(), nothing)["AP"] == 0
     assert voc_metrics(one_box(), nothing)[0]["voc07"]["AP"] == 0
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("task", ["bbox", "segm"])
+def test_no_detection_leaves_out_what_one_miss_leaves_out(task: str, backend: str) -> None:
+    """pycocotools' own figures of one wrong detection are those of none: 0 for a class with a box that counts."""
+    entries: list[dict[str, Any]] = [
+        {"category_id": 0, "bbox": [0, 0, 9, 9]},
+        {"category_id": 1, "bbox": [0, 0, 9, 9], "difficult": 1},
+        {"category_id": 2, "bbox": [20, 20, 29, 29], "iscrowd": 1},
+        {"category_id": 3, "bbox": [0, 0, 40, 40], "area": 1600.0},
+        {"category_id": 3, "bbox": [0, 0, 9, 9], "difficult": 1},
+    ]
+    annotations = [{**entry, "bbox_mode": 0} for entry in entries]
+    truth = ground_truth([{"height": 50, "width": 50, "annotations": annotations}], ["a", "b", "c", "d", "e"])
+    miss = flat([[45, 45, 48, 48]], [0.9])
+    code = mask_util.encode(np.asfortranarray(np.eye(50, dtype=np.uint8)[::-1]))
+    chosen = coco_backend(backend)
+    nothing = coco_metrics(truth, flat([], []), task, chosen)
+    assert nothing == coco_metrics(truth, dataclasses.replace(miss, masks=[code]), task, chosen)
+    assert nothing == dict.fromkeys(["AP", "AP50", "AP75", "APs", "APm", "AP-a", "AP-d"], 0.0)
+    ignored = ground_truth([{"height": 50, "width": 50, "annotations": annotations[1:3]}], ["a", "b", "c"])
+    assert coco_metrics(ignored, flat([], []), task, chosen) == {}
 
 
 def test_overlaps_against_a_loop() -> None:
