@@ -70,6 +70,8 @@ def _check_image(record: Record, facts: ImageFacts, checks: Checks) -> bool:
 
 def _check_mode(record: Record, facts: ImageFacts, checks: Checks) -> bool:
     path = record["file_name"]
+    if facts.mode.startswith("F"):
+        return checks.found("float_image", f"{path} holds floating-point numbers (mode {facts.mode})")
     if facts.deep:
         record[DEEP] = True
         return checks.found("deep_image", f"{path} has more than 8 bits a channel (mode {facts.mode})")

@@ -139,6 +139,11 @@ def deep(data: DataSet) -> None:
     data.save_image(Image.fromarray(np.full((HEIGHT, WIDTH), 0x8040, np.uint16)))
 
 
+def floating(data: DataSet) -> None:
+    data.file = "b.tif"
+    data.save_image(Image.fromarray(np.full((HEIGHT, WIDTH), 0.5, np.float32)))
+
+
 def truncated(data: DataSet) -> None:
     data.save_image()
     whole = data.image.read_bytes()
@@ -192,6 +197,7 @@ CASES: list[tuple[str, tuple[str, ...], Callable[[DataSet], None], str]] = [
     ("alpha_image", (VOC, COCO), converted("RGBA"), "mode RGBA"),
     ("grey_image", (VOC, COCO), converted("L"), "mode L"),
     ("deep_image", (VOC, COCO), deep, "more than 8 bits a channel"),
+    ("float_image", (COCO,), floating, r"b\.tif holds floating-point numbers \(mode F\)"),
     ("cmyk_image", (VOC, COCO), converted("CMYK", "b.jpg"), "mode CMYK"),
     ("malformed_object", (VOC,), boxes(("", 1, 2, 3, 4), DOG), "lacks a name or a box"),
     ("malformed_object", (VOC, COCO), boxes(("cat", 1, 2), DOG), "box of four numbers"),

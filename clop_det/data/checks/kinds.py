@@ -62,6 +62,7 @@ _ALL = (
     Kind(
         "deep_image", "an image has more than 8 bits a channel", REPAIR, "converted to RGB, the high byte of each value"
     ),
+    Kind("float_image", "an image's values are floating-point numbers, which have no black and no white", FAIL),
     Kind("cmyk_image", "an image is CMYK or of another colour space than RGB", REPAIR, "converted to RGB"),
     Kind(
         "malformed_object",
