@@ -135,6 +135,10 @@ def _started_worker(
         if multiprocessing.parent_process() is None:
             raise
         sys.exit(EXIT_STOPPED)  # an exception that is no `Exception` would not reach the parent
+    except UserError as error:
+        if multiprocessing.parent_process() is None:
+            raise
+        raise UserError(str(error)) from error  # the parent gets a text, and looks for this name in it
 
 
 def _work(worker: Callable[[CfgNode, argparse.Namespace], None], cfg: CfgNode, args: argparse.Namespace) -> None:
@@ -181,9 +185,9 @@ def _join_torchrun(device: str) -> None:
 
 def _worker_failure(error: Exception) -> int:
     """Exit code for an exception in a spawned worker; a UserError there is still one line."""
-    match = re.search(r"clop_det\.errors\.UserError: (.*)", str(error))
-    if match and "--traceback" not in sys.argv:
-        print(f"error: {match.group(1)}", file=sys.stderr)
+    messages = re.findall(r"^clop_det\.errors\.UserError: (.*)", str(error), re.MULTILINE)
+    if messages and "--traceback" not in sys.argv:
+        print(f"error: {messages[-1]}", file=sys.stderr)  # those before it are its causes
         return EXIT_BAD_INPUT
     if "StopRequested" in str(error):
         return EXIT_STOPPED
