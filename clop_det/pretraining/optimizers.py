@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from detectron2.solver.build import get_default_optimizer_params
+from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from torch import nn
 
 from clop_det.errors import UserError
@@ -21,8 +21,8 @@ from clop_det.errors import UserError
 class LARS(torch.optim.Optimizer):
     """SGD with momentum and layer-wise adaptive rates (You, Gitman, Ginsburg 2017, arXiv 1708.03888, algorithm 1).
 
-    Each tensor's step is scaled by `trust_coefficient * |w| / (|g| + weight_decay * |w|)`. Tensors without weight decay
-    (norms, biases) are not scaled, as in the public large-batch recipes.
+    The step of a matrix or kernel is scaled by `trust_coefficient * |w| / (|g| + weight_decay * |w|)`. Tensors of one
+    dimension (norms, biases) are not scaled, decayed or not, as in the public large-batch recipes.
     """
 
     def __init__(
@@ -50,14 +50,14 @@ class LARS(torch.optim.Optimizer):
     def _update(self, parameter: torch.Tensor, group: dict[str, Any]) -> None:
         decay, gradient = group["weight_decay"], parameter.grad
         assert gradient is not None
-        if decay > 0:
+        decayed = gradient + decay * parameter
+        if parameter.dim() > 1:
             weight_norm, gradient_norm = parameter.norm(), gradient.norm()
             scale = group["trust"] * weight_norm / (gradient_norm + decay * weight_norm)
             # A zero weight or gradient has no direction to adapt to: plain SGD there.
-            scale = torch.where((weight_norm > 0) & (gradient_norm > 0), scale, torch.ones_like(scale))
-            gradient = (gradient + decay * parameter) * scale
+            decayed *= torch.where((weight_norm > 0) & (gradient_norm > 0), scale, torch.ones_like(scale))
         buffer = self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
-        buffer.mul_(group["momentum"]).add_(gradient)
+        buffer.mul_(group["momentum"]).add_(decayed)
         parameter.add_(buffer, alpha=-group["lr"])
 
 
@@ -123,8 +123,10 @@ OPTIMIZERS: dict[str, Callable[[Any, CfgNode], torch.optim.Optimizer]] = {"SGD":
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
     """The optimiser that SOLVER.OPTIMIZER names, over the model's trainable parameters.
 
+    With SOLVER.CLIP_GRADIENTS.ENABLED each step first clips every parameter's gradient by itself, as in detection.
+
     Raises:
-        UserError: unknown name, or a learning rate that is not positive.
+        UserError: unknown name, a learning rate that is not positive, or another setting that cannot be honoured.
     """
     name = cfg.SOLVER.OPTIMIZER
     if name not in OPTIMIZERS:
@@ -133,6 +135,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
             f"SOLVER.OPTIMIZER is {name!r}; it must be one of {', '.join(OPTIMIZERS)}."
             f"{f' Did you mean {near[0]}?' if near else ''}"
         )
+    _check(cfg.SOLVER)
     params = get_default_optimizer_params(
         model,
         base_lr=scaled_learning_rate(cfg),
@@ -141,4 +144,25 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
         weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
     )
-    return OPTIMIZERS[name](params, cfg)
+    optimizer: torch.optim.Optimizer = maybe_add_gradient_clipping(cfg, OPTIMIZERS[name](params, cfg))
+    return optimizer
+
+
+def _check(solver: CfgNode) -> None:
+    """Refuse numbers that the optimisers cannot take, and Nesterov's momentum where none has it."""
+    if not 0 <= solver.MOMENTUM < 1:
+        raise UserError(f"SOLVER.MOMENTUM is {solver.MOMENTUM}; it must lie in [0, 1).")
+    for key in ("WEIGHT_DECAY", "WEIGHT_DECAY_NORM", "WEIGHT_DECAY_BIAS"):
+        if solver[key] is not None and not solver[key] >= 0:
+            raise UserError(f"SOLVER.{key} is {solver[key]}; it must be 0 or more.")
+    if solver.NESTEROV and (solver.OPTIMIZER != "SGD" or solver.MOMENTUM == 0):
+        raise UserError(
+            f"SOLVER.NESTEROV is True, but SOLVER.OPTIMIZER is {solver.OPTIMIZER}, SOLVER.MOMENTUM {solver.MOMENTUM}: only"
+            " SGD with a momentum above 0 has it. Set SOLVER.NESTEROV False."
+        )
+    clip = solver.CLIP_GRADIENTS
+    if clip.ENABLED and not (clip.CLIP_TYPE in ("value", "norm") and clip.CLIP_VALUE > 0):
+        raise UserError(
+            f"SOLVER.CLIP_GRADIENTS has CLIP_TYPE {clip.CLIP_TYPE!r} and CLIP_VALUE {clip.CLIP_VALUE}; they must be "
+            '"value" or "norm", and above 0.'
+        )

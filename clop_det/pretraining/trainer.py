@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import TrainerBase, hooks
-from detectron2.solver import build_lr_scheduler
 from detectron2.utils import comm
 
 from clop_det.checkpoints.saving import SafeCheckpointer
@@ -28,6 +27,7 @@ from clop_det.pretraining.nonfinite import NonFiniteGuard, why_not_finite
 from clop_det.pretraining.optimizers import build_optimizer
 from clop_det.pretraining.pictures import view_grid
 from clop_det.pretraining.probing import ProbeHook
+from clop_det.pretraining.schedule import build_schedule
 
 LOG_PERIOD = 20
 
@@ -52,7 +52,7 @@ class PretrainTrainer(TrainerBase):
         self.model = wrap_for_ranks(cfg, self.core)
         self.model.train()
         self.optimizer = build_optimizer(cfg, self.core)
-        self.scheduler = build_lr_scheduler(cfg, self.optimizer)
+        self.scheduler = build_schedule(cfg, self.optimizer)
         self.batches = BatchSource(cfg, data, comm.get_rank(), world_size, device)
         self.checkpointer = SafeCheckpointer(
             self.core, cfg.OUTPUT_DIR, keep=cfg.SOLVER.KEEP_CHECKPOINTS, provenance=provenance, trainer=self

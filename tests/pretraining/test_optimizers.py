@@ -7,12 +7,13 @@ from torch import nn
 from clop_det.engine.options import read_config
 from clop_det.errors import UserError
 from clop_det.pretraining.optimizers import LARS, build_optimizer, describe_scale
+from clop_det.pretraining.schedule import build_schedule
 
 
 def test_lars_against_lightly() -> None:
     from lightly.utils.lars import LARS as OracleLARS
 
-    weights = [torch.randn(5, 3, dtype=torch.float64), torch.zeros(4, dtype=torch.float64)]
+    weights = [torch.randn(5, 3, dtype=torch.float64), torch.zeros(4, 1, dtype=torch.float64)]
     settings = {"lr": 0.3, "momentum": 0.9, "weight_decay": 1e-2, "trust_coefficient": 0.02}
     runs = []
     for optimizer_class in (LARS, OracleLARS):
@@ -28,11 +29,16 @@ def test_lars_against_lightly() -> None:
         torch.testing.assert_close(ours, oracle, rtol=1e-6, atol=1e-9)
 
 
-def test_lars_does_not_scale_what_is_not_decayed() -> None:
-    parameter = nn.Parameter(torch.tensor([3.0, 4.0]))
-    parameter.grad = torch.tensor([1.0, 2.0])
-    LARS([parameter], lr=0.1, momentum=0.0, weight_decay=0.0).step()
-    torch.testing.assert_close(parameter.detach(), torch.tensor([2.9, 3.8]))
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_lars_scales_matrices_and_not_biases_whatever_their_decay(decay: float) -> None:
+    bias, matrix = nn.Parameter(torch.tensor([3.0, 4.0])), nn.Parameter(torch.tensor([[3.0, 4.0]]))
+    gradient = torch.tensor([0.0, 2.0])
+    bias.grad, matrix.grad = gradient.clone(), gradient.clone().view(1, 2)
+    decayed = gradient + decay * bias.detach()
+    LARS([bias, matrix], lr=0.1, momentum=0.0, weight_decay=decay, trust_coefficient=0.02).step()
+    torch.testing.assert_close(bias.detach(), torch.tensor([3.0, 4.0]) - 0.1 * decayed)
+    scale = 0.02 * 5 / (2 + decay * 5)
+    torch.testing.assert_close(matrix.detach()[0], torch.tensor([3.0, 4.0]) - 0.1 * scale * decayed)
 
 
 @pytest.mark.parametrize("name", ["SGD", "LARS", "AdamW"])
@@ -50,6 +56,47 @@ def test_bad_settings_are_named() -> None:
         build_optimizer(read_config("", ["SOLVER.OPTIMIZER", "Adam"]), nn.Linear(1, 1))
     with pytest.raises(UserError, match=r"SOLVER\.BASE_LR"):
         build_optimizer(read_config("", ["SOLVER.BASE_LR", "0"]), nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["SOLVER.NESTEROV", "True", "SOLVER.OPTIMIZER", "LARS"], r"SOLVER\.NESTEROV is True.*LARS"),
+        (["SOLVER.NESTEROV", "True", "SOLVER.OPTIMIZER", "AdamW"], r"SOLVER\.NESTEROV is True.*AdamW"),
+        (["SOLVER.NESTEROV", "True", "SOLVER.MOMENTUM", "0"], r"SOLVER\.NESTEROV is True.*MOMENTUM 0"),
+        (["SOLVER.MOMENTUM", "-0.1"], r"SOLVER\.MOMENTUM is -0\.1"),
+        (["SOLVER.WEIGHT_DECAY", "-1"], r"SOLVER\.WEIGHT_DECAY is -1"),
+        (["SOLVER.CLIP_GRADIENTS.ENABLED", "True", "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "all"], "CLIP_TYPE 'all'"),
+        (["SOLVER.CLIP_GRADIENTS.ENABLED", "True", "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "0"], "CLIP_VALUE 0"),
+    ],
+)
+def test_settings_that_no_optimiser_honours_are_named(options: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build_optimizer(read_config("", options), nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize("name", ["SGD", "LARS", "AdamW"])
+@pytest.mark.parametrize("kind", ["value", "norm"])
+def test_gradients_are_clipped_as_detectron2_does(name: str, kind: str) -> None:
+    """A step with a large gradient is the plain optimiser's step with the gradient clipped by hand."""
+    options = ["SOLVER.OPTIMIZER", name, "SOLVER.BASE_LR", "0.1"]
+    clip = ["SOLVER.CLIP_GRADIENTS.ENABLED", "True", "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "0.5"]
+    torch.manual_seed(0)
+    start, gradients = torch.randn(2, 3), [10 * torch.randn(2, 3) for _ in range(3)]
+    ends = []
+    for extra in ([*clip, "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", kind], []):
+        model = nn.Linear(3, 2, bias=False)
+        cfg = read_config("", [*options, *extra])
+        optimizer = build_optimizer(cfg, model)
+        build_schedule(cfg, optimizer)
+        with torch.no_grad():
+            model.weight.copy_(start)
+        for gradient in gradients:
+            clipped = gradient.clamp(-0.5, 0.5) if kind == "value" else gradient * (0.5 / gradient.norm())
+            model.weight.grad = gradient.clone() if extra else clipped
+            optimizer.step()
+        ends.append(model.weight.detach())
+    torch.testing.assert_close(*ends)
 
 
 @pytest.mark.parametrize(("rule", "expected"), [("none", 0.1), ("linear", 0.4), ("sqrt", 0.2)])
