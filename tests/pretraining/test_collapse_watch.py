@@ -63,6 +63,12 @@ def test_it_warns_once_and_again_after_a_recovery(caplog: pytest.LogCaptureFixtu
     assert "norm of the mean embedding 0.99 > COLLAPSE.MAX_MEAN_NORM 0.95" in told[2]
 
 
+def test_a_norm_that_rounds_to_above_one_does_not_pass_a_check_that_is_off() -> None:
+    watch, trainer = watch_of("COLLAPSE.MAX_MEAN_NORM", "1.0")
+    look(watch, trainer, 20, 9.0, 1.0000000000000002)
+    assert watch.count == 0
+
+
 def test_figures_of_an_earlier_step_are_not_counted_twice() -> None:
     watch, trainer = watch_of()
     look(watch, trainer, 20, 1.0, 1.0)
