@@ -157,8 +157,8 @@ def _check(solver: CfgNode) -> None:
             raise UserError(f"SOLVER.{key} is {solver[key]}; it must be 0 or more.")
     if solver.NESTEROV and (solver.OPTIMIZER != "SGD" or solver.MOMENTUM == 0):
         raise UserError(
-            f"SOLVER.NESTEROV is True, but SOLVER.OPTIMIZER is {solver.OPTIMIZER}, SOLVER.MOMENTUM {solver.MOMENTUM}: only"
-            " SGD with a momentum above 0 has it. Set SOLVER.NESTEROV False."
+            f"SOLVER.NESTEROV is True, but SOLVER.OPTIMIZER is {solver.OPTIMIZER}, SOLVER.MOMENTUM {solver.MOMENTUM}:"
+            " only SGD with a momentum above 0 has it. Set SOLVER.NESTEROV False."
         )
     clip = solver.CLIP_GRADIENTS
     if clip.ENABLED and not (clip.CLIP_TYPE in ("value", "norm") and clip.CLIP_VALUE > 0):
