@@ -17,6 +17,7 @@ from detectron2.utils.logger import setup_logger
 
 from clop_det import detectron2_provider
 from clop_det.checkpoints.provenance import collect_provenance
+from clop_det.engine.metrics import METRICS_NAME
 from clop_det.engine.options import flatten
 from clop_det.engine.seeding import derive_seed
 from clop_det.errors import UserError
@@ -30,15 +31,16 @@ LOGGERS = ("clop_det", "fvcore")
 def claim_run_folder(cfg: CfgNode, resume: bool) -> Path:
     """Make OUTPUT_DIR this run's own: write its config.yaml, or check that the one there is the same.
 
-    Call once, in the main process, before workers start. Moving a run folder is allowed (OUTPUT_DIR is not compared).
+    Call once, in the main process, before workers start. Moving a run folder is allowed (OUTPUT_DIR is not compared). A
+    run that ended before its first step has left nothing but its config: that is written anew.
 
     Raises:
-        UserError: the folder holds another config (the message names the keys that differ), or holds this very run and
-            `resume` is false, or cannot be written to.
+        UserError: another run has begun there (the message names the keys that differ), or this very run has left
+            checkpoints and `resume` is false, or the folder cannot be written to.
     """
     folder = Path(cfg.OUTPUT_DIR)
     config_path = folder / CONFIG_NAME
-    if config_path.exists():
+    if config_path.exists() and has_begun(folder):
         differing = _differences(config_path, cfg)
         if differing:
             raise UserError(
@@ -51,6 +53,12 @@ def claim_run_folder(cfg: CfgNode, resume: bool) -> Path:
         raise UserError(f"{folder} holds checkpoints but no {CONFIG_NAME}. Choose another OUTPUT_DIR.")
     write_text(config_path, cfg.dump())
     return folder
+
+
+def has_begun(folder: Path) -> bool:
+    """Whether a run has left a checkpoint or a line of metrics in `folder`."""
+    metrics = folder / METRICS_NAME
+    return any(folder.glob("*.pth")) or (metrics.is_file() and metrics.stat().st_size > 0)
 
 
 def start_logging(cfg: CfgNode) -> None:

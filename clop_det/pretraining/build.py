@@ -24,9 +24,12 @@ def check_config(cfg: CfgNode, world_size: int = 1) -> None:
         raise UserError(f"SEED is {cfg.SEED}; a run is a function of its seed, so it must be 0 or more.")
     if cfg.INPUT.FORMAT != "RGB":
         raise UserError(f"INPUT.FORMAT is {cfg.INPUT.FORMAT}; pretraining reads RGB. Set INPUT.FORMAT RGB.")
-    for key in ("MAX_ITER", "CHECKPOINT_PERIOD", "ACCUMULATE"):
+    for key in ("MAX_ITER", "CHECKPOINT_PERIOD", "ACCUMULATE", "KEEP_CHECKPOINTS"):
         if cfg.SOLVER[key] < 1:
             raise UserError(f"SOLVER.{key} is {cfg.SOLVER[key]}; it must be at least 1.")
+    if cfg.SOLVER.AMP.ENABLED:
+        raise UserError("SOLVER.AMP.ENABLED is True; pretraining has no fp16. Set it False, and SOLVER.PRECISION bf16.")
+    check_device(cfg.MODEL.DEVICE)
     if cfg.SOLVER.COMPILE:
         check_compiler(torch.device(cfg.MODEL.DEVICE))
     pieces, batch = cfg.SOLVER.ACCUMULATE, cfg.SOLVER.IMS_PER_BATCH
@@ -34,6 +37,23 @@ def check_config(cfg: CfgNode, world_size: int = 1) -> None:
         raise UserError(
             f"SOLVER.IMS_PER_BATCH is {batch}; it must be a multiple of {world_size * pieces}, the number of processes"
             f" ({world_size}) times SOLVER.ACCUMULATE ({pieces})."
+        )
+
+
+def check_device(name: str) -> None:
+    """Refuse a MODEL.DEVICE that is not here; UserError."""
+    gpus = torch.cuda.device_count()
+    try:
+        device = torch.device(name)
+        found = device.type != "cuda" or (device.index or 0) < gpus
+        if device.type != "cuda":  # a GPU is not woken up: this process would keep some of its memory
+            torch.empty(0, device=device)
+    except (AssertionError, RuntimeError):
+        found = False
+    if not found:
+        raise UserError(
+            f"MODEL.DEVICE is {name!r}, which torch does not find on this machine ({gpus} GPUs). Set MODEL.DEVICE cpu,"
+            " or cuda where there is a GPU and a torch that is built for it."
         )
 
 

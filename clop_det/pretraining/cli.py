@@ -18,13 +18,17 @@ from clop_det.engine.cli import (
     load_config,
     torchrun_restarts,
 )
+from clop_det.engine.metrics import read_metrics
 from clop_det.engine.run_folder import claim_run_folder, start_logging, write_results
 from clop_det.engine.wandb_writer import check_wandb
 from clop_det.pretraining.build import build_model, check_config
-from clop_det.pretraining.collapse_watch import report_critical_rate
+from clop_det.pretraining.collapse_watch import RANKME, CollapseWatch, report_critical_rate
 from clop_det.pretraining.curves import draw_curves
 from clop_det.pretraining.data import BatchSource, PretrainData, open_data, record_split
+from clop_det.pretraining.nonfinite import NonFiniteGuard
 from clop_det.pretraining.optimizers import build_optimizer, describe_scale
+from clop_det.pretraining.probing import check_probes
+from clop_det.pretraining.schedule import build_schedule
 from clop_det.pretraining.trainer import PretrainTrainer, final_checkpoint
 
 EPILOG = """examples:
@@ -48,11 +52,15 @@ def main(argv: list[str] | None = None) -> int:
 def prepare(cfg: CfgNode, resume: bool, world_size: int = 1) -> None:
     """Everything that can be refused is refused here, before a process starts or a file is touched."""
     check_config(cfg, world_size)
+    check_probes(cfg)
     check_wandb(cfg)
     data = open_data(cfg)
     cpu = torch.device("cpu")
-    build_optimizer(cfg, build_model(cfg, len(data.train.classes), cpu))
-    BatchSource(cfg, data, 0, world_size, cpu)
+    BatchSource(cfg, data, 0, world_size, cpu)  # before the model: it checks mean and deviation of the pixels
+    model = build_model(cfg, len(data.train.classes), cpu)
+    build_schedule(cfg, build_optimizer(cfg, model))
+    NonFiniteGuard(cfg, data, model)
+    CollapseWatch(cfg)
     claim_run_folder(cfg, resume)
     record_split(cfg, data)
 
@@ -69,7 +77,7 @@ def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
     trainer.train(start_iter, cfg.SOLVER.MAX_ITER)
     trainer.checkpointer.ensure_final(cfg.SOLVER.MAX_ITER - 1)
     if comm.is_main_process():
-        metrics = trainer.probes.latest or trainer.probes.run()
+        metrics, extra = final_figures(trainer)
         path = write_results(
             cfg,
             "pretraining",
@@ -77,12 +85,21 @@ def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
             init=cfg.LOSS.NAME,
             label_fraction=data.label_share(cfg),
             iterations=cfg.SOLVER.MAX_ITER,
-            singular_values=trainer.probes.spectrum(),
             skipped_steps=trainer.guard.skipped,
             processes=comm.get_world_size(),
+            **extra,
         )
         draw_curves(cfg.OUTPUT_DIR)
         logging.getLogger(__name__).info("weights in %s, figures in %s", final_checkpoint(cfg), path)
+
+
+def final_figures(trainer: PretrainTrainer) -> tuple[dict[str, float], dict[str, Any]]:
+    """The figures of the last probes, and their `singular_values`; without probes those of the last batch looked at."""
+    if trainer.cfg.PROBE.ENABLED:
+        metrics = trainer.probes.latest or trainer.probes.run()
+        return metrics, {"singular_values": trainer.probes.spectrum()}
+    lines = [line for line in read_metrics(trainer.cfg.OUTPUT_DIR) if RANKME in line]
+    return {key: value for line in lines[-1:] for key, value in line.items() if key.startswith("embedding_")}, {}
 
 
 def checkpoint_provenance(cfg: CfgNode, data: PretrainData) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from clop_det.data.opening import ClassificationImages, list_images, open_images
 from clop_det.data.split_files import load_split, save_split
 from clop_det.data.splits import VisibleLabels, label_split
 from clop_det.data.views import ViewPlan
+from clop_det.engine.run_folder import has_begun
 from clop_det.engine.seeding import derive_seed
 from clop_det.errors import UserError
 
@@ -45,8 +46,9 @@ class PretrainData:
 
     def label_share(self, cfg: CfgNode) -> float:
         """The share of the training labels that is visible: LABELS.FRACTION, or what another rule came to."""
-        if not (cfg.LABELS.SPLIT_FILE or cfg.LABELS.PER_CLASS):
-            return float(cfg.LABELS.FRACTION)
+        settings = cfg.LABELS
+        if not (settings.SPLIT_FILE or settings.PER_CLASS or settings.IMBALANCE != 1):
+            return float(settings.FRACTION)
         return round(len(self.labelled) / int((self.listed.labels >= 0).sum()), 6)
 
 
@@ -55,7 +57,7 @@ def open_data(cfg: CfgNode) -> PretrainData:
 
     Raises:
         UserError: a root that does not exist, a fraction outside (0, 1], a class without images, another data set's
-            split file, classes of the two splits that differ.
+            split file, classes of the two splits that differ, nothing that the probes could be evaluated on.
     """
     settings, workers = cfg.CLASSIFICATION, cfg.DATALOADER.NUM_WORKERS
     listed = list_images(settings, settings.TRAIN_SPLIT)
@@ -65,6 +67,11 @@ def open_data(cfg: CfgNode) -> PretrainData:
         raise UserError(
             f"the classes of {cfg.CLASSIFICATION.TRAIN_SPLIT} and {cfg.CLASSIFICATION.EVAL_SPLIT} in "
             f"{cfg.CLASSIFICATION.ROOT} differ: {', '.join(sorted(set(train.classes) ^ set(val.classes)))} in one only."
+        )
+    if cfg.PROBE.ENABLED and not bool((val.labels >= 0).any()):
+        raise UserError(
+            f"CLASSIFICATION.EVAL_SPLIT {settings.EVAL_SPLIT} of {settings.ROOT} has no labelled image to evaluate the "
+            "probes on. Choose another split, or set PROBE.ENABLED False."
         )
     visible = visible_labels(cfg, listed)
     return PretrainData(listed, train, val, visible, visible.masked(len(train)))
@@ -94,9 +101,9 @@ def visible_labels(cfg: CfgNode, listed: ImageList) -> VisibleLabels:
 
 
 def record_split(cfg: CfgNode, data: PretrainData) -> None:
-    """Freeze the visible labels into the run folder, once; a resumed run checks that they are still the same."""
+    """Freeze the visible labels into the run folder; a run that has begun checks that they are still the same."""
     path = Path(cfg.OUTPUT_DIR) / SPLIT_NAME
-    if path.exists():
+    if path.exists() and has_begun(path.parent):
         if not torch.equal(load_split(path, data.listed).masked(len(data.listed)), data.visible_labels):
             raise UserError(f"{path} holds another label split than this run would use. Choose another OUTPUT_DIR.")
         return

@@ -20,9 +20,36 @@ from clop_det.pretraining.data import PretrainData
 from clop_det.pretraining.model import PretrainModel
 from clop_det.pretraining.pictures import spectrum_picture
 
+_log = logging.getLogger(__name__)
+
+
+def check_probes(cfg: CfgNode) -> None:
+    """Refuse settings of the probes that cannot be honoured; UserError names the key."""
+    probe = cfg.PROBE
+    if not probe.KNN_K or not all(isinstance(k, int) and k >= 1 for k in probe.KNN_K):
+        raise UserError(f"PROBE.KNN_K is {probe.KNN_K}; it must hold one or more whole numbers of at least 1.")
+    if not probe.KNN_TEMPERATURE > 0:
+        raise UserError(f"PROBE.KNN_TEMPERATURE is {probe.KNN_TEMPERATURE}; it must be above 0.")
+    for key, least in (("BATCH_SIZE", 1), ("MAX_BANK", 0), ("MAX_QUERIES", 0)):
+        if probe[key] < least:
+            raise UserError(f"PROBE.{key} is {probe[key]}; it must be at least {least}.")
+    known = _figure_names(tuple(probe.KNN_K))
+    if probe.KEEP_BEST and probe.KEEP_BEST not in known:
+        raise UserError(f"PROBE.KEEP_BEST is {probe.KEEP_BEST!r}; the probes give {', '.join(known)}.")
+
+
+def _figure_names(ks: tuple[int, ...]) -> list[str]:
+    """What the probes give, learnt from a bank of made-up features: two classes in the plane."""
+    rows = torch.randn(max(4, *ks), 2, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(len(rows)) % 2
+    return [*probe_features(rows, labels, rows[:2], labels[:2], ks=ks), *embedding_figures(rows)]
+
 
 class ProbeHook(HookBase):
-    """Runs the probes before the first step, every `period` iterations and at the end; keeps the latest figures."""
+    """Runs the probes before the first step, every `period` iterations and at the end; keeps the latest figures.
+
+    With PROBE.ENABLED False it does none of that.
+    """
 
     def __init__(self, model: PretrainModel, data: PretrainData, cfg: CfgNode) -> None:
         self._model, self._data, self._cfg = model, data, cfg
@@ -48,19 +75,19 @@ class ProbeHook(HookBase):
             self._record(done)
 
     def _record(self, iteration: int) -> None:
-        if not comm.is_main_process():
+        if not (self._cfg.PROBE.ENABLED and comm.is_main_process()):
             return
         start = time.perf_counter()
         self.latest = self.run()
         best = self._cfg.PROBE.KEEP_BEST
         if best and best not in self.latest:
-            raise UserError(f"PROBE.KEEP_BEST is {best!r}; the probes give {', '.join(self.latest)}.")
+            _log.warning("no best checkpoint after %d iterations: %s is not defined there", iteration, best)
         for name, value in self.named().items():
             self.trainer.storage.put_scalar(name, value, smoothing_hint=False)
         self.trainer.storage.put_image("spectrum", spectrum_picture(self.spectrum(), iteration))
         self.trainer.storage.put_scalar("eval_seconds", time.perf_counter() - start, smoothing_hint=False)
         figures = ", ".join(f"{name} {value:.4g}" for name, value in self.latest.items())
-        logging.getLogger(__name__).info("probes after %d iterations: %s", iteration, figures)
+        _log.info("probes after %d iterations: %s", iteration, figures)
 
     def run(self) -> dict[str, float]:
         """The figures of the encoder as it is now; leaves the model in the mode it was in."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -150,16 +151,22 @@ class PretrainTrainer(TrainerBase):
 
     def _build_hooks(self) -> list[Any]:
         cfg = self.cfg
-        entries = [hooks.IterationTimer(), hooks.LRScheduler(self.optimizer, self.scheduler), self.probes, self.watch]
+        # First before training, since probes take long, and last after a step: it saves what all the others have done.
+        stop = StopSignal(self._save_now)
+        stop.trainer = weakref.proxy(self)
+        entries = [hooks.CallbackHook(before_train=lambda _: stop.before_train()), hooks.IterationTimer()]
+        entries += [hooks.LRScheduler(self.optimizer, self.scheduler), self.probes, self.watch]
         if comm.is_main_process():
             # Written before it is saved: a checkpoint never knows more than the metrics file.
             entries.append(self.writer)
-        if cfg.PROBE.KEEP_BEST:
+        if cfg.PROBE.ENABLED and cfg.PROBE.KEEP_BEST:
             entries.append(BestCheckpoint(self.checkpointer.save, self._fresh_probes, f"probe/{cfg.PROBE.KEEP_BEST}"))
         period = cfg.SOLVER.CHECKPOINT_PERIOD
         entries.append(hooks.PeriodicCheckpointer(self.checkpointer, period, cfg.SOLVER.MAX_ITER))
         entries.append(hooks.CallbackHook(after_step=lambda _: self.watch.stop_if_collapsed(self._save_now)))
-        entries.append(StopSignal(self._save_now))
+        entries.append(
+            hooks.CallbackHook(after_step=lambda _: stop.after_step(), after_train=lambda _: stop.after_train())
+        )
         return entries
 
     def _fresh_probes(self) -> dict[str, float]:

@@ -5,19 +5,32 @@ from pathlib import Path
 import pytest
 
 from clop_det.engine.options import read_config
-from clop_det.engine.run_folder import claim_run_folder, write_results
+from clop_det.engine.run_folder import claim_run_folder, has_begun, write_results
 from clop_det.errors import UserError
 from clop_det.files import read_json
 
 
-def test_another_runs_folder_is_refused_and_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "content"), [("metrics.json", "{}\n"), ("model_0000009.pth", "")])
+def test_another_runs_folder_is_refused_and_left_alone(tmp_path: Path, name: str, content: str) -> None:
     claim_run_folder(read_config("", ["OUTPUT_DIR", str(tmp_path), "SEED", "1"]), resume=False)
+    (tmp_path / name).write_text(content)
     before = (tmp_path / "config.yaml").read_bytes()
     other = read_config("", ["OUTPUT_DIR", str(tmp_path), "SEED", "2", "LOSS.NAME", "supcon"])
     for resume in (False, True):
         with pytest.raises(UserError, match=r"differs in LOSS\.NAME, SEED"):
             claim_run_folder(other, resume)
     assert (tmp_path / "config.yaml").read_bytes() == before
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_that_never_began_leaves_its_folder_free(tmp_path: Path, resume: bool) -> None:
+    claim_run_folder(read_config("", ["OUTPUT_DIR", str(tmp_path), "SEED", "1"]), resume=False)
+    for name in ("metrics.json", "log.txt"):  # what a run leaves that ends before its first step
+        (tmp_path / name).touch()
+    assert not has_begun(tmp_path)
+    corrected = read_config("", ["OUTPUT_DIR", str(tmp_path), "SEED", "2"])
+    claim_run_folder(corrected, resume)
+    assert (tmp_path / "config.yaml").read_text() == corrected.dump()
 
 
 def test_the_same_run_needs_resume_once_it_has_a_checkpoint(tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ import torch
 from detectron2.utils import comm  # noqa: F401  (fails early where Detectron2 is missing)
 
 from clop_det.engine.metrics import read_metrics
-from clop_det.engine.stop import EXIT_STOPPED
+from clop_det.engine.stop import EXIT_STOPPED, StopRequested
 from clop_det.errors import UserError
 from clop_det.files import read_json
 from clop_det.pretraining.cli import main
+from clop_det.pretraining.probing import ProbeHook
 from clop_det.pretraining.trainer import PretrainTrainer
 
 from .conftest import ROOT, arguments, same_files, write_images
@@ -149,6 +150,22 @@ BAD = [
     (["SOLVER.CHECKPOINT_PERIOD", "0"], r"SOLVER\.CHECKPOINT_PERIOD"),
     (["INPUT.FORMAT", "BGR"], r"INPUT\.FORMAT"),
     (["AUGMENT.FLIP_PROB", "2"], r"AUGMENT\.FLIP_PROB"),
+    (["PROBE.KEEP_BEST", "linear_top5"], r"PROBE\.KEEP_BEST is 'linear_top5'; the probes give knn_top1, knn5_top1"),
+    (["PROBE.KNN_K", "()"], r"PROBE\.KNN_K is \(\)"),
+    (["PROBE.KNN_K", "(2.5,)"], r"PROBE\.KNN_K is \(2\.5,\)"),
+    (["PROBE.KNN_TEMPERATURE", "0"], r"PROBE\.KNN_TEMPERATURE is 0"),
+    (["PROBE.BATCH_SIZE", "0"], r"PROBE\.BATCH_SIZE is 0"),
+    (["PROBE.MAX_BANK", "-1"], r"PROBE\.MAX_BANK is -1"),
+    (["COLLAPSE.PATIENCE", "0"], r"COLLAPSE\..*PATIENCE"),
+    (["SOLVER.KEEP_CHECKPOINTS", "0"], r"SOLVER\.KEEP_CHECKPOINTS"),
+    (["SOLVER.MAX_SKIPPED", "-1"], r"SOLVER\.MAX_SKIPPED"),
+    (["SOLVER.LR_SCHEDULER_NAME", "CosineLR"], r"SOLVER\.LR_SCHEDULER_NAME"),
+    (["SOLVER.BASE_LR_END", "1.0"], r"SOLVER\.BASE_LR_END"),
+    (["SOLVER.NESTEROV", "True", "SOLVER.MOMENTUM", "0"], r"SOLVER\.NESTEROV"),
+    (["SOLVER.AMP.ENABLED", "True"], r"SOLVER\.AMP\.ENABLED.*SOLVER\.PRECISION"),
+    (["MODEL.DEVICE", "gpu"], r"MODEL\.DEVICE is 'gpu'"),
+    (["MODEL.DEVICE", "cuda:99"], r"MODEL\.DEVICE is 'cuda:99'"),
+    (["MODEL.PIXEL_MEAN", "[0.5]"], r"pixel mean \[0\.5\]"),
 ]
 
 
@@ -159,6 +176,41 @@ def test_bad_input_is_one_error_and_leaves_no_folder(
     with pytest.raises(UserError, match=message):
         main(arguments(tmp_path / "run", [*tiny_options, *options]))
     assert not (tmp_path / "run").exists()
+
+
+def test_without_probes_a_run_ends_with_the_figures_of_its_last_batch(tmp_path: Path, tiny_options: list[str]) -> None:
+    output = tmp_path / "run"
+    options = [*tiny_options, "PROBE.ENABLED", "False", "SOLVER.MAX_ITER", "2", "TEST.EVAL_PERIOD", "1"]
+    assert main(arguments(output, options)) == 0
+    results = read_json(output / "results.json")
+    last = read_metrics(output)[-1]
+    names = ("embedding_mean_norm", "embedding_rankme", "embedding_length")
+    assert results["metrics"] == {name: last[name] for name in names}
+    assert "singular_values" not in results
+    assert not any(key.startswith("probe/") for line in read_metrics(output) for key in line)
+    assert not (output / "model_best.pth").exists()
+    assert (output / "curves.png").exists()
+
+
+def test_a_stop_signal_during_the_first_probes_is_obeyed(
+    whole: Path, tmp_path: Path, tiny_options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, before_train = tmp_path / "stopped", ProbeHook.before_train
+
+    def signalled(self: ProbeHook) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        before_train(self)
+
+    previous = signal.signal(signal.SIGTERM, lambda *_: pytest.fail("no handler of the run stands yet"))
+    try:
+        with monkeypatch.context() as patch, pytest.raises(StopRequested):
+            patch.setattr(ProbeHook, "before_train", signalled)
+            main(arguments(output, tiny_options))
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    assert (output / "model_0000000.pth").exists()
+    assert main(arguments(output, tiny_options, "--resume")) == 0
+    same_files(whole, output)
 
 
 def test_a_class_without_images_is_named(tmp_path: Path, tiny_options: list[str]) -> None:

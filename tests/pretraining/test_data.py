@@ -13,7 +13,7 @@ from clop_det.files import read_json
 from clop_det.pretraining.cli import main
 from clop_det.pretraining.data import SPLIT_NAME, open_data, record_split
 
-from .conftest import BASE_CONFIG
+from .conftest import BASE_CONFIG, write_images
 
 
 def _open(options: list[str]):  # type: ignore[no-untyped-def]
@@ -33,14 +33,19 @@ def test_noise_reaches_the_loss_and_not_the_probes(tiny_options: list[str], tmp_
     record_split(cfg, noisy)
     content = read_json(tmp_path / SPLIT_NAME)
     assert (content["noise"], content["imbalance"], len(content["told"])) == (0.25, 1.0, 3)
+    record_split(cfg, clean)  # nothing has begun: written anew
+    assert "told" not in read_json(tmp_path / SPLIT_NAME)
+    record_split(cfg, noisy)
+    (tmp_path / "model_0000001.pth").touch()
     record_split(cfg, noisy)  # the same again
     with pytest.raises(UserError, match="another label split"):
         record_split(cfg, clean)
 
 
 def test_imbalance_thins_out_the_visible_labels(tiny_options: list[str]) -> None:
-    _, data = _open([*tiny_options, "LABELS.IMBALANCE", "4"])
+    cfg, data = _open([*tiny_options, "LABELS.IMBALANCE", "4"])
     assert sorted(torch.bincount(data.visible.told).tolist()) == [1, 2, 4]
+    assert data.label_share(cfg) == round(7 / 24, 6)  # not LABELS.FRACTION, 0.5
 
 
 def test_a_given_split_takes_noise_once(tiny_options: list[str], tmp_path: Path) -> None:
@@ -64,6 +69,18 @@ def test_a_count_per_class(tiny_options: list[str]) -> None:
     cfg, data = _open([*tiny_options, "LABELS.PER_CLASS", "2"])
     assert torch.bincount(data.visible.told).tolist() == [2, 2, 2]
     assert data.label_share(cfg) == 6 / 24  # what results.json and the checkpoint say, whatever LABELS.FRACTION is
+
+
+def test_a_split_without_labels_is_refused_unless_nothing_is_probed(tiny_options: list[str], tmp_path: Path) -> None:
+    write_images(tmp_path, "train", 2, 4)
+    rows = [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*.png"))]
+    for split, labels in (("train", ["a"] * 4 + ["b"] * 4), ("val", [""] * 8)):
+        lines = [f"{row},{label}" for row, label in zip(rows, labels, strict=True)]
+        (tmp_path / f"{split}.csv").write_text("\n".join(["path,label", *lines]))
+    options = [*tiny_options, "CLASSIFICATION.LAYOUT", "csv", "CLASSIFICATION.ROOT", str(tmp_path)]
+    with pytest.raises(UserError, match=r"CLASSIFICATION\.EVAL_SPLIT val of .* has no labelled image"):
+        _open(options)
+    assert len(_open([*options, "PROBE.ENABLED", "False"])[1].val) == 8
 
 
 @pytest.mark.parametrize("loss", ["clop", "supcon", "cross_entropy"])
