@@ -31,9 +31,12 @@ def main(argv: list[str] | None = None) -> int:
     )
     add_traceback_flag(parser)
     args = parser.parse_args(argv)
-    for name, values, lowest in (("--seeds", args.seeds, -1), ("--temperatures", args.temperatures, 0)):
-        if not min(values) > lowest:
-            raise UserError(f"{name} {min(values)}: must be {'at least 0' if lowest else 'above 0'}.")
+    for seed in args.seeds:
+        if not 0 <= seed < 2**64:
+            raise UserError(f"--seeds {seed}: must lie between 0 and 2**64 - 1.")
+    for temperature in args.temperatures:
+        if not 1e-6 <= temperature <= 1e6:
+            raise UserError(f"--temperatures {temperature}: must lie between 1e-06 and 1e+06.")
     settings = StudySettings(seeds=tuple(args.seeds), temperatures=tuple(args.temperatures))
     # Thousands of small matrices: a second thread waits more than it works.
     torch.set_num_threads(1)

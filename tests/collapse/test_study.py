@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -75,9 +76,24 @@ def test_an_unwritable_folder_is_named(tmp_path: Path) -> None:
         run_study(tmp_path / "file", SETTINGS, Scene(count=12, steps=2))
 
 
-def test_the_tool_refuses_bad_values_in_one_line() -> None:
-    for arguments, message in ((["--temperatures", "0"], "--temperatures 0.0"), (["--seeds", "-1"], "--seeds -1")):
-        done = subprocess.run([sys.executable, str(TOOL), *arguments], capture_output=True, text=True, check=False)
-        assert done.returncode == 2
-        assert message in done.stderr
-        assert "Traceback" not in done.stderr
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--temperatures", "0"], "--temperatures 0.0: must"),
+        (["--temperatures", "1", "nan"], "--temperatures nan: must"),
+        (["--temperatures", "inf"], "--temperatures inf: must"),
+        (["--seeds", "-1"], "--seeds -1: must"),
+        (["--seeds", "0", "99999999999999999999"], "--seeds 99999999999999999999: must"),
+    ],
+)
+def test_the_tool_refuses_bad_values(arguments: list[str], message: str) -> None:
+    main = runpy.run_path(str(TOOL))["main"]
+    with pytest.raises(UserError, match=message):
+        main(arguments)
+
+
+def test_the_tool_says_so_in_one_line() -> None:
+    done = subprocess.run([sys.executable, str(TOOL), "--seeds", "-1"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: --seeds -1")
+    assert "Traceback" not in done.stderr
