@@ -128,5 +128,12 @@ def test_the_papers_temperature_and_dimension(name: str) -> None:
     cfg = read_config(str(RECIPES / f"resnet50_{name}.yaml"), [])
     temperature, dimension = PAPER[name]
     assert dimension == cfg.PROJECTOR.OUT_DIM
-    assert cfg.LOSS.INFO_NCE.TEMPERATURE == cfg.LOSS.SUPCON.TEMPERATURE == temperature
+    assert [cfg.LOSS[base].TEMPERATURE for base in ("INFO_NCE", "SUPCON", "DCL")] == [temperature] * 3
     assert cfg.LOSS.CLOP.WEIGHT == 1.0
+
+
+def test_the_hundred_classes_are_stored_and_run_for_whole_epochs() -> None:
+    cfg = read_config(str(RECIPES / "resnet50_imagenet100.yaml"), [])
+    assert cfg.CLASSIFICATION.IMAGE_SIZE <= cfg.CLASSIFICATION.STORE_MAX_SIZE
+    assert cfg.SOLVER.MAX_ITER == 200 * (126_689 // cfg.SOLVER.IMS_PER_BATCH)
+    assert cfg.SOLVER.MAX_ITER % cfg.SOLVER.CHECKPOINT_PERIOD == cfg.SOLVER.MAX_ITER % cfg.TEST.EVAL_PERIOD == 0
