@@ -37,14 +37,13 @@ class Encoder(nn.Module):
         return features, self.projector(features)
 
 
-def build_backbone(arch: str, stem: str = "imagenet", zero_init_residual: bool = False) -> nn.Module:
+def build_backbone(arch: str, stem: str = "imagenet") -> nn.Module:
     """A randomly initialised torchvision residual network that returns pooled features (M,D).
 
     Args:
         arch: one of `ARCHITECTURES`.
         stem: "imagenet": 7x7 convolution of stride 2 and max pooling; "cifar": 3x3 of stride 1 and no pooling (SimCLR,
             Chen et al. 2020, appendix B.9), for tiny images. Detection needs the former.
-        zero_init_residual: start every residual branch at zero (Goyal et al. 2017, section 5.1).
 
     Raises:
         UserError: unknown `arch` or `stem`.
@@ -55,7 +54,7 @@ def build_backbone(arch: str, stem: str = "imagenet", zero_init_residual: bool =
         raise UserError(f"ENCODER.ARCH {arch!r} is unknown; {hint}choose one of {', '.join(ARCHITECTURES)}.")
     if stem not in STEMS:
         raise UserError(f"ENCODER.STEM {stem!r} is unknown; choose one of {', '.join(STEMS)}.")
-    backbone: nn.Module = getattr(torchvision.models, arch)(weights=None, zero_init_residual=zero_init_residual)
+    backbone: nn.Module = getattr(torchvision.models, arch)(weights=None)
     backbone.fc = nn.Identity()
     if stem == "cifar":
         conv = nn.Conv2d(3, 64, kernel_size=3, stride=1, padding=1, bias=False)
@@ -91,10 +90,9 @@ def build_encoder(
     hidden_dim: int = 512,
     out_dim: int = 128,
     num_layers: int = 2,
-    zero_init_residual: bool = False,
 ) -> Encoder:
     """Randomly initialised encoder; see `build_backbone` and `build_projector` for arguments and errors."""
-    backbone = build_backbone(arch, stem, zero_init_residual)
+    backbone = build_backbone(arch, stem)
     feature_dim = ARCHITECTURES[arch].feature_dim
     projector = build_projector(feature_dim, hidden_dim, out_dim, num_layers)
     return Encoder(backbone, projector, feature_dim, out_dim)
