@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import io
-import warnings
+import struct
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from clop_det.data.orientation import upright
 from clop_det.errors import UserError
 
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
+
+# What Pillow raises for a file that is damaged, no image, or too large.
+BROKEN = (
+    *(OSError, ValueError, SyntaxError, struct.error),
+    *(Image.DecompressionBombError, Image.DecompressionBombWarning),  # the warning, where warnings are errors
+)
 
 
 class UnreadableImage(UserError):
@@ -21,14 +28,18 @@ def decode(content: bytes, name: str) -> Image.Image:
     """The image in `content`, turned upright by its EXIF tag, as RGB.
 
     Raises:
-        UnreadableImage: not an image, or a damaged one; the message calls it `name`.
+        UnreadableImage: not an image, a damaged one, or one of more pixels than Pillow holds to be harmless; the
+            message calls it `name`.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(content)) as opened:
-                return to_rgb(ImageOps.exif_transpose(opened))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        with Image.open(io.BytesIO(content)) as opened:
+            limit = Image.MAX_IMAGE_PIXELS
+            if limit is not None and opened.width * opened.height > limit:
+                raise Image.DecompressionBombError(
+                    f"{opened.width} x {opened.height} pixels are more than Pillow's limit of {limit}"
+                )
+            return to_rgb(upright(opened))
+    except BROKEN as error:
         reason = "not an image of a known format" if isinstance(error, UnidentifiedImageError) else error
         raise UnreadableImage(f"cannot read image {name}: {reason}. Replace or remove the file.") from error
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 from detectron2.data import detection_utils as utils
-from PIL import Image, ImageOps
+from PIL import Image
 
-from clop_det.data.decoding import to_rgb
+from clop_det.data.decoding import BROKEN, to_rgb
+from clop_det.data.orientation import upright
 from clop_det.errors import UserError
 
 # Keys of a dataset dict, set by the checks where Detectron2's own reading would be wrong.
@@ -28,8 +29,8 @@ def read_image(record: dict[str, Any], image_format: str) -> np.ndarray:
             image: np.ndarray = utils.read_image(path, format=image_format)
             return image
         with Image.open(path) as opened:
-            pixels = opened if record.get(AS_STORED) else ImageOps.exif_transpose(opened)
+            pixels = opened if record.get(AS_STORED) else upright(opened)
             converted: np.ndarray = utils.convert_PIL_to_numpy(to_rgb(pixels), image_format)
             return converted
-    except (OSError, ValueError, SyntaxError) as error:
+    except BROKEN as error:
         raise UserError(f"cannot read the image {path}: {error}.") from error

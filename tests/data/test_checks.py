@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import threading
+import warnings
 import zlib
 from pathlib import Path
 
@@ -168,6 +170,30 @@ def test_facts_are_kept_until_a_file_changes(tmp_path: Path, monkeypatch: pytest
     (kept,) = [p for p in (tmp_path / "cache" / "image_facts").iterdir() if facts_of(paths) and "20" in p.read_text()]
     kept.write_text("{")
     assert facts_of(paths)[0].height == 20
+
+
+def test_filters_of_warnings_are_set_around_the_threads_not_in_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CLOP_DET_CACHE", str(tmp_path / "cache"))
+    paths = [tmp_path / f"{i}.png" for i in range(8)]
+    for path in paths:
+        Image.fromarray(pixels()).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60)  # 96 pixels: Pillow warns
+    threads, original = set(), warnings.catch_warnings
+
+    def noting() -> warnings.catch_warnings[None]:
+        threads.add(threading.current_thread())
+        return original()
+
+    monkeypatch.setattr(warnings, "catch_warnings", noting)
+    with original(record=True) as seen:
+        warnings.simplefilter("always")
+        before = list(warnings.filters)
+        assert {entry.width for entry in facts_of(paths)} == {12}
+        assert warnings.filters == before
+    assert threads == {threading.main_thread()}
+    assert not seen
 
 
 def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

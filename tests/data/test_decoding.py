@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -71,3 +73,18 @@ def test_a_box_of_less_than_a_pixel_is_one_pixel_inside() -> None:
 def test_what_is_no_image_is_named(content: bytes) -> None:
     with pytest.raises(UnreadableImage, match="cannot read image some/name.jpg: .*Replace or remove the file"):
         decode(content, "some/name.jpg")
+
+
+def test_too_many_pixels_are_refused_without_touching_the_filters_of_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    file = io.BytesIO()
+    Image.new("L", (30, 20)).save(file, "PNG")
+    content = file.getvalue()
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 600)
+    assert decode(content, "x.png").size == (30, 20)
+    monkeypatch.setattr(warnings, "catch_warnings", lambda **_: pytest.fail("filters belong to the process"))
+    for limit in (599, 200):  # Pillow itself warns past the limit and refuses past twice the limit
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        with pytest.raises(UnreadableImage, match=r"cannot read image x.png: .*(600|30 x 20) pixels"):
+            decode(content, "x.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    assert decode(content, "x.png").size == (30, 20)

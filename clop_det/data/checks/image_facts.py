@@ -21,13 +21,13 @@ from typing import BinaryIO
 from PIL import Image
 
 from clop_det.data.building import cache_folder
+from clop_det.data.decoding import BROKEN
+from clop_det.data.orientation import orientation
 from clop_det.engine.workers import cores
 from clop_det.errors import UserError
 from clop_det.files import StrPath, read_json, write_json
 
-_FORMAT = "clop_det image facts 1"
-_ORIENTATION = 0x0112
-_BROKEN = (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError)
+_FORMAT = "clop_det image facts 2"
 MISSING, UNREADABLE, TRUNCATED = "missing", "unreadable", "truncated"
 _log = logging.getLogger(__name__)
 
@@ -62,12 +62,11 @@ class ImageFacts:
 def read_facts(path: StrPath) -> ImageFacts:
     """Read the header and the end of one file; never raises for what is in it."""
     try:
-        with warnings.catch_warnings(), open(path, "rb") as file:
-            warnings.simplefilter("ignore")
+        with open(path, "rb") as file:
             return _facts(file)
     except FileNotFoundError:
         return ImageFacts(fault=MISSING)
-    except _BROKEN:
+    except BROKEN:
         return ImageFacts(fault=UNREADABLE)
 
 
@@ -81,15 +80,9 @@ def _facts(file: BinaryIO) -> ImageFacts:
     if not whole:
         try:
             image.load()
-        except _BROKEN:
+        except BROKEN:
             return dataclasses.replace(facts, fault=TRUNCATED)
-    if not tagged:
-        return facts
-    try:
-        orientation = int(image.getexif().get(_ORIENTATION, 1))
-    except _BROKEN:  # a damaged tag turns nothing
-        return facts
-    return dataclasses.replace(facts, orientation=orientation if 1 <= orientation <= 8 else 1)
+    return dataclasses.replace(facts, orientation=orientation(image)) if tagged else facts
 
 
 def _jpeg_end(file: BinaryIO) -> tuple[bool, bool]:
@@ -137,7 +130,9 @@ def facts_of(paths: Sequence[StrPath]) -> list[ImageFacts]:
                 return [ImageFacts(*entry) for entry in content["facts"]]
         except (UserError, TypeError, KeyError):
             _log.warning("%s is damaged; the images' headers are read again", path)
-    with ThreadPoolExecutor(min(8, cores())) as pool:
+    # Around the threads, not in them: filters belong to the process, and threads would restore each other's.
+    with warnings.catch_warnings(), ThreadPoolExecutor(min(8, cores())) as pool:
+        warnings.simplefilter("ignore")
         facts = list(pool.map(read_facts, paths))
     try:
         write_json(path, {"format": _FORMAT, "facts": [dataclasses.astuple(entry) for entry in facts]})

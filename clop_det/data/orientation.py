@@ -1,0 +1,38 @@
+"""Which way up an image is, by EXIF: one rule for what is decoded, what is measured and what is shown."""
+
+from __future__ import annotations
+
+from PIL import Image
+
+_TAG = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def orientation(image: Image.Image) -> int:
+    """EXIF's orientation of `image`, 1 to 8; 1 (upright) if it has none, or none that is a number from 1 to 8."""
+    try:
+        found = image.getexif().get(_TAG)
+        return int(found) if found in _TURNS else 1
+    except Exception:  # damaged EXIF turns nothing, and Pillow does not say what it may raise
+        return 1
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """`image` turned as EXIF says, with the same pixels as Pillow's `exif_transpose`.
+
+    Pillow's also writes EXIF anew without the orientation, and fails where another tag is odd.
+
+    Raises:
+        OSError, ...: the pixels cannot be decoded (`BROKEN` in `decoding.py`).
+    """
+    image.load()  # first: Pillow turns a TIFF itself while it loads
+    turn = _TURNS.get(orientation(image))
+    return image if turn is None else image.transpose(turn)
