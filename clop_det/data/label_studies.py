@@ -19,9 +19,9 @@ from clop_det.errors import UserError
 def long_tail(labels: Tensor, indices: Tensor, ratio: float, seed: int) -> Tensor:
     """Thin out labelled images so that class sizes fall off exponentially (Cui et al. 2019, long-tailed CIFAR).
 
-    The class of rank r among K keeps n * ratio ** (-r / (K - 1)) images, rounded; n is the largest number that every
-    class can follow, so classes of equal size keep all images of rank 0. Ranks are drawn from the seed, so that a
-    study over seeds does not make the same classes rare every time.
+    The class of rank r among K keeps n * ratio ** (-r / (K - 1)) images, rounded; n is the size of the smallest class,
+    whatever the ratio and the ranks: so every ratio is met, and a larger one keeps fewer of each. Ranks are drawn from
+    the seed, so that a study over seeds does not make the same classes rare every time.
 
     Args:
         labels: (N,) int64 of all images.
@@ -43,11 +43,11 @@ def long_tail(labels: Tensor, indices: Tensor, ratio: float, seed: int) -> Tenso
     ranks = torch.randperm(len(classes), generator=generator(seed, "long tail ranks"))
     shares = float(ratio) ** (-ranks.double() / (len(classes) - 1))
     members = [indices[labels[indices] == label] for label in classes]
-    most = min(len(own) / share for own, share in zip(members, shares.tolist(), strict=True))
+    most = min(len(own) for own in members)
     if most / ratio < 1 - 1e-9:
         raise UserError(
-            f"LABELS.IMBALANCE is {ratio:g}, but the most frequent class can have only {int(most)} visible labels, so"
-            " the rarest would have none; lower it, or show more labels (LABELS.FRACTION, LABELS.PER_CLASS)"
+            f"LABELS.IMBALANCE is {ratio:g}, but the smallest class has only {most} visible labels, so the rarest would"
+            " keep none; lower it, or show more labels (LABELS.FRACTION, LABELS.PER_CLASS)"
         )
     kept = []
     for label, own, share in zip(classes.tolist(), members, shares.tolist(), strict=True):

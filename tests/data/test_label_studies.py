@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
@@ -42,6 +43,7 @@ def test_unequal_classes_follow_the_same_law_or_are_refused(counts: list[int], r
     except UserError:
         assert min(counts) < ratio
         return
+    assert min(counts) >= ratio * (1 - 1e-8)
     sizes = sorted(torch.bincount(labels[kept], minlength=len(counts)).tolist(), reverse=True)
     assert sizes[-1] >= 1
     if ratio > 1:
@@ -61,6 +63,28 @@ def test_a_stronger_tail_is_a_subset_and_seeds_differ() -> None:
     assert len(ranks) > 10
 
 
+@given(
+    counts=st.lists(st.integers(20, 120), min_size=2, max_size=6),
+    ratios=st.lists(st.floats(1.0, 20.0), min_size=2, max_size=4),
+    seed=st.integers(0, 10_000),
+)
+@example(counts=[100, 10], ratios=[1.0, 1.5, 2.0, 5.0, 10.0], seed=3)
+@example(counts=[10, 100], ratios=[1.0, 1.5, 2.0, 5.0, 10.0], seed=5)
+@settings(max_examples=60, deadline=None)
+def test_a_stronger_tail_of_unequal_classes_is_a_subset_too(counts: list[int], ratios: list[float], seed: int) -> None:
+    labels = torch.cat([torch.full((count,), label) for label, count in enumerate(counts)])
+    kept = [set(long_tail(labels, torch.arange(len(labels)), ratio, seed).tolist()) for ratio in sorted(ratios)]
+    assert all(stronger <= weaker for weaker, stronger in itertools.pairwise(kept))
+
+
+def test_the_head_is_as_large_as_the_smallest_class() -> None:
+    labels = torch.cat([torch.zeros(100, dtype=torch.int64), torch.ones(10, dtype=torch.int64)])
+    for seed in range(8):
+        for ratio, rarest in ((1.5, 7), (2, 5), (5, 2), (10, 1)):
+            kept = labels[long_tail(labels, torch.arange(110), ratio, seed)]
+            assert sorted(torch.bincount(kept).tolist()) == [rarest, 10]
+
+
 def test_only_the_given_images_are_thinned() -> None:
     labels = _balanced(3, 40)
     given_images = torch.arange(0, 120, 2)
@@ -69,7 +93,9 @@ def test_only_the_given_images_are_thinned() -> None:
 
 def test_too_strong_an_imbalance_names_what_is_possible() -> None:
     labels = _balanced(4, 6)
-    with pytest.raises(UserError, match=r"LABELS.IMBALANCE is 10, but .* only 6 visible labels.*lower it"):
+    with pytest.raises(
+        UserError, match=r"LABELS.IMBALANCE is 10, but the smallest class has only 6 visible labels.*lower it"
+    ):
         long_tail(labels, torch.arange(24), 10, 0)
     assert torch.bincount(labels[long_tail(labels, torch.arange(24), 6, 0)]).min() == 1
     for ratio in (0.5, -1.0, float("nan")):
