@@ -103,14 +103,14 @@ def _find(path: StrPath, labelled: dict[str, list[Any]], images: ImageList) -> d
 
 def _load_list(path: StrPath, images: ImageList) -> VisibleLabels:
     try:
-        lines = [line.strip() for line in Path(path).read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError) as error:
+        text = Path(path).read_text(encoding="utf-8", errors="surrogateescape")  # as the names of files are read
+    except OSError as error:
         raise UserError(f"cannot read the label split {path}: {error}") from error
     places: dict[str, list[int]] = {}
     for index, file in enumerate(images.files):
         places.setdefault(file.rsplit("/", 1)[-1], []).append(index)
     labels: dict[int, int] = {}
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(map(str.strip, text.splitlines()), 1):
         if not line:
             continue
         name = line.replace(os.sep, "/").removeprefix("./")
@@ -139,4 +139,4 @@ def _visible(labels: dict[int, int]) -> VisibleLabels:
 
 def _fingerprint(images: ImageList) -> str:
     lines = [f"{label} {file}" for label, file in zip(images.labels.tolist(), images.files, strict=True)]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()  # names need not be UTF-8

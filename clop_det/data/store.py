@@ -112,7 +112,7 @@ def _key(images: ImageList, size: int, unreadable: Unreadable) -> str:
             if not unreadable.replaces:
                 raise
             stamp = "absent"
-        digest.update(f"{stamp} {file}\n".encode())
+        digest.update(f"{stamp} {file}\n".encode("utf-8", "surrogateescape"))  # names need not be UTF-8
     return digest.hexdigest()[:16]
 
 

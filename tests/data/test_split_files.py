@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -141,3 +142,30 @@ def test_an_ambiguous_or_unlabelled_name_is_refused(tmp_path: Path) -> None:
         load_split(tmp_path / "list.txt", images)
     with pytest.raises(UserError, match="cannot read the label split .*nowhere.txt"):
         load_split(tmp_path / "nowhere.txt", images)
+
+
+@pytest.mark.parametrize("form", ["json", "txt"])
+def test_names_that_are_not_utf8_are_read_back(tmp_path: Path, form: str) -> None:
+    files = tuple(os.fsdecode(name) for name in (b"train/a/caf\xe9.png", b"train/a/\xff.png", b"train/b/z\xc3\xa9.png"))
+    images = ImageList(tmp_path, files, torch.tensor([0, 0, 1]), ("a", "b"))
+    visible = VisibleLabels(torch.tensor([0, 2]), torch.tensor([0, 1]))
+    path = tmp_path / f"split.{form}"
+    if form == "json":
+        save_split(path, images, visible)
+    else:
+        path.write_bytes(b"caf\xe9.png\nz\xc3\xa9.png\n")
+    read = load_split(path, images)
+    assert torch.equal(read.indices, visible.indices)
+    assert torch.equal(read.told, visible.told)
+    renamed = ImageList(tmp_path, (files[0], os.fsdecode(b"train/a/\xfe.png"), files[2]), images.labels, ("a", "b"))
+    if form == "json":
+        with pytest.raises(UserError, match="another list of 3 images"):
+            load_split(path, renamed)
+
+
+def test_a_list_that_is_no_text_is_refused(tmp_path: Path, images: ImageList) -> None:
+    (tmp_path / "list.txt").write_text("train/cat/0.png\ntrain/dog/0.png\n", encoding="utf-16")
+    with pytest.raises(UserError, match="line 1: .* is not in the data set"):
+        load_split(tmp_path / "list.txt", images)
+    with pytest.raises(UserError, match="cannot read the label split"):
+        load_split(tmp_path, images)

@@ -113,6 +113,21 @@ def test_a_copy_with_its_times_shares_the_store(images: ImageList, tmp_path: Pat
     assert open_store(copied, 16, tmp_path / "s").folder == open_store(images, 16, tmp_path / "s").folder
 
 
+def test_a_name_that_is_not_utf8_is_stored(tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "train" / "a"
+    folder.mkdir(parents=True)
+    name = os.fsencode(folder) + b"/caf\xe9.png"
+    try:
+        with open(name, "wb") as file:
+            Image.new("RGB", (9, 9), (10, 20, 30)).save(file, "PNG")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    listed = read_images("folder", tmp_path / "data", "train")
+    assert os.fsencode(listed.files[0]) == b"train/a/caf\xe9.png"
+    for _ in range(2):
+        assert open_store(listed, 8, tmp_path / "stores").images[0][:, 4, 4].tolist() == [10, 20, 30]
+
+
 def test_labels_come_from_the_list_not_from_the_store(images: ImageList, tmp_path: Path) -> None:
     open_store(images, 16, tmp_path / "stores")
     hidden = ImageList(images.root, images.files, torch.full((6,), -1), images.classes)
