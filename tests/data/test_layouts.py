@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -67,6 +70,68 @@ def test_a_class_without_an_image_is_refused(tmp_path: Path) -> None:
 def test_a_split_without_classes_is_refused(tmp_path: Path) -> None:
     _touch(tmp_path, "train/1.jpg")
     with pytest.raises(UserError, match="holds no class folder"):
+        read_images("folder", tmp_path, "train")
+
+
+def test_hidden_folders_in_a_class_do_not_count(tmp_path: Path) -> None:
+    _touch(tmp_path, "train/a/1.png", "train/a/.ipynb_checkpoints/1-checkpoint.png", "train/a/x/.thumbs/deep/2.png")
+    assert read_images("folder", tmp_path, "train").files == ("train/a/1.png",)
+
+
+def test_links_are_followed_but_no_folder_is_read_twice(tmp_path: Path) -> None:
+    _touch(tmp_path, "data/train/a/1.png", "data/train/a/x/2.png", "data/train/b/3.png", "data/val/a/4.png")
+    _touch(tmp_path, "elsewhere/5.png", "elsewhere/deep/6.png")
+    train = tmp_path / "data" / "train"
+    (train / "a" / "far").symlink_to(tmp_path / "elsewhere")
+    expected = ("train/a/1.png", "train/a/far/5.png", "train/a/far/deep/6.png", "train/a/x/2.png", "train/b/3.png")
+    assert read_images("folder", tmp_path / "data", "train").files == expected
+    (train / "a" / "again").symlink_to(train / "a")  # itself
+    assert read_images("folder", tmp_path / "data", "train").files == expected
+    (train / "a" / "all").symlink_to("..")  # the whole split
+    (train / "a" / "x" / "up").symlink_to("..")
+    (train / "a" / "first").symlink_to("x")  # once under its own name
+    (train / "everything").symlink_to(".")
+    (tmp_path / "data" / "root").symlink_to(".")
+    listed = read_images("folder", tmp_path / "data", "train")
+    assert listed.files == expected
+    assert listed.classes == ("a", "b")
+
+
+def _denied(path: Any) -> PermissionError:
+    return PermissionError(errno.EACCES, os.strerror(errno.EACCES), os.fspath(path))
+
+
+def test_a_folder_beside_the_splits_that_cannot_be_listed_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _touch(tmp_path, "train/a/1.png")
+    (tmp_path / "lost+found").mkdir()
+    iterdir = Path.iterdir
+
+    def refuse(self: Path) -> Any:
+        if self.name == "lost+found":
+            raise _denied(self)
+        return iterdir(self)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)  # permissions do not bind root
+    with pytest.raises(UserError, match=r"cannot list the folder .*lost\+found: Permission denied; make it readable"):
+        read_images("folder", tmp_path, "train")
+
+
+def test_a_folder_of_a_class_that_cannot_be_listed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _touch(tmp_path, "train/a/1.png", "train/a/closed/2.png")
+    scandir = os.scandir
+
+    def refuse(path: Any = ".") -> Any:
+        if str(path).endswith("closed"):
+            raise _denied(path)
+        return scandir(path)
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(UserError, match=r"cannot list the folder .*train/a/closed: Permission denied; make it"),
+    ):
+        patch.setattr(os, "scandir", refuse)
         read_images("folder", tmp_path, "train")
 
 

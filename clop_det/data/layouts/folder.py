@@ -33,7 +33,8 @@ def read_class_folders(root: Path, split: str, classes: Sequence[str], inner: st
     """The images of `root/split/class/inner/**`, labelled by their place in `classes`.
 
     Raises:
-        UserError: a class folder without an image or of an unknown class, or no class folder at all.
+        UserError: a class folder without an image or of an unknown class, a folder that cannot be listed, or no class
+            folder at all.
     """
     files: list[str] = []
     labels: list[int] = []
@@ -58,7 +59,7 @@ def read_unlabelled(root: str | os.PathLike[str], classes: tuple[str, ...]) -> I
     """All images below a folder, unlabelled; named `unlabelled/...`, to be joined to a labelled list of `classes`.
 
     Raises:
-        UserError: the folder does not exist or holds no image.
+        UserError: the folder does not exist, cannot be listed or holds no image.
     """
     folder = local_path(root)
     found = image_names(folder)
@@ -71,22 +72,62 @@ def read_unlabelled(root: str | os.PathLike[str], classes: tuple[str, ...]) -> I
 
 def require_split(root: Path, split: str) -> None:
     """UserError unless `root/split` is a folder."""
-    if not split or not (root / split).is_dir():
-        splits = [folder.name for folder in folders(root)] if root.is_dir() else []
+    if not split or not os.path.isdir(root / split):
+        splits = [folder.name for folder in folders(root)] if os.path.isdir(root) else []
         raise UserError(f"no split folder {split!r} in {root}; folders there: {', '.join(splits) or 'none'}")
 
 
 def folders(parent: Path) -> list[Path]:
-    """The visible folders in `parent`, by name."""
-    return sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
+    """The visible folders in `parent`, by name, without links to a folder around them.
+
+    Raises:
+        UserError: `parent` cannot be listed.
+    """
+    real = Path(os.path.realpath(parent))
+    try:
+        found = sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
+    except OSError as error:
+        raise _unlisted(error) from error
+    return [path for path in found if not (path.is_symlink() and real.is_relative_to(os.path.realpath(path)))]
 
 
 def image_names(folder: Path) -> list[str]:
-    """All images below `folder`, relative to it, with forward slashes, sorted: an order that depends on names alone."""
+    """All images below `folder`, relative to it, with forward slashes, sorted: an order that depends on names alone.
+
+    Hidden files and folders do not count. Links are followed, but no folder is read twice, nor one around `folder`.
+
+    Raises:
+        UserError: a folder cannot be listed.
+    """
     found = []
     start = len(str(folder)) + 1
-    for parent, _, names in os.walk(folder, followlinks=True):
+    top = os.path.realpath(folder)
+    seen = {top, *map(str, Path(top).parents)}
+    for parent, below, names in os.walk(folder, onerror=_refuse, followlinks=True):
+        below[:] = _unseen(parent, below, seen)
         place = parent[start:].replace(os.sep, "/")
         prefix = f"{place}/" if place else ""
         found += [prefix + name for name in names if name.lower().endswith(IMAGE_SUFFIXES) and name[0] != "."]
     return sorted(found)
+
+
+def _unseen(parent: str, names: list[str], seen: set[str]) -> list[str]:
+    """Those visible folders in `parent` that are not among the real paths `seen`, which they join; links come last."""
+    unseen = []
+    for path in sorted((os.path.join(parent, name) for name in names), key=lambda path: (os.path.islink(path), path)):
+        real = os.path.realpath(path)
+        if not os.path.basename(path).startswith(".") and real not in seen:
+            seen.add(real)
+            unseen.append(os.path.basename(path))
+    return unseen
+
+
+def _refuse(error: OSError) -> None:
+    raise _unlisted(error) from error
+
+
+def _unlisted(error: OSError) -> UserError:
+    return UserError(
+        f"cannot list the folder {error.filename}: {error.strerror}; make it readable, move it away, or name a"
+        " data root without it"
+    )
