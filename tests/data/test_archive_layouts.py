@@ -206,6 +206,24 @@ def test_a_table(tmp_path: Path) -> None:
     assert val.labels.tolist() == [2]
 
 
+def test_tables_with_a_header_in_any_case_share_their_classes(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("Path, Label\na.jpg,dog\nb.jpg,cat\n")
+    (tmp_path / "val.csv").write_text("path,label\nv.jpg,emu\n")
+    train, val = (read_images("csv", tmp_path, split) for split in ("train", "val"))
+    assert train.classes == val.classes == ("cat", "dog", "emu")
+
+
+def test_other_tables_beside_ours_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text("path,label\na.jpg,dog\n")
+    (tmp_path / "long.csv").write_text("x" * 200_000 + ",y\n")
+    (tmp_path / "latin.csv").write_bytes(b"caf\xe9,label\n")
+    (tmp_path / "old.csv").mkdir()
+    assert read_images("csv", tmp_path, "train").classes == ("dog",)
+    for split in ("long", "latin", "old"):
+        with pytest.raises(UserError, match=rf"cannot read .*{split}.csv as a table"):
+            read_images("csv", tmp_path, split)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -35,15 +35,23 @@ def read_csv(root: Path, split: str) -> ImageList:
 
 
 def _is_ours(path: Path) -> bool:
-    with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
-        return next(csv.reader(file), []) == _HEADER
+    try:
+        with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
+            return _header(csv.reader(file)) == _HEADER
+    except (OSError, csv.Error):  # a folder of that name, a table of something else
+        return False
+
+
+def _header(rows: Iterator[list[str]]) -> list[str]:
+    """The names in the first line, in lower case."""
+    return [name.strip().lower() for name in next(rows, [])]
 
 
 def _rows(path: Path) -> list[tuple[str, str]]:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
-            header = [name.strip().lower() for name in next(reader, [])]
+            header = _header(reader)
             if header != _HEADER:
                 raise UserError(f"{path}: the first line is {','.join(header)!r}; it must be 'path,label'")
             return list(_checked(path, reader))
