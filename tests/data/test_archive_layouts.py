@@ -11,7 +11,7 @@ import pytest
 import torch
 from torchvision import datasets
 
-from clop_det.data.layouts import ImageList, read_images
+from clop_det.data.layouts import ImageList, cifar, read_images
 from clop_det.data.layouts.folder import read_unlabelled
 from clop_det.data.opening import list_images
 from clop_det.data.store import open_store
@@ -67,6 +67,31 @@ def test_the_binary_archive_holds_the_same(tmp_path: Path, layout: str, python, 
     assert read_images(layout, inner, "test").files == other.files  # the extracted folder itself
 
 
+@pytest.mark.parametrize(
+    ("write", "load"), [(stand_ins.cifar10_python, "load_python"), (stand_ins.cifar10_binary, "load_binary10")]
+)
+def test_a_file_of_an_archive_is_loaded_once(  # type: ignore[no-untyped-def]
+    tmp_path: Path, write, load: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path)
+    loaded: list[str] = []
+    original = getattr(cifar, load)
+
+    def counting(path: Path) -> np.ndarray:  # type: ignore[type-arg]
+        loaded.append(path.name)
+        found: np.ndarray = original(path)  # type: ignore[type-arg]
+        return found
+
+    monkeypatch.setattr(cifar, load, counting)
+    listed = read_images("cifar10", tmp_path, "train")
+    expected = _images(listed)
+    assert len(set(loaded)) == 5
+    loaded.clear()
+    for index in np.random.default_rng(0).integers(0, len(listed), 64).tolist():
+        assert np.array_equal(np.asarray(listed.source.image(index)), expected[index])
+    assert not loaded
+
+
 def test_a_pickle_that_wants_to_run_something_is_refused(tmp_path: Path) -> None:
     stand_ins.cifar10_python(tmp_path)
 
@@ -88,6 +113,10 @@ def test_a_pickle_that_wants_to_run_something_is_refused(tmp_path: Path) -> None
         ({"data": np.zeros((3, 3072), np.uint8)}, "no list 'labels'"),
         ([], "no list 'labels'"),
         ({"data": np.zeros((1, 3072), np.uint8), "labels": [10]}, "labels from 0 to 10 for 10 classes"),
+        ({"data": np.zeros((1, 3072), np.uint8), "labels": [1, 2]}, "data_batch_1 has 2 labels for 1 images"),
+        ({"data": np.zeros((2, 3072), np.uint8), "labels": [1]}, "data_batch_1 has 1 labels for 2 images"),
+        ({"data": np.zeros((1, 3072), np.uint8), "labels": ["cat"]}, "a label that is no number"),
+        ({"data": np.zeros((1, 30), np.uint8), "labels": [1]}, "no array 'data' of n x 3072 bytes"),
     ],
 )
 def test_a_batch_that_is_none_is_named(tmp_path: Path, content: object, message: str) -> None:

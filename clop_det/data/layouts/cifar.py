@@ -79,7 +79,8 @@ def _read(archive: _Archive, root: Path, split: str) -> ImageList:
     python = (folder / archive.meta[0]).is_file()
     names = archive.parts[split]
     if python:
-        classes = _entry(folder / archive.meta[0], archive.names_key)
+        meta = folder / archive.meta[0]
+        classes = _entry(meta, read_array_pickle(meta, _REMEDY), archive.names_key)
         parts, labels = _python_parts(archive, folder, names)
     else:
         classes = class_names(folder / archive.meta[1])
@@ -93,8 +94,12 @@ def _python_parts(
     parts, labels = [], []
     for name in names:
         path = folder / name
-        own = [int(label) for label in _entry(path, archive.label_key)]
-        parts.append((name, ArrayFile(path, len(own), load_python)))
+        content = read_array_pickle(path, _REMEDY)
+        own = _entry(path, content, archive.label_key)
+        count = len(_pixels(path, content))
+        if len(own) != count or not all(isinstance(label, int) for label in own):
+            raise UserError(f"{path} has {len(own)} labels for {count} images, or a label that is no number. {_REMEDY}")
+        parts.append((name, ArrayFile(path, count, load_python)))
         labels += own
     return parts, labels
 
@@ -112,8 +117,8 @@ def _binary_parts(
     return parts, labels
 
 
-def _entry(path: Path, key: str) -> Sequence[Any]:
-    content = read_array_pickle(path, _REMEDY)
+def _entry(path: Path, content: Any, key: str) -> Sequence[Any]:
+    """The list `key` of a python file's content."""
     if not isinstance(content, dict) or not isinstance(content.get(key), list):
         raise UserError(f"{path} holds no list {key!r}; it is not a file of CIFAR. {_REMEDY}")
     found: list[Any] = content[key]
@@ -122,7 +127,11 @@ def _entry(path: Path, key: str) -> Sequence[Any]:
 
 def load_python(path: Path) -> Pixels:
     """(n, 3, 32, 32) uint8 of a python batch; nothing in the pickle is run."""
-    content = read_array_pickle(path, _REMEDY)
+    return _pixels(path, read_array_pickle(path, _REMEDY))
+
+
+def _pixels(path: Path, content: Any) -> Pixels:
+    """(n, 3, 32, 32) of a python batch's content."""
     pixels = content.get("data") if isinstance(content, dict) else None
     if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.shape[1:] != (_BYTES,):
         raise UserError(f"{path} holds no array 'data' of n x {_BYTES} bytes; it is not a batch of CIFAR. {_REMEDY}")
@@ -130,22 +139,23 @@ def load_python(path: Path) -> Pixels:
 
 
 def load_binary10(path: Path) -> Pixels:
-    """(n, 3, 32, 32) uint8 of a binary batch of CIFAR-10."""
+    """(n, 3, 32, 32) uint8 of a binary batch of CIFAR-10, memory-mapped."""
     return _records(path, 1)[:, 1:].reshape(-1, *_IMAGE)
 
 
 def load_binary100(path: Path) -> Pixels:
-    """(n, 3, 32, 32) uint8 of a binary batch of CIFAR-100."""
+    """(n, 3, 32, 32) uint8 of a binary batch of CIFAR-100, memory-mapped."""
     return _records(path, 2)[:, 2:].reshape(-1, *_IMAGE)
 
 
 def _records(path: Path, label_bytes: int) -> Pixels:
-    """(n, label_bytes + 3072): the records of a binary batch."""
+    """(n, label_bytes + 3072): the records of a binary batch, memory-mapped."""
     length = label_bytes + _BYTES
     try:
         size = path.stat().st_size
         if size == 0 or size % length:
             raise UserError(f"{path} has {size} bytes, no multiple of {length}; it is damaged. {_REMEDY}")
-        return np.fromfile(path, dtype=np.uint8).reshape(-1, length)
+        records: Pixels = np.memmap(path, dtype=np.uint8, mode="r").reshape(-1, length)
+        return records
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}. {_REMEDY}") from error
