@@ -64,13 +64,6 @@ class AugmentSettings:
         fields.update({name: tuple(value) for name, value in fields.items() if isinstance(value, list)})
         return cls(**fields)
 
-    @classmethod
-    def none(cls) -> AugmentSettings:
-        """Settings that change nothing: the view is the resized image."""
-        return cls(
-            crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), flip_prob=0.0, jitter_prob=0.0, grey_prob=0.0
-        )  # blur and solarisation are off by default
-
 
 @dataclass(frozen=True)
 class ViewParameters:

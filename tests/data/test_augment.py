@@ -13,6 +13,7 @@ from torchvision.transforms.v2 import functional as reference
 from clop_det.data.augment import AugmentSettings, TwoViewAugmentation, ViewParameters
 from clop_det.errors import UserError
 
+NOTHING = AugmentSettings((1.0, 1.0), (1.0, 1.0), flip_prob=0.0, jitter_prob=0.0, grey_prob=0.0)
 EVERYTHING = AugmentSettings(blur_prob=0.5, solarize_prob=0.3)
 # fp32 on a 0..1 scale; an error of 1e-4 is a fortieth of a grey level.
 TOLERANCE = {"atol": 1e-4, "rtol": 0.0}
@@ -27,7 +28,7 @@ def _photos(n: int = 6, height: int = 24, width: int = 24) -> Tensor:
 
 def _unchanged(n: int) -> ViewParameters:
     """Parameters that change nothing; tests write into their columns."""
-    return TwoViewAugmentation(AugmentSettings.none(), 1, [0] * 3, [1] * 3).draw(n, torch.Generator())
+    return TwoViewAugmentation(NOTHING, 1, [0] * 3, [1] * 3).draw(n, torch.Generator())
 
 
 def _views(images: Tensor, params: ViewParameters, size: int) -> Tensor:
@@ -39,7 +40,7 @@ def _views(images: Tensor, params: ViewParameters, size: int) -> Tensor:
 def test_without_any_operation_the_view_is_the_normalised_image() -> None:
     images = _photos()
     mean, std = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
-    augmentation = TwoViewAugmentation(AugmentSettings.none(), 24, mean, std)
+    augmentation = TwoViewAugmentation(NOTHING, 24, mean, std)
     views = augmentation.apply(images, augmentation.draw(len(images), torch.Generator().manual_seed(0)))
     expected = (images - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
     torch.testing.assert_close(views, torch.cat([expected, expected]), atol=1e-5, rtol=0.0)
