@@ -15,9 +15,16 @@ from clop_det.files import sync
 
 
 def cache_folder() -> Path:
-    """Where generated and decoded data are kept: $CLOP_DET_CACHE, else ~/.cache/clop_det."""
-    given = os.environ.get("CLOP_DET_CACHE")
-    return Path(given).expanduser() if given else Path.home() / ".cache" / "clop_det"
+    """Where generated and decoded data are kept: $CLOP_DET_CACHE, else ~/.cache/clop_det.
+
+    Raises:
+        UserError: there is no home folder of the user that `~` names.
+    """
+    given = os.environ.get("CLOP_DET_CACHE") or "~/.cache/clop_det"
+    try:
+        return Path(given).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"the cache folder {given!r} has no home folder; set CLOP_DET_CACHE to another") from error
 
 
 @contextmanager

@@ -18,7 +18,8 @@ def local_path(root: str | os.PathLike[str]) -> Path:
     The embedded digits are generated into the cache folder on first use.
 
     Raises:
-        UserError: `root` is empty or does not exist, its scheme is unknown, or the address is malformed.
+        UserError: `root` is empty, does not exist or cannot be reached, its scheme is unknown, or the address is
+            malformed.
     """
     text = os.fspath(root)
     if not text:
@@ -32,7 +33,9 @@ def local_path(root: str | os.PathLike[str]) -> Path:
                 f"data root {text!r}: unknown scheme {scheme!r}; known: {known}, or a path without a scheme"
             )
         return _SCHEMES[scheme](rest)
-    path = Path(text).expanduser()
-    if not path.exists():
-        raise UserError(f"data root {text!r} does not exist (looked for {path.absolute()}); correct the path")
+    path = Path(os.path.expanduser(text))  # leaves the home of an unknown user as it is
+    if not os.path.exists(path):
+        raise UserError(
+            f"data root {text!r} does not exist or cannot be reached (looked for {path.absolute()}); correct the path"
+        )
     return path

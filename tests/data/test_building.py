@@ -128,3 +128,6 @@ def test_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cache_folder() == Path("/somewhere/else")
     monkeypatch.delenv("CLOP_DET_CACHE")
     assert cache_folder() == Path.home() / ".cache" / "clop_det"
+    monkeypatch.setenv("CLOP_DET_CACHE", "~nosuchuser/cache")
+    with pytest.raises(UserError, match="'~nosuchuser/cache' has no home folder; set CLOP_DET_CACHE"):
+        cache_folder()

@@ -25,6 +25,11 @@ def test_plain_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_missing_or_empty_roots_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'nowhere' does not exist"):
         local_path("nowhere")
+    for root in ("~nosuchuser/x", "x" * 300, "a\0b"):
+        with pytest.raises(
+            UserError, match=r"data root '.*' does not exist or cannot be reached \(looked for /.*correct the path"
+        ):
+            local_path(root)
     with pytest.raises(UserError, match="data root is empty"):
         local_path("")
     with pytest.raises(UserError, match=r"unknown scheme 's3'; known: digits://"):
