@@ -91,7 +91,8 @@ def _read(archive: _Archive, root: Path, split: str) -> ImageList:
 def _python_parts(
     archive: _Archive, folder: Path, names: Sequence[str]
 ) -> tuple[list[tuple[str, ArrayFile]], list[int]]:
-    parts, labels = [], []
+    parts: list[tuple[str, ArrayFile]] = []
+    labels: list[int] = []
     for name in names:
         path = folder / name
         content = read_array_pickle(path, _REMEDY)
