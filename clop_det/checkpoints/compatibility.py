@@ -33,6 +33,7 @@ from clop_det.checkpoints.sources import Root, find_roots, recognise
 from clop_det.errors import UserError
 
 _REMOTE = re.compile(r"[a-z0-9]+://")
+_WITH_ROI_HEADS = ("GeneralizedRCNN", "PanopticFPN")
 
 
 def apply_weights_provenance(cfg: CfgNode) -> list[str]:
@@ -157,7 +158,8 @@ def _check_architecture(cfg: CfgNode, provenance: Mapping[str, Any], path: Path)
 
 def uses_res5_head(cfg: CfgNode) -> bool:
     """Whether the detector keeps the last stage in its box head (C4)."""
-    return "Res5" in str(cfg.MODEL.ROI_HEADS.NAME) and cfg.MODEL.BACKBONE.NAME == "build_resnet_backbone"
+    # Detectron2's default head is Res5ROIHeads, in the configs of detectors that have no box head, too.
+    return cfg.MODEL.META_ARCHITECTURE in _WITH_ROI_HEADS and "Res5" in str(cfg.MODEL.ROI_HEADS.NAME)
 
 
 def _set_conventions(cfg: CfgNode, provenance: Mapping[str, Any], path: Path) -> list[str]:

@@ -10,6 +10,7 @@ from detectron2.modeling import build_model
 from torch import Tensor, nn
 
 import clop_det.detection.roi_heads  # noqa: F401  (registers the heads that configs name)
+from clop_det.checkpoints.compatibility import uses_res5_head
 from clop_det.detection.roi_align import use_small_map_roi_align
 from clop_det.engine.seeding import derive_seed
 from clop_det.errors import UserError
@@ -53,7 +54,7 @@ def check_model(cfg: CfgNode) -> None:
         )
     if cfg.SOLVER.AMP.ENABLED and cfg.SOLVER.PRECISION == "bf16":
         raise UserError('SOLVER.AMP.ENABLED (fp16) and SOLVER.PRECISION "bf16" ask for two precisions; keep one.')
-    if cfg.MODEL.RESNETS.DEPTH < 50 and cfg.MODEL.ROI_HEADS.NAME.startswith("Res5"):
+    if cfg.MODEL.RESNETS.DEPTH < 50 and uses_res5_head(cfg):
         raise UserError(
             f"MODEL.RESNETS.DEPTH is {cfg.MODEL.RESNETS.DEPTH} and MODEL.ROI_HEADS.NAME {cfg.MODEL.ROI_HEADS.NAME}: the"
             " res5 head is made of bottleneck blocks, so it would hold a mixture of two networks. Use an FPN config."

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from detectron2.config import CfgNode
@@ -85,6 +87,13 @@ def test_a_shallow_c4_is_refused(tiny_cfg: CfgNode) -> None:
     tiny_cfg.MODEL.ROI_HEADS.NAME = "Res5ROIHeadsExtraNorm"
     with pytest.raises(UserError, match="mixture"):
         check_model(tiny_cfg)
+
+
+@pytest.mark.parametrize("depth", [18, 34])
+def test_a_shallow_retinanet_has_no_roi_head_to_refuse(depth: int) -> None:
+    path = str(Path(CONFIG).parent / "coco" / "retinanet_R_50_FPN_coco_1x.yaml")
+    words = f"MODEL.DEVICE cpu MODEL.RESNETS.DEPTH {depth} MODEL.RESNETS.RES2_OUT_CHANNELS 64".split()
+    check_model(read_config(path, words))
 
 
 def test_a_config_that_cannot_be_built_is_a_user_error() -> None:
