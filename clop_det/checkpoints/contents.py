@@ -16,6 +16,7 @@ from clop_det.errors import UserError
 # Name parts that DistributedDataParallel, DataParallel, torch.compile and FSDP put in; no part of the network.
 WRAPPERS = frozenset({"module", "_orig_mod", "_fsdp_wrapped_module", "_fpw_module", "_checkpoint_wrapped_module"})
 _MAX_NESTING = 12
+_NUMERIC = "biuf"  # NumPy's kinds of booleans, integers and floats; text and objects are no weights
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ def _leaves(value: Any, parts: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...
     if isinstance(value, Tensor):
         yield parts, value
     elif isinstance(value, np.ndarray):
-        yield parts, torch.from_numpy(value)
+        if value.dtype.kind in _NUMERIC and value.itemsize <= 8:  # torch has no longer floats
+            yield parts, torch.from_numpy(value.astype(value.dtype.newbyteorder("="), copy=False))
     elif isinstance(value, nn.Module):
         yield from _leaves(value.state_dict(), parts)
     elif len(parts) > _MAX_NESTING:

@@ -111,6 +111,12 @@ def _safetensors_provenance(path: Path) -> Any:
 
 
 def _read_torch(path: Path, trust_pickle: bool, mmap: bool = False) -> Any:
+    if not trust_pickle and _is_torchscript(path):
+        raise UserError(
+            f"{path} is a TorchScript archive: a program with its weights. Nothing in it was run. Save the state dict"
+            " of the model that it was made from, or, if you trust its author as you would a program, convert it once"
+            " with --trust-pickle."
+        )
     try:
         if trust_pickle:
             return _read_trusted(path)
@@ -121,11 +127,32 @@ def _read_torch(path: Path, trust_pickle: bool, mmap: bool = False) -> Any:
             f"{path} holds more than tensors and plain values, or is damaged: {_gist(error)} Nothing in it was run. If"
             " you trust its author as you would a program, convert it once with --trust-pickle."
         ) from error
-    except Exception as error:  # a damaged file raises nearly anything: RuntimeError, EOFError, KeyError, struct.error
+    except (ImportError, AttributeError) as error:
+        if not trust_pickle:
+            raise _damaged(path, error) from error
         raise UserError(
-            f"cannot read {path} as a torch file ({type(error).__name__}: {_gist(error)}); it is truncated or damaged."
-            " Download or copy it again."
+            f"{path} holds a whole pickled model, whose class cannot be imported here ({_gist(error)}). Put the code"
+            " that it was saved with on PYTHONPATH, or save its weights alone there: torch.save(model.state_dict(),"
+            " ...)."
         ) from error
+    except Exception as error:  # a damaged file raises nearly anything: RuntimeError, EOFError, KeyError, struct.error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> UserError:
+    return UserError(
+        f"cannot read {path} as a torch file ({type(error).__name__}: {_gist(error)}); it is truncated or damaged."
+        " Download or copy it again."
+    )
+
+
+def _is_torchscript(path: Path) -> bool:
+    """Whether a file is a program of torch.jit.save; its constants are what torch tells it by, too."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        return False
 
 
 def _read_trusted(path: Path) -> Any:

@@ -3,6 +3,8 @@ from __future__ import annotations
 import argparse
 import os
 import pickle
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from clop_det.checkpoints.contents import flatten
 from clop_det.checkpoints.integrity import (
     check_integrity,
     digested_write,
@@ -66,6 +69,38 @@ def test_a_file_that_runs_something_is_refused_and_not_run(tmp_path: Path, kind:
     assert not marker.exists()
     read_checkpoint(path, trust_pickle=True)
     assert marker.exists(), "trust_pickle means trust"
+
+
+def test_a_model_whose_class_is_not_here_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    module = types.ModuleType("somebodys_code")
+    module.Net = type("Net", (torch.nn.Linear,), {"__module__": "somebodys_code"})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "somebodys_code", module)
+    torch.save(module.Net(2, 2), tmp_path / "a.pth")
+    assert isinstance(read_checkpoint(tmp_path / "a.pth", trust_pickle=True), torch.nn.Linear)
+    without_class = types.ModuleType("somebodys_code")
+    for state in (without_class, None):  # its class is gone, or its module
+        monkeypatch.setitem(sys.modules, "somebodys_code", state)  # type: ignore[arg-type]
+        with pytest.raises(UserError, match="whole pickled model.*cannot be imported.*PYTHONPATH") as caught:
+            read_checkpoint(tmp_path / "a.pth", trust_pickle=True)
+        assert "somebodys_code" in str(caught.value)
+        assert "damaged" not in str(caught.value)
+
+
+def test_a_torchscript_archive_says_what_it_is(tmp_path: Path):
+    path = tmp_path / "a.pt"
+    torch.jit.script(torch.nn.Linear(2, 2)).save(path)
+    with pytest.raises(UserError, match="TorchScript archive.*state dict.*--trust-pickle"):
+        read_checkpoint(path)
+    assert set(flatten(read_checkpoint(path, trust_pickle=True), path).tensors) == {"weight", "bias"}
+
+
+def test_arrays_of_text_and_objects_are_no_tensors(tmp_path: Path):
+    arrays = {"w": np.ones(2, np.float32), "big": np.ones(2, ">f4"), "names": np.array(["a", "b"]),
+              "things": np.array([None, {}], dtype=object), "long": np.ones(2, np.longdouble)}  # fmt: skip
+    path = tmp_path / "a.pkl"
+    path.write_bytes(pickle.dumps(arrays))
+    tensors = flatten(read_checkpoint(path, trust_pickle=True), path).tensors
+    assert {name: tensor.tolist() for name, tensor in tensors.items()} == {"w": [1.0, 1.0], "big": [1.0, 1.0]}
 
 
 def test_a_namespace_of_arguments_beside_the_weights_is_harmless(tmp_path: Path):
