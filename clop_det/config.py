@@ -157,7 +157,9 @@ def _add_classification_keys(cfg: CN) -> None:
 
 
 def _add_solver_keys(cfg: CN) -> None:
-    # Optimiser of pretraining: "SGD", "LARS" or "AdamW". (Detection keeps Detectron2's SGD.)
+    # PRECISION and KEEP_CHECKPOINTS hold for both stages. The others are pretraining's; detection refuses any value but
+    # the default of those that would promise something there (clop_det.detection.config_check says what it does).
+    # Optimiser: "SGD", "LARS" or "AdamW". Detection: SGD.
     cfg.SOLVER.OPTIMIZER = "SGD"
     # LARS: local learning rate = coefficient * |w| / |g|.
     cfg.SOLVER.LARS_TRUST_COEFFICIENT = 0.001
@@ -165,16 +167,19 @@ def _add_solver_keys(cfg: CN) -> None:
     # GPUs also takes Detectron2's SOLVER.AMP.ENABLED: fp16 in training, gradients scaled.)
     cfg.SOLVER.PRECISION = "auto"
     # Whether the encoder computes in the channels-last memory layout: faster with bf16 and on GPUs, same results.
+    # Detection: on CPUs, and on GPUs unless PRECISION is "fp32".
     cfg.SOLVER.CHANNELS_LAST = True
-    # Whether torch.compile compiles the encoder, which takes a minute; on a CPU there was no gain.
+    # Whether torch.compile compiles the encoder, which takes a minute; on a CPU there was no gain. Detection: no.
     cfg.SOLVER.COMPILE = False
     # Steps of a run that may be left out because loss or gradient is not finite, >= 0; one more stops the run.
+    # Detection: the first loss that is not finite stops it.
     cfg.SOLVER.MAX_SKIPPED = 0
     # Micro-batches that a process cuts its part of the batch into, >= 1, to save memory: the loss and its gradient stay
-    # those of the whole batch, at the price of one more forward pass; BatchNorm sees micro-batches.
+    # those of the whole batch, at the price of one more forward pass; BatchNorm sees micro-batches. Detection: 1.
     cfg.SOLVER.ACCUMULATE = 1
     # How the learning rate follows the global batch: "none": BASE_LR as it stands; "linear": BASE_LR * b, "sqrt":
-    # BASE_LR * sqrt(b), with b = IMS_PER_BATCH / LR_REFERENCE_BATCH.
+    # BASE_LR * sqrt(b), with b = IMS_PER_BATCH / LR_REFERENCE_BATCH. Detection: the whole schedule is scaled by
+    # Detectron2's SOLVER.REFERENCE_WORLD_SIZE instead.
     cfg.SOLVER.LR_SCALING = "none"
     # Global batch, in images, for which BASE_LR is meant under "linear" and "sqrt", >= 1.
     cfg.SOLVER.LR_REFERENCE_BATCH = 256

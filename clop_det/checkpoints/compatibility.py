@@ -77,7 +77,7 @@ def provenance_of_weights(path: Path, contents: Contents) -> tuple[dict[str, Any
     Raises:
         UserError: not in Detectron2's naming, or the provenance contradicts the tensors.
     """
-    if any("branch2a" in name for name in contents.tensors):
+    if has_caffe2_names(contents):
         return {}, [f"{path} has Caffe2's names: Detectron2 converts it, nothing about it is checked here"]
     roots = [root for root in find_roots(contents.tensors) if root.layout == "detectron2"]
     if not roots:
@@ -97,6 +97,11 @@ def provenance_of_weights(path: Path, contents: Contents) -> tuple[dict[str, Any
             " STRIDE_IN_1X1 are not checked. Torch-pretrained networks want RGB, Detectron2's defaults are BGR."
         )
     return own, lines
+
+
+def has_caffe2_names(contents: Contents) -> bool:
+    """Whether a file comes from Detectron1, whose names Detectron2 converts as it loads them."""
+    return any("branch2a" in name for name in contents.tensors)
 
 
 def _with_architecture(

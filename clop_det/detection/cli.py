@@ -17,8 +17,8 @@ from clop_det.checkpoints.provenance import collect_provenance
 from clop_det.checkpoints.reading import read_checkpoint
 from clop_det.checkpoints.saving import SafeCheckpointer
 from clop_det.detection.coco_backends import coco_backend
+from clop_det.detection.config_check import check_config, fetch_weights
 from clop_det.detection.datasets import set_num_classes, use_datasets
-from clop_det.detection.model import check_model
 from clop_det.detection.run_data import check_data, keep_data, log_checks
 from clop_det.detection.scaling import fit_to_processes
 from clop_det.detection.trainer import DetectionTrainer
@@ -65,21 +65,15 @@ def prepare(cfg: CfgNode, args: argparse.Namespace) -> list[str]:
         lines that say what was changed.
     """
     cfg.defrost()
-    if cfg.SEED < 0:
-        raise UserError(f"SEED is {cfg.SEED}; a run is a function of its seed, so it must be 0 or more.")
-    if cfg.SOLVER.CHECKPOINT_PERIOD < 1:
-        raise UserError(f"SOLVER.CHECKPOINT_PERIOD is {cfg.SOLVER.CHECKPOINT_PERIOD}; it must be at least 1.")
-    if cfg.MODEL.WEIGHTS and "://" not in cfg.MODEL.WEIGHTS and not Path(cfg.MODEL.WEIGHTS).is_file():
-        raise UserError(f"MODEL.WEIGHTS {cfg.MODEL.WEIGHTS} does not exist.")
     if args.eval_only and not cfg.MODEL.WEIGHTS:
         cfg.MODEL.WEIGHTS = _own_weights(cfg)
-    coco_backend(cfg.TEST.COCO_BACKEND)
-    check_expectations(cfg.TEST.EXPECTED_RESULTS)
+    processes = expected_world_size(args, cfg.MODEL.DEVICE)
+    notes = fit_to_processes(cfg, processes)
+    check_config(cfg, 1 if args.eval_only else processes)
+    fetch_weights(cfg)
     use_datasets(cfg)
     set_num_classes(cfg)
-    notes = fit_to_processes(cfg, expected_world_size(args))
     notes += apply_weights_provenance(cfg)
-    check_model(cfg)
     notes += check_data(cfg, train=not args.eval_only)
     cfg.freeze()
     return notes
@@ -150,17 +144,6 @@ def measured_by(cfg: CfgNode) -> dict[str, Any]:
     """What computed COCO's AP: {"coco_backend": {"name", "version"}}."""
     backend = coco_backend(cfg.TEST.COCO_BACKEND)
     return {"coco_backend": {"name": backend.name, "version": backend.version}}
-
-
-def check_expectations(expected: Any) -> None:
-    """Refuse a TEST.EXPECTED_RESULTS that is no list of [task, metric, value, tolerance] before the run, not after."""
-    for entry in expected:
-        whole = isinstance(entry, list | tuple) and len(entry) == 4
-        if not whole or not all(isinstance(number, int | float) for number in entry[2:]):
-            raise UserError(
-                f'TEST.EXPECTED_RESULTS holds {entry!r}; entries are [task, metric, value, tolerance], as ["bbox",'
-                ' "AP", 38.5, 0.2].'
-            )
 
 
 def verify(cfg: CfgNode, figures: dict[str, float]) -> None:

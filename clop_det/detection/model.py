@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 import clop_det.detection.roi_heads  # noqa: F401  (registers the heads that configs name)
 from clop_det.checkpoints.compatibility import uses_res5_head
 from clop_det.detection.roi_align import use_small_map_roi_align
+from clop_det.engine.precision import check_precision
 from clop_det.engine.seeding import derive_seed
 from clop_det.errors import UserError
 
@@ -45,8 +47,17 @@ def check_model(cfg: CfgNode) -> None:
     Raises:
         UserError: an unknown setting; fp16 without a GPU; a shallow network as C4; a frozen backbone without weights.
     """
+    for _, check in MODEL_CHECKS:
+        check(cfg)
+
+
+def _check_roi_align(cfg: CfgNode) -> None:
     if cfg.MODEL.ROI_ALIGN not in ("auto", "torchvision", "matmul"):
         raise UserError(f'MODEL.ROI_ALIGN is "{cfg.MODEL.ROI_ALIGN}": it must be "auto", "torchvision" or "matmul".')
+
+
+def _check_precision(cfg: CfgNode) -> None:
+    check_precision(cfg.SOLVER.PRECISION)
     if cfg.SOLVER.AMP.ENABLED and not cfg.MODEL.DEVICE.startswith("cuda"):
         raise UserError(
             f"SOLVER.AMP.ENABLED is fp16 with scaled gradients, which needs a GPU, but MODEL.DEVICE is"
@@ -54,11 +65,17 @@ def check_model(cfg: CfgNode) -> None:
         )
     if cfg.SOLVER.AMP.ENABLED and cfg.SOLVER.PRECISION == "bf16":
         raise UserError('SOLVER.AMP.ENABLED (fp16) and SOLVER.PRECISION "bf16" ask for two precisions; keep one.')
+
+
+def _check_res5_head(cfg: CfgNode) -> None:
     if cfg.MODEL.RESNETS.DEPTH < 50 and uses_res5_head(cfg):
         raise UserError(
             f"MODEL.RESNETS.DEPTH is {cfg.MODEL.RESNETS.DEPTH} and MODEL.ROI_HEADS.NAME {cfg.MODEL.ROI_HEADS.NAME}: the"
             " res5 head is made of bottleneck blocks, so it would hold a mixture of two networks. Use an FPN config."
         )
+
+
+def _check_frozen_layers(cfg: CfgNode) -> None:
     if cfg.MODEL.WEIGHTS:
         return
     frozen = cfg.MODEL.BACKBONE.FREEZE_AT
@@ -68,6 +85,15 @@ def check_model(cfg: CfgNode) -> None:
             f"{what}, but MODEL.WEIGHTS is empty: layers of random numbers would never learn. Give weights, or set"
             " FREEZE_AT 0 and NORM BN (SyncBN on several GPUs)."
         )
+
+
+# (Name for a report, check that raises UserError), in order.
+MODEL_CHECKS: tuple[tuple[str, Callable[[CfgNode], None]], ...] = (
+    ("RoIAlign", _check_roi_align),
+    ("precision", _check_precision),
+    ("C4", _check_res5_head),
+    ("frozen layers", _check_frozen_layers),
+)
 
 
 def keep_last_layers_in_fp32(model: nn.Module) -> None:

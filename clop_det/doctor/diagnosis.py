@@ -8,13 +8,22 @@ from detectron2.config import CfgNode
 
 from clop_det.checkpoints.loading import quiet_loading
 from clop_det.doctor.findings import ERROR, Check, Finding, Situation
-from clop_det.doctor.resources import check_data, check_device, check_disk, check_probe_images
+from clop_det.doctor.resources import (
+    check_data,
+    check_device,
+    check_disk,
+    check_probe_images,
+    check_training_images,
+)
 from clop_det.doctor.schedule import check_epochs, check_schedule
+from clop_det.doctor.settings import check_settings, fit_config
 from clop_det.doctor.weights import check_architecture, check_conventions, check_loading, check_norm, read_weights
 from clop_det.errors import UserError
 
-# Name for the line of a check that fails as a whole -> the check. The first fills in the situation for the others.
+# Name for the line of a check that fails as a whole -> the check. The first three fill in the situation for the others.
 CHECKS: tuple[tuple[str, Check], ...] = (
+    ("scaling", fit_config),
+    ("settings", check_settings),
     ("weights", read_weights),
     ("conventions", check_conventions),
     ("architecture", check_architecture),
@@ -22,6 +31,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("tensors", check_loading),
     ("schedule", check_schedule),
     ("data", check_data),
+    ("training images", check_training_images),
     ("length", check_epochs),
     ("probes", check_probe_images),
     ("device", check_device),
@@ -34,7 +44,7 @@ def diagnose(cfg: CfgNode, processes: int = 1) -> list[Finding]:
 
     Args:
         cfg: the configuration of a fine-tuning run; it is not changed.
-        processes: processes that the run will have.
+        processes: processes that the run will have, at least 1.
 
     Returns:
         findings in the order of the checks.

@@ -37,22 +37,27 @@ class Situation:
     """What the checks look at.
 
     Attributes:
-        cfg: the configuration as given, not frozen; the checks change nothing in it.
+        cfg: the configuration, not frozen; the first check fits it to the processes, the others change nothing in it.
         processes: processes of the run.
+        refused: names of the checks of the run itself (`config_checks`) that refuse the configuration; filled in by the
+            check of the settings.
         weights: file of MODEL.WEIGHTS; None without one, or where it is not a local file.
         contents: its tensors; None if they could not be read.
         provenance: what is known of the weights.
         architecture: the weights' network; None if unknown.
         images: data set -> number of images, filled in by the check of the data.
+        training_images: images that DATASETS.TRAIN_FRACTION or its file chooses of them; 0 until they are known.
     """
 
     cfg: CfgNode
     processes: int = 1
+    refused: set[str] = field(default_factory=set)
     weights: Path | None = None
     contents: Contents | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
     architecture: Architecture | None = None
     images: dict[str, int] = field(default_factory=dict)
+    training_images: int = 0
 
 
 Check = Callable[[Situation], Iterator[Finding]]

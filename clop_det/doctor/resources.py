@@ -12,7 +12,11 @@ import torch
 from clop_det import detectron2_provider
 from clop_det.data.layouts import read_images
 from clop_det.detection.datasets import checks_of, set_num_classes, use_datasets
+from clop_det.detection.loader import training_records
+from clop_det.detection.run_data import check_data as check_run_data
+from clop_det.detection.run_data import data_sets
 from clop_det.doctor.findings import ERROR, OK, WARN, Finding, Situation
+from clop_det.engine.cli import check_meeting
 from clop_det.errors import UserError
 
 _DETECTOR_BYTES = 80 << 20  # heads and pyramid of a ResNet-18 to 50 detector, about
@@ -21,12 +25,11 @@ _DETECTOR_BYTES = 80 << 20  # heads and pyramid of a ResNet-18 to 50 detector, a
 def check_device(situation: Situation) -> Iterator[Finding]:
     """The framework and the device."""
     yield Finding("detectron2", OK, detectron2_provider.describe())
+    if "device" in situation.refused:
+        return
     device = str(situation.cfg.MODEL.DEVICE)
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        yield Finding(
-            "device", ERROR, f"MODEL.DEVICE is {device}, but no CUDA device is visible", "set MODEL.DEVICE cpu"
-        )
-    elif device.startswith("cuda") and torch.cuda.device_count() < situation.processes:
+    check_meeting(situation.processes, device)
+    if device.startswith("cuda") and torch.cuda.device_count() < situation.processes:
         count = torch.cuda.device_count()
         yield Finding(
             "device", ERROR, f"{situation.processes} processes, but {count} CUDA devices", f"set --num-gpus {count}"
@@ -40,11 +43,22 @@ def check_data(situation: Situation) -> Iterator[Finding]:
     cfg = situation.cfg.clone()
     use_datasets(cfg)
     set_num_classes(cfg)
-    for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST)):
+    for name in data_sets(cfg):
         yield _finding_of(name, situation)
     shared = set(cfg.DATASETS.TRAIN) & set(cfg.DATASETS.TEST)
     if shared:
         yield Finding("data", WARN, f"{', '.join(sorted(shared))} is trained on and tested on", "test on other images")
+
+
+def check_training_images(situation: Situation) -> Iterator[Finding]:
+    """Which images the run trains on; needs the check of the data."""
+    if not all(situation.images.get(name) for name in data_sets(situation.cfg)):
+        return
+    chosen, *lacking = check_run_data(situation.cfg)
+    situation.training_images = len(training_records(situation.cfg))
+    yield Finding("training images", OK, chosen)
+    for line in lacking:
+        yield Finding("training images", WARN, line, "train on more images, or accept that they are not learnt")
 
 
 def _finding_of(name: str, situation: Situation) -> Finding:

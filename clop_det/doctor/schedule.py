@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from clop_det.detection.scaling import fit_to_processes
-from clop_det.doctor.findings import ERROR, OK, WARN, Finding, Situation
+from clop_det.doctor.findings import OK, WARN, Finding, Situation
 
 # Learning rate an image of the recipes in use: 0.02 at batch 16 (Detectron2's and MoCo's Faster and Mask R-CNN).
 REFERENCE_LR, REFERENCE_BATCH = 0.02, 16
@@ -13,20 +12,11 @@ _FEW_EPOCHS = 2
 
 
 def check_schedule(situation: Situation) -> Iterator[Finding]:
-    """Divisibility, learning rate an image, steps, warm-up."""
-    cfg = situation.cfg.clone()
-    for note in fit_to_processes(cfg, situation.processes):
-        yield Finding("scaling", OK, note)
-    solver = cfg.SOLVER
-    batch = int(solver.IMS_PER_BATCH)
-    if batch % situation.processes:
-        yield Finding(
-            "batch",
-            ERROR,
-            f"SOLVER.IMS_PER_BATCH {batch} does not divide among {situation.processes} processes",
-            f"set SOLVER.IMS_PER_BATCH {-(-batch // situation.processes) * situation.processes}",
-        )
-    yield _learning_rate(batch, float(solver.BASE_LR), int(solver.MAX_ITER))
+    """Learning rate an image, steps, warm-up."""
+    if situation.refused & {"ranges", "schedule"}:
+        return
+    solver = situation.cfg.SOLVER
+    yield _learning_rate(int(solver.IMS_PER_BATCH), float(solver.BASE_LR), int(solver.MAX_ITER))
     late = [step for step in solver.STEPS if step >= solver.MAX_ITER]
     if late and "MultiStep" in solver.LR_SCHEDULER_NAME:
         yield Finding(
@@ -61,9 +51,9 @@ def _learning_rate(batch: int, rate: float, iterations: int) -> Finding:
 
 
 def check_epochs(situation: Situation) -> Iterator[Finding]:
-    """How often the run sees each training image; needs the check of the data."""
-    images = sum(situation.images.get(name, 0) for name in situation.cfg.DATASETS.TRAIN)
-    if not images:
+    """How often the run sees each image that it trains on; needs the check of the training images."""
+    images = situation.training_images
+    if not images or "ranges" in situation.refused:
         return
     solver = situation.cfg.SOLVER
     epochs = solver.MAX_ITER * solver.IMS_PER_BATCH / images

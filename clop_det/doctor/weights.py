@@ -8,7 +8,7 @@ from pathlib import Path
 from detectron2.config import get_cfg
 from torch import Tensor
 
-from clop_det.checkpoints.compatibility import contradictions, conventions_known, uses_res5_head
+from clop_det.checkpoints.compatibility import contradictions, conventions_known, has_caffe2_names
 from clop_det.checkpoints.contents import flatten
 from clop_det.checkpoints.conventions import ARCHITECTURE_KEYS, CONVENTION_KEYS, describe, get_key, same
 from clop_det.checkpoints.identify import identify
@@ -17,7 +17,7 @@ from clop_det.checkpoints.naming import is_torchvision_name
 from clop_det.checkpoints.reading import read_checkpoint
 from clop_det.checkpoints.saving import SafeCheckpointer
 from clop_det.checkpoints.sources import find_roots, recognise
-from clop_det.detection.model import build_detector
+from clop_det.detection.model import MODEL_CHECKS, build_detector
 from clop_det.doctor.findings import ERROR, OK, WARN, Finding, Situation
 from clop_det.errors import UserError
 
@@ -44,8 +44,13 @@ def read_weights(situation: Situation) -> Iterator[Finding]:
     if "://" in name:
         yield Finding("weights", WARN, f"{name} is not a local file and is not checked", "download it first")
         return
+    if "weights" in situation.refused:
+        return
     situation.weights = Path(name)
     contents = situation.contents = flatten(read_checkpoint(situation.weights), situation.weights)
+    if has_caffe2_names(contents):
+        yield Finding("weights", WARN, f"{name} has Caffe2's names: Detectron2 converts it, little of it is checked")
+        return
     situation.provenance = dict(contents.provenance)
     roots = [root for root in find_roots(contents.tensors) if root.layout == "detectron2"]
     converted = bool(roots)
@@ -103,7 +108,8 @@ def _identify(situation: Situation, state: dict[str, Tensor]) -> Iterator[Findin
 def check_conventions(situation: Situation) -> Iterator[Finding]:
     """Channel order, mean and std, stride placement."""
     cfg = situation.cfg
-    if situation.contents is not None and not conventions_known(situation.provenance):
+    contents = situation.contents
+    if contents is not None and not conventions_known(situation.provenance) and not has_caffe2_names(contents):
         yield Finding(
             "conventions",
             WARN,
@@ -150,7 +156,7 @@ def _mean_is_reversed(situation: Situation) -> bool:
 
 
 def check_architecture(situation: Situation) -> Iterator[Finding]:
-    """Depth, widths, groups; C4 against networks without bottlenecks."""
+    """Depth, widths, groups."""
     cfg = situation.cfg
     wrong = contradictions(cfg, situation.provenance, ARCHITECTURE_KEYS)
     for key, name in _ARCHITECTURE_NAMES.items():
@@ -164,18 +170,12 @@ def check_architecture(situation: Situation) -> Iterator[Finding]:
             )
         elif situation.architecture is not None:
             yield Finding(name, OK, f"{key} {get_key(cfg, key)}, as the weights'")
-    depths = {int(cfg.MODEL.RESNETS.DEPTH), int(situation.provenance.get("depth") or cfg.MODEL.RESNETS.DEPTH)}
-    if uses_res5_head(cfg) and min(depths) < 50:
-        yield Finding(
-            "C4",
-            ERROR,
-            f"{cfg.MODEL.ROI_HEADS.NAME} is made of bottlenecks; with ResNet-{min(depths)} it would hold a mixture",
-            "use an FPN configuration",
-        )
 
 
 def check_norm(situation: Situation) -> Iterator[Finding]:
     """Normalisation and frozen layers."""
+    if "frozen layers" in situation.refused:
+        return
     cfg = situation.cfg
     norm, frozen = str(cfg.MODEL.RESNETS.NORM), int(cfg.MODEL.BACKBONE.FREEZE_AT)
     local = cfg.SOLVER.IMS_PER_BATCH / situation.processes
@@ -190,24 +190,18 @@ def check_norm(situation: Situation) -> Iterator[Finding]:
         )
     elif norm == "FrozenBN":
         # Networks pretrained elsewhere keep statistics of other images; every transfer recipe tunes them.
-        message = "keeps the statistics of the pretraining images" if loads else "without weights never normalises"
         yield Finding(
             "norm",
-            WARN if loads else ERROR,
-            f"MODEL.RESNETS.NORM FrozenBN {message}",
+            WARN,
+            "MODEL.RESNETS.NORM FrozenBN keeps the statistics of the pretraining images",
             "set MODEL.RESNETS.NORM SyncBN (BN on one process)",
         )
     elif norm == "BN" and situation.processes > 1 and local < 8:
-        yield Finding(
-            "norm", WARN, f"BN over {local:g} images a process", "set MODEL.RESNETS.NORM SyncBN or naiveSyncBN"
-        )
+        remedy = "SyncBN or naiveSyncBN" if cfg.MODEL.DEVICE.startswith("cuda") else "naiveSyncBN"
+        yield Finding("norm", WARN, f"BN over {local:g} images a process", f"set MODEL.RESNETS.NORM {remedy}")
     else:
         yield Finding("norm", OK, f"MODEL.RESNETS.NORM {norm}")
-    if frozen > 0 and not loads:
-        yield Finding(
-            "frozen layers", ERROR, f"MODEL.BACKBONE.FREEZE_AT {frozen} freezes random layers", "set FREEZE_AT 0"
-        )
-    elif frozen > 0:
+    if frozen > 0:
         yield Finding(
             "frozen layers",
             WARN,
@@ -220,12 +214,10 @@ def check_norm(situation: Situation) -> Iterator[Finding]:
 
 def check_loading(situation: Situation) -> Iterator[Finding]:
     """How many of the model's backbone tensors the file gives, by loading it into the model as training will."""
-    if situation.contents is None:
+    if situation.contents is None or situation.refused & {name for name, _ in MODEL_CHECKS}:
         return
     cfg = situation.cfg.clone()
-    cfg.MODEL.DEVICE = "cpu"
-    cfg.MODEL.RESNETS.NORM = {"SyncBN": "BN"}.get(cfg.MODEL.RESNETS.NORM, cfg.MODEL.RESNETS.NORM)
-    cfg.MODEL.FPN.NORM = {"SyncBN": "BN"}.get(cfg.MODEL.FPN.NORM, cfg.MODEL.FPN.NORM)
+    cfg.MODEL.DEVICE, cfg.SOLVER.AMP.ENABLED = "cpu", False  # names and shapes are the same on every device
     model = build_detector(cfg)
     keys = backbone_keys(model)
     SafeCheckpointer(model).load(str(situation.weights))

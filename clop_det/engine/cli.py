@@ -71,17 +71,34 @@ def run_tool(main: Callable[[list[str] | None], int]) -> NoReturn:
     sys.exit(code)
 
 
-def expected_world_size(args: argparse.Namespace) -> int:
-    """Number of processes that the run will have, before they meet.
+def expected_world_size(args: argparse.Namespace, device: str) -> int:
+    """Number of processes that the run will have, before they meet; `device` is MODEL.DEVICE.
 
     Raises:
-        UserError: more processes a machine than GPUs in it.
+        UserError: more processes a machine than GPUs in it; see `check_meeting`.
     """
     if under_torchrun():
         return int(os.environ["WORLD_SIZE"])
     if torch.cuda.is_available() and args.num_gpus > torch.cuda.device_count():
         raise UserError(f"--num-gpus is {args.num_gpus}; this machine has {torch.cuda.device_count()}.")
-    return max(1, int(args.num_gpus)) * int(args.num_machines)
+    processes = max(1, int(args.num_gpus)) * int(args.num_machines)
+    check_meeting(processes, device)
+    return processes
+
+
+def check_meeting(processes: int, device: str) -> None:
+    """Refuse processes on the CPU, started by Detectron2's `launch`, that would have to exchange tensors over NCCL.
+
+    `launch` takes NCCL wherever it finds a GPU, whatever MODEL.DEVICE says.
+
+    Raises:
+        UserError: MODEL.DEVICE is the CPU, CUDA is available and there are several processes.
+    """
+    if processes > 1 and device.startswith("cpu") and torch.cuda.is_available():
+        raise UserError(
+            f"{processes} processes with MODEL.DEVICE {device} would meet over NCCL, which carries GPU tensors only."
+            " Set MODEL.DEVICE cuda, or start the processes with torchrun, or hide the GPUs (CUDA_VISIBLE_DEVICES='')."
+        )
 
 
 def under_torchrun() -> bool:

@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     cfg = load_config(args)
     args.resume = args.resume or torchrun_restarts()
-    prepare(cfg, args.resume, expected_world_size(args))
+    prepare(cfg, args.resume, expected_world_size(args, cfg.MODEL.DEVICE))
     launch_workers(worker, cfg, args)
     return 0
 

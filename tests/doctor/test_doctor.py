@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,12 @@ def test_random_initialisation_is_healthy_too(root: Path, tmp_path: Path):
         ("SOLVER.STEPS", (50000,), "steps", "warn", "30000"),
         ("SOLVER.WARMUP_ITERS", 50000, "warm-up", "warn", "never ends"),
         ("SOLVER.MAX_ITER", 2, "length", "warn", "SOLVER.MAX_ITER 18"),
+        ("TEST.COCO_BACKEND", "foo", "COCO backend", "error", "foo"),
+        ("SEED", -3, "ranges", "error", "SEED is -3"),
+        ("SOLVER.IMS_PER_BATCH", 0, "ranges", "error", "SOLVER.IMS_PER_BATCH is 0"),
+        ("SOLVER.PRECISION", "fp8", "precision", "error", "fp8"),
+        ("DATASETS.TRAIN_SPLIT_FILE", "/nope", "training images", "error", "/nope"),
+        ("MODEL.DEVICE", "gpu", "device", "error", "gpu"),
         ("MODEL.WEIGHTS", "missing.pth", "weights", "error", "missing.pth"),
         ("MODEL.WEIGHTS", "detectron2://x.pkl", "weights", "warn", "download"),
     ],
@@ -136,7 +143,8 @@ def test_one_thing_wrong(
 
 def test_frozen_layers_without_weights_are_an_error(root: Path, tmp_path: Path):
     found = _diagnose(_pairs(root, "", tmp_path, MODEL__BACKBONE__FREEZE_AT=2, MODEL__RESNETS__NORM="FrozenBN"))
-    assert _bad(found) == {"frozen layers": "error", "norm": "error"}
+    assert _bad(found) == {"frozen layers": "error"}
+    assert "FREEZE_AT 0 and NORM BN" in found["frozen layers"][0].message
 
 
 def test_c4_on_a_shallow_network(root: Path, weights: Path, tmp_path: Path):
@@ -190,7 +198,48 @@ def test_several_processes(root: Path, weights: Path, tmp_path: Path):
     assert "SOLVER.BASE_LR 0.005 -> 0.01" in found["scaling"][0].message
     assert found["norm"][0].status == "warn", "BN over one image a process"
     odd = _diagnose(_pairs(root, weights, tmp_path, MODEL__RESNETS__NORM="naiveSyncBN"), processes=3)
-    assert odd["batch"][0].remedy == "set SOLVER.IMS_PER_BATCH 6"
+    assert "Set SOLVER.IMS_PER_BATCH 6" in odd["batch"][0].message
+
+
+def test_images_a_process_are_those_of_the_scaled_batch(root: Path, weights: Path, tmp_path: Path):
+    keys = {"SOLVER__REFERENCE_WORLD_SIZE": 8, "SOLVER__IMS_PER_BATCH": 16, "SOLVER__BASE_LR": 0.02}
+    found = _diagnose(_pairs(root, weights, tmp_path, **keys), processes=2)
+    assert "BN over 2 images a process" in found["norm"][0].message
+    assert _bad(found) == {"norm": "warn"}
+
+
+def test_the_length_counts_the_chosen_images(root: Path, weights: Path, tmp_path: Path):
+    keys = {"DATASETS__TRAIN_FRACTION": 0.5, "SOLVER__MAX_ITER": 100, "SOLVER__STEPS": ()}
+    found = _diagnose(_pairs(root, weights, tmp_path, **keys))
+    assert "training on 3 of 6 images" in found["training images"][0].message
+    assert "100 iterations of 4 see 3 images 133.3 times" in found["length"][0].message
+
+
+def test_caffe2_names_are_as_good_as_training_takes_them(root: Path, tmp_path: Path):
+    (tmp_path / "R.pkl").write_bytes(pickle.dumps({"res2_0_branch2a_w": np.zeros((64, 64, 3, 3), np.float32)}))
+    found = _diagnose(_pairs(root, tmp_path / "R.pkl", tmp_path))
+    assert found["weights"][0].status == "warn"
+    assert "Caffe2" in found["weights"][0].message
+    assert "conventions" not in found, "they cannot be converted"
+
+
+def test_fp16_on_a_gpu_is_healthy(root: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    found = _diagnose(_pairs(root, weights, tmp_path, MODEL__DEVICE="cuda", SOLVER__AMP__ENABLED=True))
+    assert _bad(found) == {}
+    assert "100 of 100" in found["tensors"][0].message
+    without_gpu = _diagnose(_pairs(root, weights, tmp_path, SOLVER__AMP__ENABLED=True))
+    assert _bad(without_gpu) == {"precision": "error"}
+
+
+def test_cpu_processes_that_would_meet_over_nccl(
+    root: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    found = _diagnose(_pairs(root, weights, tmp_path, MODEL__RESNETS__NORM="naiveSyncBN"), processes=2)
+    assert _bad(found) == {"device": "error"}
+    assert "NCCL" in found["device"][0].message
 
 
 @pytest.mark.parametrize(("free", "status"), [(10**6, "error"), (10**9, "warn"), (10**12, "ok")])
@@ -209,7 +258,7 @@ def test_gpu_that_is_not_there(root: Path, weights: Path, tmp_path: Path, monkey
 
 def test_command_exit_codes_and_json(root: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     arguments = ["--config-file", _CONFIG]
-    assert main([*arguments, *_pairs(root, weights, tmp_path)]) == 0
+    assert main([*arguments, "--num-gpus", "0", *_pairs(root, weights, tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert all(line.startswith(("ok ", "warn ", "error ")) for line in lines[:-1])
     assert lines[-1].startswith("0 error(s), 0 warning(s)")

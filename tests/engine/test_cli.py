@@ -4,11 +4,13 @@ import argparse
 import traceback
 
 import pytest
+import torch
 from detectron2.config import CfgNode
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from clop_det.data.decoding import UnreadableImage
 from clop_det.engine import cli
+from clop_det.engine.cli import argument_parser, expected_world_size
 from clop_det.engine.options import read_config
 from clop_det.errors import UserError
 
@@ -37,3 +39,31 @@ def test_a_user_error_of_any_kind_in_a_worker_is_one_line(
         cli.run_tool(launching)
     assert ended.value.code == cli.EXIT_BAD_INPUT
     assert capsys.readouterr().err == "error: cannot read a.png: half of it is missing.\n"
+
+
+def world_size(device: str, *words: str) -> int:
+    return expected_world_size(argument_parser("a tool").parse_args(words), device)
+
+
+def test_processes_before_they_meet() -> None:
+    assert world_size("cpu") == world_size("cpu", "--num-gpus", "0") == 1
+    assert world_size("cuda", "--num-machines", "3") == 3
+
+
+def test_cpu_processes_are_refused_where_launch_would_take_nccl(monkeypatch: pytest.MonkeyPatch) -> None:
+    several = ("--num-gpus", "2")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert world_size("cpu", *several) == 2  # over gloo
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert world_size("cuda", *several) == 2
+    assert world_size("cpu") == 1
+    with pytest.raises(UserError, match="2 processes with MODEL.DEVICE cpu .*torchrun"):
+        world_size("cpu", *several)
+    with pytest.raises(UserError, match="MODEL.DEVICE cpu"):
+        world_size("cpu", "--num-machines", "2")
+    with pytest.raises(UserError, match="this machine has 2"):
+        world_size("cuda", "--num-gpus", "3")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert world_size("cpu") == 4  # torchrun's processes meet over gloo
