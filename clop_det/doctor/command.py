@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argument_parser("Check a fine-tuning run before it starts: weights, configuration, data, disk.", _EPILOG)
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
     args = parser.parse_args(argv)
-    findings = diagnose(load_config(args), max(1, args.num_gpus) * args.num_machines)
+    findings = diagnose(load_config(args), max(1, args.num_gpus) * args.num_machines, args.num_machines)
     if args.json:
         print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
     else:

@@ -39,19 +39,20 @@ CHECKS: tuple[tuple[str, Check], ...] = (
 )
 
 
-def diagnose(cfg: CfgNode, processes: int = 1) -> list[Finding]:
+def diagnose(cfg: CfgNode, processes: int = 1, machines: int = 1) -> list[Finding]:
     """Run every check on a configuration.
 
     Args:
         cfg: the configuration of a fine-tuning run; it is not changed.
-        processes: processes that the run will have, at least 1.
+        processes: processes that the run will have on all machines together, at least 1.
+        machines: machines that it will have, at least 1.
 
     Returns:
         findings in the order of the checks.
     """
     own = cfg.clone()
     own.defrost()
-    situation = Situation(own, processes)
+    situation = Situation(own, processes, machines)
     with quiet_loading():  # which heads start random is no finding
         return [finding for name, check in CHECKS for finding in _guarded(name, check, situation)]
 

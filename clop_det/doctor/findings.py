@@ -38,7 +38,8 @@ class Situation:
 
     Attributes:
         cfg: the configuration, not frozen; the first check fits it to the processes, the others change nothing in it.
-        processes: processes of the run.
+        processes: processes of the run, on all its machines.
+        machines: machines of the run.
         refused: names of the checks of the run itself (`config_checks`) that refuse the configuration; filled in by the
             check of the settings.
         weights: file of MODEL.WEIGHTS; None without one, or where it is not a local file.
@@ -51,6 +52,7 @@ class Situation:
 
     cfg: CfgNode
     processes: int = 1
+    machines: int = 1
     refused: set[str] = field(default_factory=set)
     weights: Path | None = None
     contents: Contents | None = None

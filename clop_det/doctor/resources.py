@@ -29,10 +29,10 @@ def check_device(situation: Situation) -> Iterator[Finding]:
         return
     device = str(situation.cfg.MODEL.DEVICE)
     check_meeting(situation.processes, device)
-    if device.startswith("cuda") and torch.cuda.device_count() < situation.processes:
-        count = torch.cuda.device_count()
+    here, count = situation.processes // situation.machines, torch.cuda.device_count()
+    if device.startswith("cuda") and count < here:
         yield Finding(
-            "device", ERROR, f"{situation.processes} processes, but {count} CUDA devices", f"set --num-gpus {count}"
+            "device", ERROR, f"{here} processes a machine, but {count} CUDA devices", f"set --num-gpus {count}"
         )
     else:
         yield Finding("device", OK, f"{device}, {situation.processes} process(es)")

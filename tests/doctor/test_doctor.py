@@ -233,6 +233,16 @@ def test_fp16_on_a_gpu_is_healthy(root: Path, weights: Path, tmp_path: Path, mon
     assert _bad(without_gpu) == {"precision": "error"}
 
 
+def test_gpus_are_counted_a_machine(root: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    cfg = read_config(_CONFIG, _pairs(root, weights, tmp_path, MODEL__DEVICE="cuda", MODEL__RESNETS__NORM="SyncBN"))
+    for machines, statuses in ((2, ["ok"]), (1, ["error"])):
+        found = diagnose(cfg, processes=4, machines=machines)
+        assert [finding.status for finding in found if finding.check == "device"] == statuses
+        assert [finding.status for finding in found if finding.check == "tensors"] == ["ok"], "SyncBN builds on a CPU"
+
+
 def test_cpu_processes_that_would_meet_over_nccl(
     root: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
