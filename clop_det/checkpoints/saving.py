@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,10 @@ from torch import nn
 
 from clop_det.checkpoints.integrity import save_torch, sidecar_of, why_damaged
 from clop_det.checkpoints.loading import check_backbone_loaded
+from clop_det.checkpoints.newest import checkpoints_in, is_periodic, newest_first, newest_verified
 from clop_det.checkpoints.reading import container_of, read_checkpoint
 from clop_det.errors import UserError
 from clop_det.files import write_text
-
-# What PeriodicCheckpointer writes: a prefix and the iteration. Any other name (model_final, model_best) is kept.
-_PERIODIC = re.compile(r".*_\d{7,}\.pth$")
 
 
 class SafeCheckpointer(DetectionCheckpointer):
@@ -71,7 +68,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         self.logger.info("Saving checkpoint to %s", path)
         save_torch(plain(data), path)
         self.tag_last_checkpoint(path.name)
-        self._drop_superfluous()
+        self._drop_superfluous(path)
 
     def ensure_final(self, iteration: int) -> None:
         """Write model_final unless it is there: a kill between the last periodic checkpoint and it must not lose it."""
@@ -85,7 +82,7 @@ class SafeCheckpointer(DetectionCheckpointer):
 
     def has_checkpoint(self) -> bool:
         """Whether the folder holds any checkpoint, readable or not."""
-        return bool(self.save_dir) and bool(self._newest_first())
+        return bool(self.save_dir) and bool(checkpoints_in(Path(self.save_dir)))
 
     def get_checkpoint_file(self) -> str:
         """The newest checkpoint that verifies, "" if there is no checkpoint; the same on every rank.
@@ -95,7 +92,9 @@ class SafeCheckpointer(DetectionCheckpointer):
         """
         found: str | UserError
         try:
-            found = self._newest_verified() if comm.is_main_process() else ""
+            searched = bool(self.save_dir) and comm.is_main_process()
+            path = newest_verified(Path(self.save_dir), list(self.checkpointables)) if searched else None
+            found = str(path) if path else ""
         except UserError as error:
             found = error
         found = comm.all_gather(found)[0]  # ranks must not resume from different files, nor hang when rank 0 gives up
@@ -129,41 +128,11 @@ class SafeCheckpointer(DetectionCheckpointer):
             return self.load(newest)
         return self.load(path, checkpointables=[])
 
-    def _newest_first(self) -> list[Path]:
-        files = [path for path in Path(self.save_dir).glob("*.pth") if path.is_file() and path.name[0] != "."]
-        return sorted(files, key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
-
-    def _newest_verified(self) -> str:
-        skipped = []
-        for path in self._newest_first() if self.save_dir else []:
-            reason = self._why_not(path)
-            if reason is None:
-                return str(path)
-            skipped.append(f"{path.name}: {reason}")
-            self.logger.warning("Skipping checkpoint %s: %s", path, reason)
-        if skipped:
-            raise UserError(
-                f"no checkpoint in {self.save_dir} can be resumed from ({'; '.join(skipped)}). Start afresh in another"
-                " OUTPUT_DIR, or restore a good file."
-            )
-        return ""
-
-    def _why_not(self, path: Path) -> str | None:
-        reason = why_damaged(path)
-        if reason is not None:
-            return reason
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except Exception as error:  # whatever it is, an older checkpoint may do
-            return f"unreadable ({type(error).__name__})"
-        if not isinstance(content, dict) or "model" not in content:
-            return "holds no model"
-        missing = [key for key in self.checkpointables if key not in content]
-        return f"holds no state of {', '.join(missing)}" if missing else None
-
-    def _drop_superfluous(self) -> None:
-        periodic = [path for path in self._newest_first() if _PERIODIC.match(path.name)]
-        for path in periodic[self.keep :]:
+    def _drop_superfluous(self, saved: Path) -> None:
+        periodic = newest_first(path for path in checkpoints_in(Path(self.save_dir)) if is_periodic(path))
+        # Later ones than the one just saved did not verify when the run was resumed: they go first.
+        later = periodic.index(saved) if saved in periodic else 0
+        for path in (periodic[later:] + periodic[:later])[self.keep :]:
             path.unlink(missing_ok=True)
             sidecar_of(path).unlink(missing_ok=True)
         # What an earlier process was writing when it was killed; this one is the folder's only writer.

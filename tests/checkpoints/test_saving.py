@@ -100,6 +100,33 @@ def test_intact_newest_is_taken_even_if_the_tag_points_elsewhere(tmp_path: Path)
     assert _saver(tmp_path).resume_or_load("")["iteration"] == 2
 
 
+@pytest.mark.parametrize("times", ["equal", "reversed"])
+def test_the_iteration_decides_which_is_newest_not_the_time_of_a_copy(tmp_path: Path, times: str):
+    checkpointer = _saver(tmp_path, keep=2)
+    _save(checkpointer, "model_best", 1.0, 1)
+    for iteration in (2, 3):
+        _save(checkpointer, f"model_{iteration:07d}", iteration, iteration)
+    for path in tmp_path.glob("*.pth"):  # as a copy or an archive may leave them
+        iteration = torch.load(path, weights_only=True)["iteration"]
+        os.utime(path, (9 - iteration,) * 2 if times == "reversed" else (9, 9))
+    fresh = _saver(tmp_path, keep=2)
+    assert fresh.resume_or_load("", resume=True)["iteration"] == 3
+    fresh.save("model_0000004", iteration=4)
+    assert sorted(path.name for path in tmp_path.glob("model_0*.pth")) == ["model_0000003.pth", "model_0000004.pth"]
+
+
+def test_what_is_saved_stays_though_damaged_files_are_of_later_iterations(tmp_path: Path):
+    checkpointer = _saver(tmp_path, keep=2)
+    _save(checkpointer, "model_best", 1.0, 1)
+    for iteration in (5, 6):
+        _flip(_save(checkpointer, f"model_{iteration:07d}", iteration, iteration))
+    fresh = _saver(tmp_path, keep=2)
+    assert fresh.resume_or_load("", resume=True)["iteration"] == 1
+    for iteration in (2, 3):
+        _save(fresh, f"model_{iteration:07d}", iteration, iteration)
+    assert sorted(path.name for path in tmp_path.glob("model_0*.pth")) == ["model_0000002.pth", "model_0000003.pth"]
+
+
 def test_nothing_verifies_is_an_error_not_a_fresh_start(tmp_path: Path):
     path = _save(_saver(tmp_path), "model_0000001", 1.0, 1)
     _flip(path)
