@@ -104,14 +104,19 @@ def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
     start_iter = trainer.resume_or_load(args.resume)
     if start_iter < cfg.SOLVER.MAX_ITER:
         trainer.train(start_iter, cfg.SOLVER.MAX_ITER)
-        trainer.checkpointer.ensure_final(cfg.SOLVER.MAX_ITER - 1)
+    trainer.checkpointer.ensure_final(cfg.SOLVER.MAX_ITER - 1)
+    metrics = trainer.evaluation.latest or _last_figures(cfg)
+    draws = cfg.TEST.PICTURES > 0 and (bool(trainer.evaluations) or not trainer.has_drawn())
+    # A run that was over when it was resumed has not evaluated; all processes do, or none.
+    if comm.all_gather(not trainer.evaluations and (draws or not metrics))[0]:
+        figures = trainer.evaluate(f"after {cfg.SOLVER.MAX_ITER} iterations")
+        metrics = metrics or figures
     if comm.is_main_process():
-        if cfg.TEST.PICTURES > 0:
-            trainer.draw()
-        metrics = trainer.evaluation.latest or _last_figures(cfg)
         measured = measured_by(cfg)
         path = write_results(cfg, "detection", metrics, **facts, **measured, iterations=cfg.SOLVER.MAX_ITER)
         logging.getLogger(__name__).info("weights in %s/model_final.pth, figures in %s", cfg.OUTPUT_DIR, path)
+        if draws:
+            trainer.draw()
         verify(cfg, metrics)
 
 

@@ -63,7 +63,7 @@ def draw_detections(
     for i in images:
         pixels = read_image(records[i], "RGB")
         mine, theirs = truth.image == i, (found.image == i) & (found.score >= score)
-        names = ["" if by_colour else truth.classes[k] for k in truth.category[mine]]
+        names = ["" if by_colour else str(truth.classes[k]) for k in truth.category[mine]]
         left = _drawn(pixels, truth.box[mine], truth.category[mine], names)
         labels = [
             f"{s:.2f}" if by_colour else f"{truth.classes[k]} {s:.2f}"
@@ -79,7 +79,8 @@ def draw_detections(
 def _drawn(pixels: Any, boxes: Any, categories: Any, labels: Sequence[str]) -> Image.Image:
     image = Image.fromarray(pixels)
     scale = _SIDE / max(image.size)
-    image = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    image = image.resize(size, Image.Resampling.BICUBIC)
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(12)
     for box, category, label in zip(boxes, categories, labels, strict=True):
         colour = _COLOURS[int(category) % len(_COLOURS)]
@@ -116,16 +117,17 @@ def _save_sheet(
 def _key(classes: Sequence[str], width: int) -> Image.Image:
     """A coloured square and the name of every class, in as many lines as it takes."""
     font = ImageFont.load_default(13)
+    names = [str(name) for name in classes]  # COCO files may number them
     places, x, y = [], 0, 3
-    for name in classes:
+    for name in names:
         taken = 34 + int(font.getlength(name))
         if x and x + taken > width:
             x, y = 0, y + 18
         places.append((x, y))
         x += taken
-    image = Image.new("RGB", (width, y + 18 if classes else 1), "white")
+    image = Image.new("RGB", (width, y + 18 if names else 1), "white")
     draw = ImageDraw.Draw(image)
-    for name, colour, (x, y) in zip(classes, _COLOURS, places, strict=False):
+    for name, colour, (x, y) in zip(names, _COLOURS, places, strict=False):
         draw.rectangle((x + 1, y + 1, x + 12, y + 12), fill=colour, outline="black")
         draw.text((x + 17, y), name, fill="black", font=font)
     return image

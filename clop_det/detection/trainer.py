@@ -94,8 +94,12 @@ class DetectionTrainer(SimpleTrainer):
         self.scaler.step(self.optimizer)
         self.scaler.update()
 
-    def evaluate(self) -> dict[str, float]:
-        """AP of every family on every test set, and the probes, as flat figures (main process); prints the table."""
+    def evaluate(self, state: str = "") -> dict[str, float]:
+        """AP of every family on every test set, and the probes, as flat figures (main process); prints the table.
+
+        Args:
+            state: which weights these are, for the table's title; those of the step under way if empty.
+        """
         figures: dict[str, float] = {}
         share_buffers(self.core)
         for test_set in self.test_sets:
@@ -105,7 +109,7 @@ class DetectionTrainer(SimpleTrainer):
                 figures |= flatten(evaluation.families, self._prefix(test_set.name))
         figures |= self.run_probes()
         if comm.is_main_process():
-            title = f"{', '.join(self.cfg.DATASETS.TEST)} after {self._done()} iterations"
+            title = f"{', '.join(self.cfg.DATASETS.TEST)} {state or f'after {self.iter + 1} iterations'}"
             print(figures_table(figures, self.test_sets[0].main_family, title), flush=True)
         return figures
 
@@ -132,14 +136,20 @@ class DetectionTrainer(SimpleTrainer):
 
     def draw(self) -> None:
         """Pictures of the last evaluation into the run folder: detections.png and precision_recall.png."""
-        for name, evaluation in self.evaluations.items():
-            test_set = next(s for s in self.test_sets if s.name == name)
-            suffix = f"_{name}" if len(self.test_sets) > 1 else ""
-            folder, truth = Path(self.cfg.OUTPUT_DIR), test_set.truth
-            path = folder / f"detections{suffix}.png"
+        for test_set in self.test_sets:
+            evaluation, truth = self.evaluations[test_set.name], test_set.truth
+            path = self._picture("detections", test_set.name)
             draw_detections(path, test_set.records, truth, evaluation.detections, self.cfg.TEST.PICTURES)
             average = {c: area(curve) * 100 for c, curve in zip(truth.classes, evaluation.curves, strict=True)}
-            draw_curves(folder / f"precision_recall{suffix}.png", evaluation.curves, truth.classes, average)
+            draw_curves(self._picture("precision_recall", test_set.name), evaluation.curves, truth.classes, average)
+
+    def has_drawn(self) -> bool:
+        """Whether the last of the pictures that `draw` makes is there."""
+        return self._picture("precision_recall", self.test_sets[-1].name).is_file()
+
+    def _picture(self, what: str, test_set: str) -> Path:
+        suffix = f"_{test_set}" if len(self.test_sets) > 1 else ""
+        return Path(self.cfg.OUTPUT_DIR) / f"{what}{suffix}.png"
 
     def state_dict(self) -> dict[str, Any]:
         """Iteration, hooks (the schedule, the best figure), the optimiser and the scale of fp16's gradients."""
@@ -191,9 +201,6 @@ class DetectionTrainer(SimpleTrainer):
 
     def _seed_sampling(self, purpose: str, iteration: int) -> None:
         torch.manual_seed(derive_seed(self.cfg.SEED, purpose, iteration, comm.get_rank()))
-
-    def _done(self) -> int:
-        return int(self.iter) + 1 if hasattr(self, "storage") else int(self.iter)
 
     def _save_now(self) -> None:
         self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)

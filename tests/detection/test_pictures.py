@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,6 +41,26 @@ def test_truth_left_detections_above_the_score_right(tmp_path: Path, classes: in
     # Few classes are told by a key on top (a taller sheet), many by labels on the boxes.
     labelled = (left[20:40, 40:100] == RED).all(-1).any()
     assert labelled == (classes == 12)
+
+
+@pytest.mark.parametrize("size", [(1300, 1), (1, 1300)])
+def test_an_image_of_extreme_aspect_keeps_a_pixel(tmp_path: Path, size: tuple[int, int]) -> None:
+    Image.new("RGB", size).save(tmp_path / "a.png")
+    boxes = [{"category_id": 0, "bbox": [0, 0, *size], "bbox_mode": 0}]
+    records = [{"file_name": str(tmp_path / "a.png"), "height": size[1], "width": size[0], "annotations": boxes}]
+    found = Detections(np.zeros(0, int), np.zeros(0, int), np.zeros((0, 4)), np.zeros(0), [])
+    assert draw_detections(tmp_path / "out.png", records, ground_truth(records, ["thing"]), found, 1) == [0]
+
+
+@pytest.mark.parametrize("classes", [3, 12])
+def test_classes_may_be_numbers(tmp_path: Path, classes: int) -> None:
+    records, truth = scene(tmp_path, classes)
+    numbers: Any = tuple(range(classes))
+    truth = replace(truth, classes=numbers)
+    found = Detections(np.zeros(1, int), np.ones(1, int), np.array([[40.0, 40, 100, 100]]), np.array([0.9]), [])
+    assert draw_detections(tmp_path / "out.png", records, truth, found, 1) == [0]
+    curve = Curve(np.array([0.2, 0.4]), np.array([1.0, 0.5]))
+    draw_curves(tmp_path / "pr.png", [curve] * classes, truth.classes, dict.fromkeys(truth.classes, 50.0))
 
 
 def test_the_chosen_images_hold_boxes_and_are_spread() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -174,6 +175,37 @@ def test_resuming_a_finished_run_only_writes_its_results_again(
     assert read_json(finished / "results.json")["metrics"] == before
 
 
+@pytest.mark.parametrize("lost", [("model_final.pth", "model_final.pth.sha256"), ("metrics.json",), ()])
+def test_resuming_a_run_killed_behind_its_last_step_leaves_all_of_it(
+    finished: Path, tiny_options: list[str], tmp_path: Path, lost: tuple[str, ...]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    for name in ("results.json", "detections.png", "precision_recall.png", *lost):
+        (folder / name).unlink(missing_ok=True)
+    assert main(command(tiny_options, folder, "--resume")) == 0
+    for name in ("detections.png", "precision_recall.png", "model_final.pth", "model_final.pth.sha256"):
+        assert (folder / name).is_file(), name
+    assert read_json(folder / "results.json")["metrics"] == read_json(finished / "results.json")["metrics"]
+    assert same_weights(finished, folder)
+
+
+def test_a_failing_picture_does_not_cost_the_results(
+    finished: Path, tiny_options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(finished, tmp_path / "run")
+    for name in ("results.json", "precision_recall.png"):
+        (tmp_path / "run" / name).unlink()
+
+    def fail(self: DetectionTrainer) -> None:
+        raise Crash
+
+    monkeypatch.setattr(DetectionTrainer, "draw", fail)
+    with pytest.raises(Crash):
+        main(command(tiny_options, tmp_path / "run", "--resume"))
+    assert (tmp_path / "run" / "results.json").is_file()
+
+
 def test_eval_only_repeats_the_final_figures(finished: Path, tiny_options: list[str], tmp_path: Path) -> None:
     weights = str(finished / "model_final.pth")
     assert main(command(tiny_options, tmp_path / "eval", "--eval-only", MODEL__WEIGHTS=weights)) == 0
@@ -289,8 +321,6 @@ def test_a_folder_with_another_run_is_refused(finished: Path, tiny_options: list
 
 
 def test_unreadable_image_is_named(tiny_cfg: CfgNode, shapes_root: Path, tmp_path: Path) -> None:
-    import shutil
-
     from clop_det.detection.datasets import register_datasets
 
     copy = tmp_path / "broken"
