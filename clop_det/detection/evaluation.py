@@ -22,6 +22,7 @@ from clop_det.detection.ground_truth import Detections, GroundTruth, ground_trut
 from clop_det.detection.loader import inference_loader
 from clop_det.detection.voc_metric import Curve, voc_metrics
 from clop_det.engine.precision import autocast
+from clop_det.engine.stop import left_together
 from clop_det.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -29,7 +30,7 @@ Families = dict[str, dict[str, float]]
 
 
 class Collector(DatasetEvaluator):
-    """Keeps every image's detections as arrays; `evaluate` gathers them on the main process."""
+    """Keeps the detections of this process's images as arrays; `evaluate` gives them, image index -> arrays."""
 
     def __init__(self) -> None:
         self._per_image: dict[int, dict[str, Any]] = {}
@@ -41,11 +42,8 @@ class Collector(DatasetEvaluator):
         for record, output in zip(inputs, outputs, strict=True):
             self._per_image[record["index"]] = pack_instances(output["instances"])
 
-    def evaluate(self) -> Detections | None:
-        parts = comm.gather(self._per_image)
-        if not comm.is_main_process():
-            return None
-        return join_detections(dict(itertools.chain.from_iterable(part.items() for part in parts)))
+    def evaluate(self) -> dict[int, dict[str, Any]]:
+        return self._per_image
 
 
 @dataclass
@@ -87,14 +85,16 @@ class TestSet:
 
         Args:
             bf16: whether to infer under bf16 autocast.
-            check: called before each batch; may raise to stop.
+            check: called before each batch; may raise StopRequested, which then ends this on every process.
         """
         device = next(model.parameters()).device
-        with autocast(bf16, device):
+        with left_together(), autocast(bf16, device):
             found = inference_on_dataset(model, self._loader, Collector(), callbacks={"before_inference": check})
-        if not comm.is_main_process():  # Detectron2 makes an empty dictionary of the None there
+        parts = comm.gather(found)
+        if not comm.is_main_process():
             return None
-        return score(self.truth, found, self.main_family, self._backend)
+        detections = join_detections(dict(itertools.chain.from_iterable(part.items() for part in parts)))
+        return score(self.truth, detections, self.main_family, self._backend)
 
 
 def main_family(name: str) -> str:

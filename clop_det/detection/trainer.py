@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,13 @@ from detectron2.config import CfgNode
 from detectron2.engine import SimpleTrainer, create_ddp_model, hooks
 from detectron2.solver import build_lr_scheduler, build_optimizer
 from detectron2.utils import comm
+from detectron2.utils.events import EventStorage
+from fvcore.nn.precise_bn import update_bn_stats
 
 from clop_det.checkpoints.saving import SafeCheckpointer
+from clop_det.detection.divergence import diverged
 from clop_det.detection.evaluation import Evaluation, TestSet, flatten
-from clop_det.detection.hooks import EvaluationHook, raise_if
+from clop_det.detection.hooks import EvaluationHook
 from clop_det.detection.loader import Record, train_loader, training_records
 from clop_det.detection.model import build_detector
 from clop_det.detection.pictures import draw_curves, draw_detections
@@ -62,8 +65,10 @@ class DetectionTrainer(SimpleTrainer):
             self._records = training_records(cfg)
         self.object_probes = self._build_object_probes(train) if cfg.PROBE.ENABLED and cfg.PROBE.MAX_OBJECTS else {}
         self.evaluations: dict[str, Evaluation] = {}
-        self.evaluation = EvaluationHook(cfg.TEST.EVAL_PERIOD, self.evaluate, self.run_probes)
         self._stop = StopSignal(self._save_now)
+        self.evaluation = EvaluationHook(
+            cfg.TEST.EVAL_PERIOD, self.core, self.make_bn_precise, self.evaluate, self.run_probes, self._stop
+        )
         if train:
             self.register_hooks(self._build_hooks())
 
@@ -71,28 +76,55 @@ class DetectionTrainer(SimpleTrainer):
         """Load the newest checkpoint of the run, or MODEL.WEIGHTS; returns the iteration to start with."""
         resume = resume and bool(self.checkpointer.get_checkpoint_file())
         self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
-        return self.iter + 1 if resume else 0
+        owed = self.evaluation.is_owed  # then the iteration is begun again, for its evaluation
+        return int(self.iter) + (not owed) if resume else 0
 
     def train(self, start_iter: int, max_iter: int) -> None:
         """Train from `start_iter` (what `resume_or_load` returned) to `max_iter`."""
-        self.data_loader = self._loader("train", start_iter)
-        super().train(start_iter, max_iter)
+        self.data_loader = self._loader("train", start_iter + self.evaluation.is_owed)
+        with self._stop.caught():
+            super().train(start_iter, max_iter)
 
     def run_step(self) -> None:
-        """One step; the sampling of anchors and regions is seeded by (seed, iteration, rank)."""
+        """One step, unless only its evaluation is left to do.
+
+        Raises:
+            UserError: a loss or a proposal is not finite.
+        """
+        if self.evaluation.take_up():
+            return
+        losses: dict[str, Any] = {}
+        try:
+            self._step(losses)
+        except FloatingPointError as error:
+            before = {name: value for name, (value, _) in self.storage.latest().items() if name.startswith("loss_")}
+            raise diverged(self.cfg, self.iter, error, losses or before) from error
+
+    def _step(self, losses: dict[str, Any]) -> None:
+        """One step, which fills `losses`; the sampling of anchors and regions is seeded by (seed, iteration, rank)."""
         start = time.perf_counter()
         data = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
         self._seed_sampling("sampling", self.iter)
         with float16(self.device) if self.scaler.is_enabled() else autocast(self.bf16, self.device):
-            losses = self.model(data)
+            losses |= self.model(data)
         total = sum(losses.values())
         self.optimizer.zero_grad()
         self.scaler.scale(total).backward()  # passes it on as it is unless SOLVER.AMP is on
         self.after_backward()
-        self._write_metrics(losses, data_time)
+        self.write_metrics(losses, data_time, self.iter)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+
+    def make_bn_precise(self) -> None:
+        """TEST.PRECISE_BN: BatchNorm's statistics averaged over batches that are a function of the iteration.
+
+        Detectron2's hook takes other batches each time it runs; a resumed run must see the same.
+        """
+        settings = self.cfg.TEST.PRECISE_BN
+        if settings.ENABLED:
+            with EventStorage():  # for what the model counts
+                update_bn_stats(self.core, self._bn_batches(), settings.NUM_ITER)
 
     def evaluate(self, state: str = "") -> dict[str, float]:
         """AP of every family on every test set, and the probes, as flat figures (main process); prints the table.
@@ -103,7 +135,7 @@ class DetectionTrainer(SimpleTrainer):
         figures: dict[str, float] = {}
         share_buffers(self.core)
         for test_set in self.test_sets:
-            evaluation = test_set.evaluate(self.core, self.bf16, raise_if(self._stop.requested))
+            evaluation = test_set.evaluate(self.core, self.bf16, self._stop.check)
             if evaluation is not None:
                 self.evaluations[test_set.name] = evaluation
                 figures |= flatten(evaluation.families, self._prefix(test_set.name))
@@ -121,12 +153,12 @@ class DetectionTrainer(SimpleTrainer):
         """
         if not comm.is_main_process():
             return {}
-        check = raise_if(self._stop.requested)
         figures: dict[str, float] = {}
         if self.probes is not None:
-            figures |= {f"probe/{key}": value for key, value in self.probes.run(self.core, self.bf16, check).items()}
+            found = self.probes.run(self.core, self.bf16, self._stop.check)
+            figures |= {f"probe/{key}": value for key, value in found.items()}
         for test_set, probes in self.object_probes.items():
-            found = probes.run(self.core, self.bf16, check)
+            found = probes.run(self.core, self.bf16, self._stop.check)
             figures |= {f"{self._prefix(test_set)}probe/object_{key}": value for key, value in found.items()}
         return figures
 
@@ -175,10 +207,7 @@ class DetectionTrainer(SimpleTrainer):
 
     def _build_hooks(self) -> list[Any]:
         cfg = self.cfg
-        entries = [hooks.IterationTimer(), hooks.LRScheduler(self.optimizer, self.scheduler)]
-        if cfg.TEST.PRECISE_BN.ENABLED:
-            entries.append(PreciseBN(cfg.TEST.EVAL_PERIOD, self.core, cfg.TEST.PRECISE_BN.NUM_ITER, self._bn_batches))
-        entries.append(self.evaluation)
+        entries = [hooks.IterationTimer(), self.evaluation, hooks.LRScheduler(self.optimizer, self.scheduler)]
         if comm.is_main_process():
             # Written before it is saved: a checkpoint never knows more than the metrics file.
             periods = [cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD]
@@ -193,11 +222,11 @@ class DetectionTrainer(SimpleTrainer):
         return train_loader(self.cfg, self._records, start, comm.get_rank(), comm.get_world_size(), purpose=purpose)
 
     def _bn_batches(self) -> Iterator[list[Record]]:
-        # A function of the iteration, so that a resumed run sees the same.
         purpose = f"precise bn {self.iter}"
         self._seed_sampling(purpose, 0)
-        batches: Iterator[list[Record]] = iter(self._loader(purpose, 0))
-        return batches
+        for batch in self._loader(purpose, 0):
+            self._stop.check_together()  # SyncBN's ranks meet in every batch
+            yield batch
 
     def _seed_sampling(self, purpose: str, iteration: int) -> None:
         torch.manual_seed(derive_seed(self.cfg.SEED, purpose, iteration, comm.get_rank()))
@@ -224,18 +253,3 @@ def fused(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
         for group in optimizer.param_groups:
             group["foreach"], group["fused"] = False, True
     return optimizer
-
-
-class PreciseBN(hooks.PreciseBN):
-    """Detectron2's hook, with batches that are a function of the iteration instead of how often it has run."""
-
-    def __init__(
-        self, period: int, model: torch.nn.Module, num_iter: int, batches: Callable[[], Iterator[list[Record]]]
-    ) -> None:
-        super().__init__(period, model, (), num_iter)
-        self._batches = batches
-
-    def update_stats(self) -> None:
-        if not self._disabled:
-            self._data_iter: Any = self._batches()
-            super().update_stats()

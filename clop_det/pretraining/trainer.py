@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import weakref
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +61,7 @@ class PretrainTrainer(TrainerBase):
         self.guard = NonFiniteGuard(cfg, data, self.core)
         self.watch = CollapseWatch(cfg)
         self.writer = self._build_writer()
+        self._stop = StopSignal(self._save_now)
         # Before `resume`: the checkpoint restores the hooks' state (the schedule's).
         self.register_hooks(self._build_hooks())
 
@@ -86,6 +86,11 @@ class PretrainTrainer(TrainerBase):
         labels = data.visible.told.to(embeddings.device)
         classes = range(len(data.train.classes))
         loss.match_prototypes(torch.stack([embeddings[labels == k].mean(0) for k in classes]))
+
+    def train(self, start_iter: int, max_iter: int) -> None:
+        """Train from `start_iter` (what `resume` returned) to `max_iter`."""
+        with self._stop.caught():
+            super().train(start_iter, max_iter)
 
     def run_step(self) -> None:
         start = time.perf_counter()
@@ -151,11 +156,7 @@ class PretrainTrainer(TrainerBase):
 
     def _build_hooks(self) -> list[Any]:
         cfg = self.cfg
-        # First before training, since probes take long, and last after a step: it saves what all the others have done.
-        stop = StopSignal(self._save_now)
-        stop.trainer = weakref.proxy(self)
-        entries = [hooks.CallbackHook(before_train=lambda _: stop.before_train()), hooks.IterationTimer()]
-        entries += [hooks.LRScheduler(self.optimizer, self.scheduler), self.probes, self.watch]
+        entries = [hooks.IterationTimer(), hooks.LRScheduler(self.optimizer, self.scheduler), self.probes, self.watch]
         if comm.is_main_process():
             # Written before it is saved: a checkpoint never knows more than the metrics file.
             entries.append(self.writer)
@@ -164,9 +165,7 @@ class PretrainTrainer(TrainerBase):
         period = cfg.SOLVER.CHECKPOINT_PERIOD
         entries.append(hooks.PeriodicCheckpointer(self.checkpointer, period, cfg.SOLVER.MAX_ITER))
         entries.append(hooks.CallbackHook(after_step=lambda _: self.watch.stop_if_collapsed(self._save_now)))
-        entries.append(
-            hooks.CallbackHook(after_step=lambda _: stop.after_step(), after_train=lambda _: stop.after_train())
-        )
+        entries.append(self._stop)  # the last: it saves what all the others have done
         return entries
 
     def _fresh_probes(self) -> dict[str, float]:

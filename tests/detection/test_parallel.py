@@ -101,3 +101,53 @@ def test_sigterm_to_the_parent_saves_leaves_with_its_code_and_resumes_exactly(
     assert same_weights(whole, stopped)
     lines = {line["iteration"]: line for line in read_metrics(stopped)}
     assert all(lines[line["iteration"]] == line for line in read_metrics(whole))
+
+
+STOPPING = """
+import os, signal, sys
+from clop_det.detection import cli
+from detectron2.utils import comm
+from clop_det.detection.evaluation import TestSet
+from clop_det.detection.trainer import DetectionTrainer
+from clop_det.engine.cli import run_tool
+
+def stopping(owner, name, rank):
+    call = getattr(owner, name)
+    def stop(self, *arguments):
+        stop.left -= 1
+        if stop.left == 0 and comm.get_rank() == rank:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return call(self, *arguments)
+    stop.left = 2 if owner is DetectionTrainer else 1  # the first probes are those before the first step
+    setattr(owner, name, stop)
+
+if __name__ == "__main__":
+    where = sys.argv.pop(1)
+    stopping(*{"inference": (TestSet, "evaluate", 1), "probes": (DetectionTrainer, "run_probes", 0)}[where])
+    run_tool(cli.main)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["inference", "probes"])
+def test_a_stop_of_one_process_within_an_evaluation_ends_all_and_loses_nothing(
+    together: Path, tiny_options: list[str], tmp_path: Path, where: str
+) -> None:
+    """The second process stops in the inference, the first one in the probes, which it alone computes."""
+    (tmp_path / "stopping.py").write_text(STOPPING)
+    changes = {"SOLVER__MAX_ITER": 2, "TEST__EVAL_PERIOD": 0, "TEST__IMS_PER_BATCH": 1}
+    words = command(tiny_options, tmp_path / "run", **changes)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", *TORCHRUN, str(tmp_path / "stopping.py"), where, *words],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.stderr.count("stopped; the state is saved") == 2, done.stderr[-2000:]
+    assert (tmp_path / "run" / "model_0000001.pth").is_file()
+    assert not (tmp_path / "run" / "model_final.pth").exists()
+    run(*TORCHRUN, "-m", "clop_det.detection", *command(tiny_options, tmp_path / "run", "--resume", **changes))
+    assert (tmp_path / "run" / "metrics.json").read_bytes() == (together / "metrics.json").read_bytes()
+    assert same_weights(together, tmp_path / "run")

@@ -29,12 +29,9 @@ def test_ranks_ask_each_other_about_once_a_second_and_leave_together(
     signals = StopSignal(lambda: saved.append(trainer.iter))
     signals.trainer = trainer
     signals.before_train()
-    try:
-        with pytest.raises(StopRequested):
-            for trainer.iter in range(40):
-                clock[0] += seconds / 2
-                signals.after_step()
-    finally:
-        signals.after_train()
+    with pytest.raises(StopRequested):
+        for trainer.iter in range(40):
+            clock[0] += seconds / 2
+            signals.after_step()
     assert questions == asked
     assert saved == [stops_at]

@@ -101,6 +101,26 @@ def test_a_stop_signal_saves_and_says_so(whole: Path, tmp_path: Path, tiny_optio
     same_files(whole, output)
 
 
+def test_a_stop_signal_in_the_probes_before_the_first_step_is_obeyed(
+    tmp_path: Path, tiny_options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probes = ProbeHook.run
+
+    def stopping(self: ProbeHook) -> dict[str, float]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return probes(self)
+
+    def uncaught(number: int, frame: object) -> None:
+        raise AssertionError("the signal would have killed the process")
+
+    monkeypatch.setattr(ProbeHook, "run", stopping)
+    previous = signal.signal(signal.SIGTERM, uncaught)
+    with pytest.raises(StopRequested):
+        main(arguments(tmp_path / "run", tiny_options))
+    assert signal.signal(signal.SIGTERM, previous) is uncaught
+    assert (tmp_path / "run" / "model_0000000.pth").is_file()
+
+
 def test_a_kill_just_before_the_final_checkpoint_is_made_good(tmp_path: Path, tiny_options: list[str]) -> None:
     options = [*tiny_options, "SOLVER.MAX_ITER", "4", "TEST.EVAL_PERIOD", "0"]
     output = tmp_path / "run"
