@@ -55,10 +55,7 @@ def check_backbone_loaded(model: nn.Module, incompatible: Any, provenance: Mappi
             network in the file, or another normalisation in the model.
     """
     keys = backbone_keys(model)
-    shapes = {
-        key: f"{tuple(theirs)} in the file, {tuple(ours)} in the model"
-        for key, theirs, ours in incompatible.incorrect_shapes
-    }
+    shapes = _both_shapes(incompatible)
     absent = set(incompatible.missing_keys) | set(shapes)
     missing = [key for key in keys if key in absent]
     if provenance.get("stem_reinitialised"):
@@ -76,6 +73,36 @@ def check_backbone_loaded(model: nn.Module, incompatible: Any, provenance: Mappi
         raise UserError(
             f"the model has no place for {len(unused)} backbone tensors of the checkpoint: {_some(unused)}. {_REMEDY}"
         )
+
+
+def check_all_loaded(model: nn.Module, incompatible: Any) -> None:
+    """Raise unless every parameter of the model came from the file; buffers, which the config may set, do not count.
+
+    Args:
+        model: Detectron2 model.
+        incompatible: what fvcore's `_load_model` returned.
+
+    Raises:
+        UserError: parameters that the file lacks or has in another shape.
+    """
+    shapes = _both_shapes(incompatible)
+    absent = set(incompatible.missing_keys) | set(shapes)
+    keys = [key for key, _ in model.named_parameters()]
+    missing = [key for key in keys if key in absent]
+    if missing:
+        examples = [f"{key} ({shapes[key]})" if key in shapes else key for key in missing]
+        raise UserError(
+            f"the checkpoint gives {len(keys) - len(missing)} of the model's {len(keys)} parameters; missing or of"
+            f" another shape: {_some(examples)}. They would be random numbers. Give the weights of a trained model with"
+            " this config's heads and classes; those of the run in OUTPUT_DIR by --eval-only --resume."
+        )
+
+
+def _both_shapes(incompatible: Any) -> dict[str, str]:
+    return {
+        key: f"{tuple(theirs)} in the file, {tuple(ours)} in the model"
+        for key, theirs, ours in incompatible.incorrect_shapes
+    }
 
 
 def _stage(key: str) -> str:

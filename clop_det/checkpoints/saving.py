@@ -13,7 +13,7 @@ from detectron2.utils import comm
 from torch import nn
 
 from clop_det.checkpoints.integrity import save_torch, sidecar_of, why_damaged
-from clop_det.checkpoints.loading import check_backbone_loaded
+from clop_det.checkpoints.loading import check_all_loaded, check_backbone_loaded
 from clop_det.checkpoints.newest import checkpoints_in, is_periodic, newest_first, newest_verified
 from clop_det.checkpoints.reading import container_of, read_checkpoint
 from clop_det.errors import UserError
@@ -31,6 +31,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         keep: number of periodic checkpoints (`model_0000099.pth`) to keep; files with any other name stay.
         provenance: what every file says of where it comes from (plain values), stored under "provenance".
         save_to_disk: override "only rank 0".
+        whole: whether loading refuses a file that lacks any parameter of the model, not only of its backbone.
         checkpointables: objects with `state_dict` and `load_state_dict`, stored under their names.
     """
 
@@ -42,6 +43,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         keep: int = 2,
         provenance: Mapping[str, Any] | None = None,
         save_to_disk: bool | None = None,
+        whole: bool = False,
         **checkpointables: Any,
     ) -> None:
         if keep < 1:
@@ -49,6 +51,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
         self.keep = keep
         self.provenance = provenance
+        self.whole = whole
 
     def save(self, name: str, **kwargs: Any) -> None:
         """Write `name`.pth with model, checkpointables and `kwargs`, its SHA-256 sidecar, and drop superfluous ones.
@@ -106,7 +109,8 @@ class SafeCheckpointer(DetectionCheckpointer):
         """Load a file into the model and the checkpointables; returns what is left of it.
 
         Raises:
-            UserError: missing, damaged, unsafe to read, or no weights for (part of) this model's backbone in it.
+            UserError: missing, damaged, unsafe to read, or no weights for (part of) this model's backbone in it (with
+                `whole`: for any of its parameters).
         """
         try:
             extra: dict[str, Any] = super().load(path, *args, **kwargs)
@@ -158,6 +162,8 @@ class SafeCheckpointer(DetectionCheckpointer):
         provenance = checkpoint.get("provenance")
         incompatible = super()._load_model(checkpoint)
         check_backbone_loaded(self.model, incompatible, provenance if isinstance(provenance, dict) else {})
+        if self.whole:
+            check_all_loaded(self.model, incompatible)
         return incompatible
 
 

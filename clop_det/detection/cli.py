@@ -13,6 +13,7 @@ from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
 from clop_det.checkpoints.compatibility import apply_weights_provenance, conventions_of
+from clop_det.checkpoints.newest import newest_verified
 from clop_det.checkpoints.provenance import collect_provenance
 from clop_det.checkpoints.reading import read_checkpoint
 from clop_det.checkpoints.saving import SafeCheckpointer
@@ -39,6 +40,7 @@ EPILOG = """examples:
       MODEL.WEIGHTS converted.pth OUTPUT_DIR output/detect      # without MODEL.WEIGHTS: random initialisation
   python tools/train_net.py --config-file ... --resume          # go on after a kill, exactly
   python tools/train_net.py --config-file ... --eval-only MODEL.WEIGHTS output/detect/model_final.pth
+  python tools/train_net.py --config-file ... --eval-only --resume     # OUTPUT_DIR's last checkpoint
 """
 _EVALUATED = re.compile(r"(^|/)(bbox|coco|voc07|voc12|segm|probe)/")
 WEIGHT_FACTS = ("loss", "source_format", "label_fraction", "arch", "source_sha256")
@@ -49,11 +51,11 @@ def main(argv: list[str] | None = None) -> int:
     parser = argument_parser("Fine-tune a detector and evaluate it: AP beside classification probes.", EPILOG)
     args = parser.parse_args(argv)
     cfg = load_config(args)
-    args.resume = args.resume or torchrun_restarts()
+    args.resume = args.resume or (torchrun_restarts() and not args.eval_only)
     args.notes = prepare(cfg, args)
     if not args.eval_only:
         claim_run_folder(cfg, args.resume)
-    keep_data(cfg, train=not args.eval_only, resume=args.resume)
+    keep_data(cfg, train=not args.eval_only, resume=args.resume and not args.eval_only)
     launch_workers(worker, cfg, args)
     return 0
 
@@ -65,10 +67,9 @@ def prepare(cfg: CfgNode, args: argparse.Namespace) -> list[str]:
         lines that say what was changed.
     """
     cfg.defrost()
-    if args.eval_only and not cfg.MODEL.WEIGHTS:
-        cfg.MODEL.WEIGHTS = _own_weights(cfg)
+    notes = choose_own_weights(cfg, args.resume) if args.eval_only else []
     processes = expected_world_size(args, cfg.MODEL.DEVICE)
-    notes = fit_to_processes(cfg, processes)
+    notes += fit_to_processes(cfg, processes)
     check_config(cfg, 1 if args.eval_only else processes)
     fetch_weights(cfg)
     use_datasets(cfg)
@@ -79,14 +80,38 @@ def prepare(cfg: CfgNode, args: argparse.Namespace) -> list[str]:
     return notes
 
 
-def _own_weights(cfg: CfgNode) -> str:
-    for name in ("model_final.pth", "model_best.pth"):
-        path = Path(cfg.OUTPUT_DIR) / name
-        if path.is_file():
-            return str(path)
-    raise UserError(
-        f"--eval-only needs MODEL.WEIGHTS, or an OUTPUT_DIR with a finished run ({cfg.OUTPUT_DIR} is none)."
-    )
+def choose_own_weights(cfg: CfgNode, last: bool) -> list[str]:
+    """Set MODEL.WEIGHTS to those of the run in OUTPUT_DIR, for an evaluation that asks for them or names none.
+
+    Args:
+        last: whether the last checkpoint is asked for, whatever MODEL.WEIGHTS is (a run's config names what it began
+            with); otherwise the final or the best one is taken, where MODEL.WEIGHTS is empty.
+
+    Returns:
+        lines that say what was chosen.
+
+    Raises:
+        UserError: there are none.
+    """
+    folder = Path(cfg.OUTPUT_DIR)
+    if last:
+        found = newest_verified(folder, ["trainer"])
+        if found is None:
+            raise UserError(
+                f"--eval-only --resume evaluates the last checkpoint of OUTPUT_DIR, but {folder} holds none. Name the"
+                " folder of a run, or leave out --resume and give MODEL.WEIGHTS."
+            )
+    elif cfg.MODEL.WEIGHTS:
+        return []
+    else:
+        kept = [folder / name for name in ("model_final.pth", "model_best.pth") if (folder / name).is_file()]
+        if not kept:
+            raise UserError(
+                f"--eval-only needs MODEL.WEIGHTS, or an OUTPUT_DIR with a finished run ({folder} is none)."
+            )
+        found = kept[0]
+    cfg.MODEL.WEIGHTS = str(found)
+    return [f"evaluating {found}, the weights of the run in OUTPUT_DIR"]
 
 
 def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
@@ -121,10 +146,15 @@ def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
 
 
 def evaluate_only(cfg: CfgNode) -> None:
-    """Evaluate MODEL.WEIGHTS on DATASETS.TEST; the figures go to OUTPUT_DIR/evaluation.json."""
+    """Evaluate MODEL.WEIGHTS on DATASETS.TEST; the figures go to OUTPUT_DIR/evaluation.json.
+
+    Raises:
+        UserError: the file does not hold the whole detector (a backbone alone, or other classes).
+    """
     trainer = DetectionTrainer(cfg, {}, train=False)
-    SafeCheckpointer(trainer.core).load(cfg.MODEL.WEIGHTS)
-    figures = trainer.evaluate()
+    iteration = SafeCheckpointer(trainer.core, whole=True).load(cfg.MODEL.WEIGHTS).get("iteration")
+    done = f" after {iteration + 1} iterations" if isinstance(iteration, int) else ""
+    figures = trainer.evaluate(f"with {cfg.MODEL.WEIGHTS}{done}")
     if comm.is_main_process():
         path = Path(cfg.OUTPUT_DIR) / "evaluation.json"
         content = {"weights": cfg.MODEL.WEIGHTS, "metrics": figures, **measured_by(cfg)}

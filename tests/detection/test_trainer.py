@@ -9,16 +9,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
 import torch
 import yaml
 from detectron2.config import CfgNode
+from detectron2.modeling import GeneralizedRCNN
 from detectron2.utils.events import EventStorage
 
 from clop_det.detection.cli import main
+from clop_det.detection.evaluation import Evaluation, TestSet
 from clop_det.detection.trainer import DetectionTrainer
 from clop_det.engine.metrics import read_metrics
 from clop_det.engine.stop import StopRequested
@@ -134,31 +138,98 @@ def test_resuming_after_kill_9_gives_the_same_bytes(tiny_options: list[str], tmp
     assert same_weights(tmp_path / "whole", folder)
 
 
-@pytest.mark.parametrize("where", ["step", "evaluation"])
 def test_a_stop_signal_ends_the_run_and_resuming_completes_it(
-    finished: Path, tiny_options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+    finished: Path, tiny_options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step = DetectionTrainer.run_step
-    evaluate = DetectionTrainer.evaluate
 
     def stopping_step(self: DetectionTrainer) -> None:
-        if self.iter == 1 and where == "step":
+        if self.iter == 1:
             os.kill(os.getpid(), signal.SIGTERM)
         step(self)
 
-    def stopping_evaluation(self: DetectionTrainer) -> dict[str, float]:
-        if where == "evaluation":
-            os.kill(os.getpid(), signal.SIGTERM)
-        return evaluate(self)
-
     with monkeypatch.context() as patch, pytest.raises(StopRequested):
         patch.setattr(DetectionTrainer, "run_step", stopping_step)
-        patch.setattr(DetectionTrainer, "evaluate", stopping_evaluation)
         main(command(tiny_options, tmp_path / "run"))
     assert main(command(tiny_options, tmp_path / "run", "--resume")) == 0
     ours, theirs = (read_metrics(folder) for folder in (tmp_path / "run", finished))
     assert {line["iteration"]: line for line in theirs}.items() <= {line["iteration"]: line for line in ours}.items()
     assert same_weights(finished, tmp_path / "run")
+
+
+WATCHED = {
+    "SOLVER__MAX_ITER": 3,
+    "TEST__EVAL_PERIOD": 1,
+    "TEST__PRECISE_BN__ENABLED": True,
+    "TEST__PRECISE_BN__NUM_ITER": 3,
+    "TEST__KEEP_BEST": "probe/object_knn_top1",
+    "TEST__PICTURES": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def watched(tiny_options: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that is evaluated after each of three steps, saved after the last, and that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("watched") / "whole"
+    assert main(command(tiny_options, folder, **WATCHED)) == 0
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("where", "iteration"), [("start", -1), ("inference", 0), ("precise bn", 1), ("probes", 1), ("inference", 2)]
+)
+def test_a_stop_within_an_evaluation_loses_nothing(
+    watched: Path,
+    tiny_options: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    iteration: int,
+) -> None:
+    step, probes, batches = DetectionTrainer._step, DetectionTrainer.run_probes, DetectionTrainer._bn_batches
+    inference = TestSet.evaluate
+    steps: list[int] = []
+
+    def counted(self: DetectionTrainer, losses: dict[str, Any]) -> None:
+        steps.append(self.iter)
+        step(self, losses)
+
+    def stop(place: str) -> None:
+        if place == where and (steps or [-1])[-1] == iteration:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def stopping_probes(self: DetectionTrainer) -> dict[str, float]:
+        stop("probes" if steps else "start")
+        return probes(self)
+
+    def stopping_batches(self: DetectionTrainer) -> Iterator[Any]:
+        for place, batch in enumerate(batches(self)):
+            if place == 1:
+                stop("precise bn")
+            yield batch
+
+    def stopping_inference(self: TestSet, *arguments: Any) -> Evaluation | None:
+        stop("inference")
+        return inference(self, *arguments)
+
+    def uncaught(number: int, frame: FrameType | None) -> None:
+        raise AssertionError("the signal would have killed the process")
+
+    previous = signal.signal(signal.SIGTERM, uncaught)
+    monkeypatch.setattr(DetectionTrainer, "_step", counted)
+    with monkeypatch.context() as patch, pytest.raises(StopRequested):
+        patch.setattr(DetectionTrainer, "run_probes", stopping_probes)
+        patch.setattr(DetectionTrainer, "_bn_batches", stopping_batches)
+        patch.setattr(TestSet, "evaluate", stopping_inference)
+        main(command(tiny_options, tmp_path / "run", **WATCHED))
+    assert signal.signal(signal.SIGTERM, previous) is uncaught
+    assert main(command(tiny_options, tmp_path / "run", "--resume", **WATCHED)) == 0
+    assert steps == [0, 1, 2]
+    assert (tmp_path / "run" / "metrics.json").read_bytes() == (watched / "metrics.json").read_bytes()
+    assert same_weights(watched, tmp_path / "run")
+    best, theirs = (torch.load(f / "model_best.pth", weights_only=True) for f in (tmp_path / "run", watched))
+    assert best["iteration"] == theirs["iteration"]
+    assert best["trainer"]["hooks"] == theirs["trainer"]["hooks"]
 
 
 def test_resuming_a_finished_run_only_writes_its_results_again(
@@ -215,6 +286,52 @@ def test_eval_only_repeats_the_final_figures(finished: Path, tiny_options: list[
     assert not (tmp_path / "eval" / "config.yaml").exists()
 
 
+def spoiled_detector(finished: Path, path: Path, how: str) -> str:
+    """The finished run's weights without its heads, or with those of a detector of one class."""
+    content = torch.load(finished / "model_final.pth", weights_only=True)
+    if how == "backbone":
+        model = {key: value for key, value in content["model"].items() if key.startswith("backbone.bottom_up.")}
+    else:
+        model = content["model"]
+        for key, rows in {"cls_score": 2, "bbox_pred": 4}.items():
+            for part in ("weight", "bias"):
+                name = f"roi_heads.box_predictor.{key}.{part}"
+                model[name] = model[name][:rows].clone()
+    torch.save({"model": model, "provenance": content["provenance"]}, path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("backbone", r"missing or of another shape: backbone\.fpn_lateral2\.weight, .*--eval-only --resume"),
+        ("classes", r"cls_score\.weight \(\(2, 16\) in the file, \(4, 16\) in the model\)"),
+    ],
+)
+def test_eval_only_refuses_weights_that_leave_heads_random(
+    finished: Path, tiny_options: list[str], tmp_path: Path, how: str, message: str
+) -> None:
+    weights = spoiled_detector(finished, tmp_path / "weights.pth", how)
+    with pytest.raises(UserError, match=message):
+        main(command(tiny_options, tmp_path / "eval", "--eval-only", MODEL__WEIGHTS=weights))
+    assert not (tmp_path / "eval" / "evaluation.json").exists()
+
+
+def test_eval_only_with_resume_takes_the_last_checkpoint_of_the_folder(
+    finished: Path, tiny_options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("model_final.pth*"))
+    weights = spoiled_detector(finished, tmp_path / "weights.pth", "backbone")
+    assert main(command(tiny_options, folder, "--eval-only", "--resume", MODEL__WEIGHTS=weights)) == 0
+    found = read_json(folder / "evaluation.json")
+    assert found["weights"] == str(folder / "model_0000005.pth")
+    assert found["metrics"] == pytest.approx(read_json(finished / "results.json")["metrics"])
+    assert "model_0000005.pth after 6 iterations\n" in capsys.readouterr().out
+    with pytest.raises(UserError, match="holds none"):
+        main(command(tiny_options, tmp_path / "empty", "--eval-only", "--resume", MODEL__WEIGHTS=weights))
+
+
 def test_expected_results_are_verified_and_a_miss_fails_the_run(
     finished: Path, tiny_options: list[str], tmp_path: Path
 ) -> None:
@@ -254,8 +371,7 @@ def test_precise_bn_is_a_function_of_the_iteration(tiny_cfg: CfgNode) -> None:
         trainer = DetectionTrainer(tiny_cfg, {})
         trainer.iter = 4
         torch.rand(shift)
-        (hook,) = [h for h in trainer._hooks if type(h).__name__ == "PreciseBN"]
-        hook.update_stats()
+        trainer.make_bn_precise()
         statistics.append(trainer.core.backbone.bottom_up.res5[0].conv1.norm.running_mean.clone())
     assert torch.equal(*statistics)
 
@@ -284,6 +400,28 @@ def test_fp16_scales_its_gradients_and_keeps_the_scale_on_resuming(
     again = DetectionTrainer(tiny_cfg, {})
     again.load_state_dict(trainer.state_dict())
     assert again.scaler.get_scale() == 128.0
+
+
+@pytest.mark.parametrize("what", ["weights", "loss"])
+def test_a_diverged_run_is_one_clear_error(
+    tiny_options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    changes: dict[str, Any] = {"PROBE__ENABLED": False, "SOLVER__WARMUP_ITERS": 0}
+    if what == "weights":  # Detectron2 finds the proposals of the next step not finite
+        changes["SOLVER__BASE_LR"] = 1e30
+    else:
+        forward = GeneralizedRCNN.forward
+
+        def spoiled(self: GeneralizedRCNN, batch: Any) -> Any:
+            losses = forward(self, batch)
+            return {**losses, "loss_cls": losses["loss_cls"] * float("nan")}
+
+        monkeypatch.setattr(GeneralizedRCNN, "forward", spoiled)
+    parts = "loss_cls nan, loss_box_reg " if what == "loss" else "loss_cls "
+    with pytest.raises(UserError, match=rf"^iteration [01] is not finite \(.*{parts}.*Lower SOLVER\.BASE_LR") as error:
+        main(command(tiny_options, tmp_path / "run", **changes))
+    assert "\n" not in str(error.value)
+    assert "Traceback" not in (tmp_path / "run" / "log.txt").read_text()
 
 
 @pytest.mark.parametrize(
