@@ -11,14 +11,16 @@ from urllib.parse import urlparse
 import torch
 from detectron2.config import CfgNode
 from detectron2.data import detection_utils as utils
-from detectron2.solver import build_lr_scheduler
 from detectron2.utils.file_io import PathManager
 
 from clop_det.checkpoints.conventions import get_key
 from clop_det.detection.coco_backends import coco_backend
 from clop_det.detection.model import MODEL_CHECKS
+from clop_det.engine.device import check_device
 from clop_det.engine.options import read_config
+from clop_det.engine.schedule import build_schedule
 from clop_det.errors import UserError
+from clop_det.evaluation.settings import check_probe_settings
 
 Check = Callable[[CfgNode], None]
 
@@ -118,17 +120,7 @@ def _check_weights(cfg: CfgNode) -> None:
 
 
 def _check_device(cfg: CfgNode) -> None:
-    name = cfg.MODEL.DEVICE
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise UserError(f'MODEL.DEVICE is "{name}", which is no device; it must be "cpu" or "cuda".') from error
-    if device.type != "cuda":
-        return
-    if not torch.cuda.is_available():
-        raise UserError(f"MODEL.DEVICE is {name}, but no CUDA device is visible. Set MODEL.DEVICE cpu.")
-    if device.index is not None and device.index >= torch.cuda.device_count():
-        raise UserError(f"MODEL.DEVICE is {name}, but this machine has {torch.cuda.device_count()} GPUs. Set cuda:0.")
+    check_device(cfg.MODEL.DEVICE)
 
 
 def _check_batch(cfg: CfgNode, processes: int) -> None:
@@ -141,17 +133,8 @@ def _check_batch(cfg: CfgNode, processes: int) -> None:
 
 
 def _check_schedule(cfg: CfgNode) -> None:
-    """Detectron2 is asked itself: steps past the end, which scaling may give, it leaves out with a warning."""
-    solver = cfg.SOLVER
-    try:
-        build_lr_scheduler(cfg, torch.optim.SGD([torch.zeros(1)], lr=solver.BASE_LR))
-    except (ValueError, TypeError, ArithmeticError, AssertionError) as error:
-        raise UserError(
-            f"Detectron2 cannot build this schedule: {error} (SOLVER.LR_SCHEDULER_NAME {solver.LR_SCHEDULER_NAME},"
-            f" STEPS {tuple(solver.STEPS)}, MAX_ITER {solver.MAX_ITER}, BASE_LR {solver.BASE_LR:g}, WARMUP_METHOD"
-            f" {solver.WARMUP_METHOD}). Name WarmupMultiStepLR, with STEPS that ascend and stay below MAX_ITER, or"
-            " WarmupCosineLR."
-        ) from error
+    # Steps past the end, which scaling may give, Detectron2 leaves out with a warning.
+    build_schedule(cfg, torch.optim.SGD([torch.zeros(1)], lr=cfg.SOLVER.BASE_LR))
 
 
 def _check_augmentation(cfg: CfgNode) -> None:
@@ -172,16 +155,7 @@ def _check_augmentation(cfg: CfgNode) -> None:
 
 
 def _check_probes(cfg: CfgNode) -> None:
-    probe = cfg.PROBE
-    if not probe.ENABLED:
-        return
-    ks = tuple(probe.KNN_K)
-    if not ks or not all(isinstance(k, int) and k >= 1 for k in ks):
-        raise UserError(f"PROBE.KNN_K is {ks}; it must hold one number of neighbours or more, each at least 1.")
-    if probe.BATCH_SIZE < 1:
-        raise UserError(f"PROBE.BATCH_SIZE is {probe.BATCH_SIZE}; it must be at least 1.")
-    if not probe.KNN_TEMPERATURE > 0:
-        raise UserError(f"PROBE.KNN_TEMPERATURE is {probe.KNN_TEMPERATURE}; it must be above 0.")
+    check_probe_settings(cfg.PROBE)
 
 
 def _check_backend(cfg: CfgNode) -> None:

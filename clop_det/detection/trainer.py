@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import SimpleTrainer, create_ddp_model, hooks
-from detectron2.solver import build_lr_scheduler, build_optimizer
+from detectron2.solver import build_optimizer
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from fvcore.nn.precise_bn import update_bn_stats
@@ -29,6 +29,7 @@ from clop_det.detection.voc_metric import area
 from clop_det.engine.best import BestCheckpoint
 from clop_det.engine.metrics import AlignedWriter
 from clop_det.engine.precision import autocast, float16, use_bf16
+from clop_det.engine.schedule import build_schedule
 from clop_det.engine.seeding import derive_seed
 from clop_det.engine.stop import StopSignal
 from clop_det.errors import UserError
@@ -55,7 +56,7 @@ class DetectionTrainer(SimpleTrainer):
         super().__init__(model, None, fused(build_optimizer(cfg, model)))
         self.bf16 = not cfg.SOLVER.AMP.ENABLED and use_bf16(cfg.SOLVER.PRECISION, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=cfg.SOLVER.AMP.ENABLED)
-        self.scheduler = build_lr_scheduler(cfg, self.optimizer)
+        self.scheduler = build_schedule(cfg, self.optimizer)
         self.checkpointer = SafeCheckpointer(
             self.core, cfg.OUTPUT_DIR, keep=cfg.SOLVER.KEEP_CHECKPOINTS, provenance=provenance, trainer=self
         )

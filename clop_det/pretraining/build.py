@@ -10,6 +10,7 @@ from detectron2.engine import create_ddp_model
 from detectron2.utils import comm
 
 from clop_det.engine.compiler import check_compiler
+from clop_det.engine.device import check_device
 from clop_det.engine.precision import use_bf16
 from clop_det.errors import UserError
 from clop_det.losses import build_loss, loss_options
@@ -37,23 +38,6 @@ def check_config(cfg: CfgNode, world_size: int = 1) -> None:
         raise UserError(
             f"SOLVER.IMS_PER_BATCH is {batch}; it must be a multiple of {world_size * pieces}, the number of processes"
             f" ({world_size}) times SOLVER.ACCUMULATE ({pieces})."
-        )
-
-
-def check_device(name: str) -> None:
-    """Refuse a MODEL.DEVICE that is not here; UserError."""
-    gpus = torch.cuda.device_count()
-    try:
-        device = torch.device(name)
-        found = device.type != "cuda" or (device.index or 0) < gpus
-        if device.type != "cuda":  # a GPU is not woken up: this process would keep some of its memory
-            torch.empty(0, device=device)
-    except (AssertionError, RuntimeError):
-        found = False
-    if not found:
-        raise UserError(
-            f"MODEL.DEVICE is {name!r}, which torch does not find on this machine ({gpus} GPUs). Set MODEL.DEVICE cpu,"
-            " or cuda where there is a GPU and a torch that is built for it."
         )
 
 

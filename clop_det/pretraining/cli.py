@@ -20,6 +20,7 @@ from clop_det.engine.cli import (
 )
 from clop_det.engine.metrics import read_metrics
 from clop_det.engine.run_folder import claim_run_folder, start_logging, write_results
+from clop_det.engine.schedule import build_schedule
 from clop_det.engine.wandb_writer import check_wandb
 from clop_det.pretraining.build import build_model, check_config
 from clop_det.pretraining.collapse_watch import RANKME, CollapseWatch, report_critical_rate
@@ -28,7 +29,6 @@ from clop_det.pretraining.data import BatchSource, PretrainData, open_data, reco
 from clop_det.pretraining.nonfinite import NonFiniteGuard
 from clop_det.pretraining.optimizers import build_optimizer, describe_scale
 from clop_det.pretraining.probing import check_probes
-from clop_det.pretraining.schedule import build_schedule
 from clop_det.pretraining.trainer import PretrainTrainer, final_checkpoint
 
 EPILOG = """examples:

@@ -15,6 +15,7 @@ from clop_det.data.opening import probe_indices
 from clop_det.errors import UserError
 from clop_det.evaluation.embeddings import embedding_figures
 from clop_det.evaluation.probes import encode_images, probe_features
+from clop_det.evaluation.settings import check_probe_settings
 from clop_det.evaluation.spectrum import singular_values
 from clop_det.pretraining.data import PretrainData
 from clop_det.pretraining.model import PretrainModel
@@ -26,15 +27,11 @@ _log = logging.getLogger(__name__)
 def check_probes(cfg: CfgNode) -> None:
     """Refuse settings of the probes that cannot be honoured; UserError names the key."""
     probe = cfg.PROBE
-    if not probe.KNN_K or not all(isinstance(k, int) and k >= 1 for k in probe.KNN_K):
-        raise UserError(f"PROBE.KNN_K is {probe.KNN_K}; it must hold one or more whole numbers of at least 1.")
-    if not probe.KNN_TEMPERATURE > 0:
-        raise UserError(f"PROBE.KNN_TEMPERATURE is {probe.KNN_TEMPERATURE}; it must be above 0.")
-    for key, least in (("BATCH_SIZE", 1), ("MAX_BANK", 0), ("MAX_QUERIES", 0)):
-        if probe[key] < least:
-            raise UserError(f"PROBE.{key} is {probe[key]}; it must be at least {least}.")
+    check_probe_settings(probe)
+    if not (probe.ENABLED and probe.KEEP_BEST):
+        return
     known = _figure_names(tuple(probe.KNN_K))
-    if probe.KEEP_BEST and probe.KEEP_BEST not in known:
+    if probe.KEEP_BEST not in known:
         raise UserError(f"PROBE.KEEP_BEST is {probe.KEEP_BEST!r}; the probes give {', '.join(known)}.")
 
 

@@ -15,6 +15,7 @@ from clop_det.checkpoints.saving import SafeCheckpointer
 from clop_det.engine.best import BestCheckpoint
 from clop_det.engine.metrics import AlignedWriter
 from clop_det.engine.progress import ProgressLine
+from clop_det.engine.schedule import build_schedule
 from clop_det.engine.seeding import derive_seed
 from clop_det.engine.stop import StopSignal
 from clop_det.engine.wandb_writer import WandbWriter
@@ -27,7 +28,6 @@ from clop_det.pretraining.nonfinite import NonFiniteGuard, why_not_finite
 from clop_det.pretraining.optimizers import build_optimizer
 from clop_det.pretraining.pictures import view_grid
 from clop_det.pretraining.probing import ProbeHook
-from clop_det.pretraining.schedule import build_schedule
 
 LOG_PERIOD = 20
 

@@ -5,9 +5,9 @@ import torch
 from torch import nn
 
 from clop_det.engine.options import read_config
+from clop_det.engine.schedule import build_schedule
 from clop_det.errors import UserError
 from clop_det.pretraining.optimizers import LARS, build_optimizer, describe_scale
-from clop_det.pretraining.schedule import build_schedule
 
 
 def test_lars_against_lightly() -> None:

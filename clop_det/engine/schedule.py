@@ -33,10 +33,10 @@ def build_schedule(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
         raise UserError(f"SOLVER.WARMUP_ITERS is {solver.WARMUP_ITERS}; it must be 0 or more steps.")
     try:
         schedule: LRScheduler = build_lr_scheduler(cfg, optimizer)
-    except (AssertionError, ValueError, ZeroDivisionError) as error:
+    except (AssertionError, ValueError, TypeError, ArithmeticError) as error:
         raise UserError(
-            f"SOLVER.LR_SCHEDULER_NAME {solver.LR_SCHEDULER_NAME} with STEPS {tuple(solver.STEPS)}, GAMMA "
-            f"{solver.GAMMA}, NUM_DECAYS {solver.NUM_DECAYS}: Detectron2 refuses them ({error}). STEPS must rise, and "
-            "NUM_DECAYS be at least 1."
+            f"SOLVER.LR_SCHEDULER_NAME {solver.LR_SCHEDULER_NAME} with STEPS {tuple(solver.STEPS)}, MAX_ITER"
+            f" {solver.MAX_ITER}, GAMMA {solver.GAMMA}, NUM_DECAYS {solver.NUM_DECAYS}: Detectron2 refuses them"
+            f" ({error}). STEPS must rise and stay below MAX_ITER, and NUM_DECAYS be at least 1."
         ) from error
     return schedule

@@ -4,9 +4,9 @@ import pytest
 from torch import nn
 
 from clop_det.engine.options import read_config
+from clop_det.engine.schedule import build_schedule
 from clop_det.errors import UserError
 from clop_det.pretraining.optimizers import build_optimizer
-from clop_det.pretraining.schedule import build_schedule
 
 COSINE = ("SOLVER.LR_SCHEDULER_NAME", "WarmupCosineLR")
 
