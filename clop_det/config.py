@@ -201,7 +201,8 @@ def _add_detection_keys(cfg: CN) -> None:
     # kind admits it), "drop" with a count, or "fail". clop_det.data.checks.kinds says what each kind and policy means.
     for kind in KINDS.values():
         cfg.DATASETS.CHECKS[kind.name.upper()] = kind.default
-    # Decoded images that the loaders keep in memory, in MiB over all workers of a process; 0: decode every time.
+    # Decoded images that the loaders keep in memory, in MiB over all of them and their workers in a process (training,
+    # each test set and precise BN share it evenly); 0: decode every time.
     cfg.DATALOADER.CACHE_MIB = 1024
     # "matmul": RoIAlign as matrix products on small feature maps (fast on CPUs, deterministic); "torchvision": its
     # kernel; "auto": matmul on CPUs.

@@ -27,7 +27,7 @@ from clop_det.checkpoints.conventions import (
     wanted,
 )
 from clop_det.checkpoints.identify import identify
-from clop_det.checkpoints.naming import is_torchvision_name
+from clop_det.checkpoints.naming import has_caffe2_names, is_torchvision_name
 from clop_det.checkpoints.reading import read_checkpoint
 from clop_det.checkpoints.sources import Root, find_roots, recognise
 from clop_det.errors import UserError
@@ -77,7 +77,7 @@ def provenance_of_weights(path: Path, contents: Contents) -> tuple[dict[str, Any
     Raises:
         UserError: not in Detectron2's naming, or the provenance contradicts the tensors.
     """
-    if has_caffe2_names(contents):
+    if has_caffe2_names(contents.tensors):
         return {}, [f"{path} has Caffe2's names: Detectron2 converts it, nothing about it is checked here"]
     roots = [root for root in find_roots(contents.tensors) if root.layout == "detectron2"]
     if not roots:
@@ -97,11 +97,6 @@ def provenance_of_weights(path: Path, contents: Contents) -> tuple[dict[str, Any
             " STRIDE_IN_1X1 are not checked. Torch-pretrained networks want RGB, Detectron2's defaults are BGR."
         )
     return own, lines
-
-
-def has_caffe2_names(contents: Contents) -> bool:
-    """Whether a file comes from Detectron1, whose names Detectron2 converts as it loads them."""
-    return any("branch2a" in name for name in contents.tensors)
 
 
 def _with_architecture(

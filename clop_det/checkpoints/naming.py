@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 _NORM = r"(?P<part>weight|bias|running_mean|running_var)"
 _BLOCK = r"(?P<stage>{0})\.(?P<block>\d+)\."
@@ -31,6 +32,11 @@ _DETECTRON2 = {
     "short_conv": re.compile(rf"{_BLOCK.format('res[2-5]')}shortcut\.weight"),
     "short_norm": re.compile(rf"{_BLOCK.format('res[2-5]')}shortcut\.norm\.{_NORM}"),
 }
+
+
+def has_caffe2_names(names: Iterable[str]) -> bool:
+    """Whether tensors come from Detectron1, whose names Detectron2 converts as it loads them."""
+    return any("branch2a" in name for name in names)
 
 
 def is_torchvision_name(name: str) -> bool:

@@ -28,8 +28,8 @@ def decode(content: bytes, name: str) -> Image.Image:
     """The image in `content`, turned upright by its EXIF tag, as RGB.
 
     Raises:
-        UnreadableImage: not an image, a damaged one, or one of more pixels than Pillow holds to be harmless; the
-            message calls it `name`.
+        UnreadableImage: not an image, a damaged one, one of floating-point numbers, or one of more pixels than Pillow
+            holds to be harmless; the message calls it `name`.
     """
     try:
         with Image.open(io.BytesIO(content)) as opened:
@@ -38,6 +38,8 @@ def decode(content: bytes, name: str) -> Image.Image:
                 raise Image.DecompressionBombError(
                     f"{opened.width} x {opened.height} pixels are more than Pillow's limit of {limit}"
                 )
+            if opened.mode.startswith("F"):
+                raise ValueError("it holds floating-point numbers, which have no black and no white")
             return to_rgb(upright(opened))
     except BROKEN as error:
         reason = "not an image of a known format" if isinstance(error, UnidentifiedImageError) else error

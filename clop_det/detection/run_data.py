@@ -30,7 +30,7 @@ def data_sets(cfg: CfgNode, *, train: bool = True) -> list[str]:
     return list(dict.fromkeys((*(cfg.DATASETS.TRAIN if train else ()), *cfg.DATASETS.TEST)))
 
 
-def _checks(cfg: CfgNode, name: str, train: bool) -> Checks:
+def run_checks(cfg: CfgNode, name: str, train: bool) -> Checks:
     """What the checks found in a data set of the run; in one to train masks on, boxes without a mask as well."""
     return checks_of(name, masked=train and cfg.MODEL.MASK_ON and name in cfg.DATASETS.TRAIN)
 
@@ -38,7 +38,7 @@ def _checks(cfg: CfgNode, name: str, train: bool) -> Checks:
 def log_checks(cfg: CfgNode, *, train: bool = True) -> None:
     """The summary of the checks of every data set into the log: a warning if something was dropped."""
     for name in data_sets(cfg, train=train):
-        checks = _checks(cfg, name, train)
+        checks = run_checks(cfg, name, train)
         level = logging.WARNING if checks.dropped("image") + checks.dropped("annotation") else logging.INFO
         _log.log(level, "%s", checks.table())
 
@@ -53,7 +53,7 @@ def check_data(cfg: CfgNode, *, train: bool = True) -> list[str]:
         UserError: the checks refuse something, or no image is left to train on.
     """
     for name in data_sets(cfg, train=train):
-        _checks(cfg, name, train)
+        run_checks(cfg, name, train)
     return _describe_training(cfg) if train else []
 
 
@@ -75,7 +75,8 @@ def keep_data(cfg: CfgNode, *, train: bool = True, resume: bool = False) -> None
 def _write_checks(cfg: CfgNode, train: bool, resume: bool) -> None:
     path = Path(cfg.OUTPUT_DIR) / (CHECKS_NAME if train else EVALUATION_CHECKS_NAME)
     found = {
-        name: {"sha256": _digest(name), **_checks(cfg, name, train).as_dict()} for name in data_sets(cfg, train=train)
+        name: {"sha256": _digest(name), **run_checks(cfg, name, train).as_dict()}
+        for name in data_sets(cfg, train=train)
     }
     if resume and path.is_file():
         _compare(path, found)

@@ -11,10 +11,10 @@ import torch
 
 from clop_det import detectron2_provider
 from clop_det.data.layouts import read_images
-from clop_det.detection.datasets import checks_of, set_num_classes, use_datasets
+from clop_det.detection.datasets import set_num_classes, use_datasets
 from clop_det.detection.loader import training_records
 from clop_det.detection.run_data import check_data as check_run_data
-from clop_det.detection.run_data import data_sets
+from clop_det.detection.run_data import data_sets, run_checks
 from clop_det.doctor.findings import ERROR, OK, WARN, Finding, Situation
 from clop_det.engine.cli import check_meeting
 from clop_det.errors import UserError
@@ -64,7 +64,7 @@ def check_training_images(situation: Situation) -> Iterator[Finding]:
 def _finding_of(name: str, situation: Situation) -> Finding:
     check = f"data {name}"
     try:
-        checks = checks_of(name)
+        checks = run_checks(situation.cfg, name, train=True)
     except UserError as error:
         return Finding(check, ERROR, str(error))
     situation.images[name] = checks.images

@@ -8,12 +8,12 @@ from pathlib import Path
 from detectron2.config import get_cfg
 from torch import Tensor
 
-from clop_det.checkpoints.compatibility import contradictions, conventions_known, has_caffe2_names
+from clop_det.checkpoints.compatibility import contradictions, conventions_known
 from clop_det.checkpoints.contents import flatten
 from clop_det.checkpoints.conventions import ARCHITECTURE_KEYS, CONVENTION_KEYS, describe, get_key, same
 from clop_det.checkpoints.identify import identify
 from clop_det.checkpoints.loading import backbone_keys
-from clop_det.checkpoints.naming import is_torchvision_name
+from clop_det.checkpoints.naming import has_caffe2_names, is_torchvision_name
 from clop_det.checkpoints.reading import read_checkpoint
 from clop_det.checkpoints.saving import SafeCheckpointer
 from clop_det.checkpoints.sources import find_roots, recognise
@@ -48,7 +48,7 @@ def read_weights(situation: Situation) -> Iterator[Finding]:
         return
     situation.weights = Path(name)
     contents = situation.contents = flatten(read_checkpoint(situation.weights), situation.weights)
-    if has_caffe2_names(contents):
+    if has_caffe2_names(contents.tensors):
         yield Finding("weights", WARN, f"{name} has Caffe2's names: Detectron2 converts it, little of it is checked")
         return
     situation.provenance = dict(contents.provenance)
@@ -109,7 +109,7 @@ def check_conventions(situation: Situation) -> Iterator[Finding]:
     """Channel order, mean and std, stride placement."""
     cfg = situation.cfg
     contents = situation.contents
-    if contents is not None and not conventions_known(situation.provenance) and not has_caffe2_names(contents):
+    if contents is not None and not conventions_known(situation.provenance) and not has_caffe2_names(contents.tensors):
         yield Finding(
             "conventions",
             WARN,

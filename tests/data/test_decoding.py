@@ -88,3 +88,9 @@ def test_too_many_pixels_are_refused_without_touching_the_filters_of_warnings(mo
             decode(content, "x.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
     assert decode(content, "x.png").size == (30, 20)
+
+
+def test_floating_point_numbers_are_refused(tmp_path: Path) -> None:
+    Image.new("F", (9, 9), 300.0).save(tmp_path / "x.tif")
+    with pytest.raises(UnreadableImage, match="floating-point"):
+        decode((tmp_path / "x.tif").read_bytes(), "x.tif")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from clop_det.checkpoints.contents import Contents
-from clop_det.checkpoints.naming import is_torchvision_name
+from clop_det.checkpoints.naming import has_caffe2_names, is_torchvision_name
 from clop_det.checkpoints.sources.catalogue import SOURCES, Source, source_names
 from clop_det.checkpoints.sources.drops import COUNTER, PROJECTOR, TWIN, drop_reason, is_counter, is_twin
 from clop_det.checkpoints.sources.roots import Root, find_roots
@@ -167,7 +167,7 @@ def _no_network(contents: Contents) -> str:
     message = (
         f"the file holds {len(contents.tensors)} tensors but no residual network in a known spelling ({names}, ...)."
     )
-    if any("branch2a" in name for name in contents.tensors):
+    if has_caffe2_names(contents.tensors):
         return message + " These are Caffe2's names; Detectron2 reads such a file as it is, with MODEL.WEIGHTS."
     if any("patch_embed" in name or "pos_embed" in name for name in contents.tensors):
         return message + " It looks like a vision transformer."
