@@ -45,11 +45,21 @@ def set_up_worker(worker: int) -> None:
     """A DataLoader's `worker_init_fn`: one thread, and deaf to the stop signals.
 
     Schedulers signal the whole process group. The trainer finishes its step and saves, and needs its workers; the
-    loader tells them when it is over, and they leave by themselves when their parent is gone.
+    loader tells them when it is over, and they leave by themselves when the process that loads is gone.
     """
     torch.set_num_threads(1)
+    threading.Thread(target=_leave_with_loader, daemon=True).start()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
+
+
+def _leave_with_loader() -> None:
+    # torch looks whether the parent is still the same, which under "forkserver" (Python 3.14's default) is the server:
+    # that lives on as long as its children do.
+    loader = multiprocessing.parent_process()
+    if loader is not None:
+        loader.join()
+        os._exit(1)
 
 
 @cache

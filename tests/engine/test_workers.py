@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import time
+from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,3 +41,38 @@ def test_a_process_ends_although_its_workers_are_deaf_and_referred_to(persistent
         assert process.exitcode == (1 if fails else 0)
     finally:
         process.kill()
+
+
+def loads_until_it_is_killed(method: str, told: Connection) -> None:
+    multiprocessing.set_start_method(method, force=True)
+    iterator = iter(batch_loader(Numbers(), range(10**6), 2))
+    next(iterator)
+    told.send([worker.pid for worker in iterator._workers])  # type: ignore[attr-defined]
+    time.sleep(600)
+
+
+def alive(process: int) -> bool:
+    try:
+        return ") Z " not in Path(f"/proc/{process}/stat").read_text()
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
+@pytest.mark.parametrize("method", ["fork", "forkserver"])
+def test_workers_leave_when_the_process_that_loads_is_killed(method: str) -> None:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=loads_until_it_is_killed, args=(method, theirs))
+    process.start()
+    workers = ours.recv()
+    process.kill()
+    process.join(60)
+    deadline = time.monotonic() + 60
+    try:
+        while any(alive(worker) for worker in workers):
+            assert time.monotonic() < deadline, "a worker outlives its loader"
+            time.sleep(0.05)
+    finally:
+        for worker in filter(alive, workers):
+            os.kill(worker, signal.SIGKILL)
