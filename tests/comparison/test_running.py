@@ -177,6 +177,7 @@ def test_a_moved_comparison_goes_on_in_the_middle_of_fine_tuning(workplace: Work
     folder = plan.root / job.name
     prepare_folder(job, folder)
     claim_run_folder(job.config, resume=False)
+    (folder / "model_0000003.pth").touch()  # it has begun
     moved = tmp_path / "elsewhere" / "out"
     moved.parent.mkdir()
     workplace.output.rename(moved)
