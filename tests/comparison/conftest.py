@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from clop_det.comparison.summary import Comparison, read_comparison
 from tests.comparison.workplace import Workplace
 
 
@@ -39,3 +40,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
         else:
             os.environ["FAKE_JOBS"] = previous
     return place
+
+
+@pytest.fixture(scope="module")
+def comparison(finished: Workplace) -> Comparison:
+    return read_comparison([finished.output])

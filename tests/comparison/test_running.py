@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import fcntl
 import json
 import os
@@ -13,22 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from clop_det.comparison.cli import main, select_jobs
+from clop_det.comparison.cli import select_jobs
 from clop_det.comparison.config import load_compare_config
 from clop_det.comparison.jobs import digest_of, is_done, prepare_folder
-from clop_det.comparison.launchers import COMMANDS, FolderBusy, LocalLauncher, command, failure_reason
 from clop_det.comparison.matrix import read_matrix
 from clop_det.comparison.plan import build_plan
 from clop_det.comparison.runs import read_run
 from clop_det.engine.descent import descendants
 from clop_det.engine.run_folder import claim_run_folder
 from clop_det.errors import UserError
-from tests.comparison.workplace import Workplace, wait_for
-
-
-def results(workplace: Workplace) -> list[dict[str, str]]:
-    with (workplace.output / "report" / "results.csv").open() as file:
-        return list(csv.DictReader(file))
+from tests.comparison.workplace import Workplace, results, wait_for
 
 
 def test_from_yaml_to_report(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
@@ -210,21 +203,6 @@ def test_only_one_comparison_at_a_time(workplace: Workplace) -> None:
     assert not workplace.started()
 
 
-def test_a_folder_in_use_is_not_entered(tmp_path: Path) -> None:
-    first = LocalLauncher(1, {"convert": ("sleep",)})
-    workplace = Workplace(tmp_path)
-    plan = build_plan(read_matrix(load_compare_config(workplace.config), tmp_path))
-    job = next(job for job in plan.jobs.values() if job.kind == "convert")
-    holder = LocalLauncher(1, {"convert": ("python3", "-c", "import time; time.sleep(30)")})
-    running = holder.start(job, tmp_path, 0)
-    with pytest.raises(FolderBusy):
-        first.start(job, tmp_path, 0)
-    running.stop(at_once=True)
-    wait_for(lambda: running.poll() is not None)
-    assert running.poll() == -signal.SIGKILL
-    first.start(job, tmp_path, 0).stop(at_once=True)
-
-
 def test_output_folders_that_belong_to_others_are_refused(workplace: Workplace) -> None:
     assert workplace.run("--only", "detect*random") == 0
     with pytest.raises(UserError, match='holds the comparison "compare"'):
@@ -236,48 +214,6 @@ def test_output_folders_that_belong_to_others_are_refused(workplace: Workplace) 
     (job / "job.json").write_text('{"digest": "other"}')
     with pytest.raises(UserError, match="holds another job"):
         workplace.run()
-
-
-def test_dry_run_runs_nothing(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
-    assert workplace.run("--dry-run") == 0
-    out = capsys.readouterr().out
-    assert "6 jobs, 6 to run" in out
-    assert "pretrain-clop-10pct-s0" in out
-    assert "8 steps" in out
-    assert not workplace.output.exists()
-    assert not workplace.started()
-    workplace.run()
-    capsys.readouterr()
-    workplace.run("--dry-run", "COMPARE.SEEDS", "[0, 1]")
-    out = capsys.readouterr().out
-    assert "10 jobs, 4 to run, about 0:0" in out
-    assert out.count("done ") == 6
-
-
-def test_measuring_runs_the_first_steps_and_leaves_nothing(
-    workplace: Workplace, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (workplace.control / "slow").touch()  # 0.05 s a step
-    (workplace.folder / "pretrain.yaml").write_text("SOLVER: {MAX_ITER: 1000}\n")
-    (workplace.folder / "detect.yaml").write_text("SOLVER: {MAX_ITER: 2000}\nDATASETS: {TRAIN: [a], TEST: [b]}\n")
-    workplace.write({"SEEDS": [0, 1]})
-    assert workplace.run("--dry-run", "--measure") == 0
-    out = capsys.readouterr().out
-    seconds = [60 * int(minutes) + int(rest) for minutes, rest in re.findall(r"steps +about (\d+):(\d\d)", out)]
-    assert len(seconds) == 6
-    assert all(45 <= value <= 90 for value in seconds[1::3])  # pretraining: 1000 steps
-    assert len(workplace.started()) == 2  # one of each kind, not one of each seed
-    assert not workplace.output.exists()
-    with pytest.raises(UserError, match="--measure belongs to --dry-run"):
-        workplace.run("--measure")
-
-
-def test_only_takes_a_pattern_and_what_it_needs(workplace: Workplace) -> None:
-    assert workplace.run("--only", "detect*clop*") == 0
-    assert sorted(line.split()[1].split("-")[0] for line in workplace.started()) == ["convert", "detect", "pretrain"]
-    assert {row["init"]: row["status"] for row in results(workplace)} == {"random": "missing", "clop": "done"}
-    with pytest.raises(UserError, match="matches no job"):
-        workplace.run("--only", "nothing")
 
 
 def test_a_deleted_product_is_made_again_only_if_it_is_needed(workplace: Workplace) -> None:
@@ -300,65 +236,6 @@ def test_a_run_without_its_product_is_not_taken_for_done(
     assert workplace.run() == 1
     assert "it left no model_final.pth" in capsys.readouterr().out
     assert not [line for line in workplace.started() if "convert" in line]
-
-
-def test_bad_arguments(workplace: Workplace) -> None:
-    with pytest.raises(UserError, match="--jobs is 0"):
-        workplace.run("--jobs", "0")
-    with pytest.raises(UserError, match="no comparison config"):
-        main(["--config-file", "absent.yaml"])
-    process = workplace.start("COMPARE.SEEDS", "[]")
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 2
-    assert "error: COMPARE.SEEDS" in output
-    assert "Traceback" not in output
-
-
-def test_commands(workplace: Workplace, tmp_path: Path) -> None:
-    plan = build_plan(read_matrix(load_compare_config(workplace.config), workplace.folder))
-    folder = tmp_path / "run"
-    folder.mkdir()
-    by_kind = {job.kind: job for job in plan.jobs.values()}
-    pretrain = command(by_kind["pretrain"], folder)
-    assert pretrain[1:] == ["-m", "clop_det.pretraining", "--config-file", str(folder / "job.yaml")]
-    group = command(by_kind["pretrain"], folder, gpus=4)
-    assert group[1:6] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4"]
-    assert group[6:8] == ["-m", "clop_det.pretraining"]
-    assert "torch.distributed.run" not in command(by_kind["convert"], folder, gpus=4)
-    (folder / "config.yaml").touch()
-    assert command(by_kind["pretrain"], folder)[-1] == "--resume"
-    convert = command(by_kind["convert"], folder)
-    assert convert[2] == "clop_det.comparison.convert_job"
-    assert convert[-1] == str(folder / "backbone.pth")
-    assert convert[-2].endswith(f"{by_kind['pretrain'].name}/model_final.pth")
-    assert set(COMMANDS) == {"pretrain", "convert", "detect", "inspect"}
-
-
-def test_threads_and_gpus_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
-    two = LocalLauncher(2)
-    assert [two.environment(slot)["CUDA_VISIBLE_DEVICES"] for slot in range(2)] == ["4", "6"]
-    assert two.environment(0)["OMP_NUM_THREADS"] == "4"
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
-    pairs = LocalLauncher(3, gpus=2)
-    assert [pairs.environment(slot)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["0,1", "2,3", "0,1"]
-    with pytest.raises(UserError, match="GPUS_PER_JOB is 5, but 4"):
-        LocalLauncher(1, gpus=5)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
-    one = LocalLauncher(1).environment(0)
-    assert one["CUDA_VISIBLE_DEVICES"] == "4,6"
-    assert one.get("OMP_NUM_THREADS") == os.environ.get("OMP_NUM_THREADS")
-
-
-def test_failure_reasons(tmp_path: Path) -> None:
-    assert failure_reason(tmp_path, -9) == "ended by SIGKILL"
-    assert failure_reason(tmp_path, 3) == "exit code 3: no output"
-    (tmp_path / "job.log").write_text("\n--- command\nline\nerror: this is why\nbye\n")
-    assert failure_reason(tmp_path, 2) == "exit code 2: error: this is why"
-    with (tmp_path / "job.log").open("a") as log:
-        log.write("\n--- command again\nCUDA out of memory\n")
-    assert failure_reason(tmp_path, 1) == "exit code 1: CUDA out of memory"  # not what the first attempt said
 
 
 def test_job_folder_round_trip(workplace: Workplace, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import yaml
 from clop_det.comparison.cli import main
 from clop_det.comparison.launchers import Commands
 
+REPORT = Path("report")
 FAKE = Path(__file__).with_name("fake_job.py")
 COMMANDS: Commands = {kind: (sys.executable, str(FAKE), kind) for kind in ("pretrain", "convert", "detect", "inspect")}
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,3 +81,13 @@ def wait_for(condition: Callable[[], bool], seconds: float = 300.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.02)
+
+
+def lines(text: str) -> list[dict[str, str]]:
+    """The rows of a CSV table."""
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def results(workplace: Workplace) -> list[dict[str, str]]:
+    """The rows of the report's results.csv."""
+    return lines((workplace.output / REPORT / "results.csv").read_text())

@@ -11,8 +11,10 @@ import pytest
 from detectron2.config import CfgNode
 from PIL import Image
 
+from clop_det.detection.cli import main
 from clop_det.detection.datasets import register_datasets, set_num_classes
 from clop_det.engine.options import read_config
+from tests.detection.runs import CONFIG, command
 
 CLASSES = ("disc", "square", "triangle")
 SIZES = [(64, 48), (48, 64), (64, 64)]  # width, height
@@ -136,9 +138,6 @@ def tiny_options(shapes_root: Path, crops_root: Path, cache_folder: Path) -> lis
     return [str(word) for item in options.items() for word in item]
 
 
-CONFIG = str(Path(__file__).resolve().parents[2] / "configs" / "detection" / "Base-R_18_FPN.yaml")
-
-
 @pytest.fixture
 def tiny_cfg(tiny_options: list[str], tmp_path: Path) -> CfgNode:
     """The config of `tiny_options`, data sets registered, not frozen."""
@@ -147,3 +146,11 @@ def tiny_cfg(tiny_options: list[str], tmp_path: Path) -> CfgNode:
     register_datasets(cfg.DATASETS.REGISTER)
     set_num_classes(cfg)
     return cfg
+
+
+@pytest.fixture(scope="session")
+def finished(tiny_options: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of six iterations that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("runs") / "whole"
+    assert main(command(tiny_options, folder)) == 0
+    return folder

@@ -14,7 +14,7 @@ import pytest
 from detectron2.data.datasets.builtin_meta import COCO_CATEGORIES
 
 from clop_det.files import read_json
-from tests.detection.test_trainer import command
+from tests.detection.runs import command
 
 TOOL = str(Path(__file__).resolve().parents[2] / "tools" / "train_net.py")
 VOC_NAMES = ("aeroplane", "dog", "tvmonitor")  # in the place of the three shapes

@@ -15,7 +15,7 @@ from clop_det.detection.cli import main
 from clop_det.detection.config_check import check_config, config_checks, fetch_weights
 from clop_det.detection.scaling import fit_to_processes
 from clop_det.errors import UserError
-from tests.detection.conftest import CONFIG
+from tests.detection.runs import CONFIG
 
 
 def set_key(cfg: CfgNode, key: str, value: Any) -> None:

@@ -12,7 +12,7 @@ from clop_det.detection.cli import main
 from clop_det.detection.fractions import image_keys
 from clop_det.detection.trainer import DetectionTrainer
 from clop_det.files import read_json
-from tests.detection.test_trainer import Crash, command, same_weights
+from tests.detection.runs import Crash, command, same_weights
 
 QUICK: dict[str, Any] = {"TEST__EVAL_PERIOD": 0, "TEST__PICTURES": 0, "PROBE__ENABLED": False}
 CHANGES: dict[str, Any] = {"DATASETS__TRAIN_FRACTION": 0.25, **QUICK}

@@ -14,7 +14,7 @@ from clop_det.detection.model import build_detector, check_model, residual_featu
 from clop_det.detection.roi_align import SmallMapROIAlign
 from clop_det.engine.options import read_config
 from clop_det.errors import UserError
-from tests.detection.conftest import CONFIG
+from tests.detection.runs import CONFIG
 
 
 def test_initial_weights_follow_the_seed_and_nothing_else(tiny_cfg: CfgNode) -> None:

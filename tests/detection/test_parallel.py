@@ -16,7 +16,7 @@ from clop_det.detection.cli import main
 from clop_det.engine.metrics import read_metrics
 from clop_det.engine.stop import EXIT_STOPPED
 from clop_det.files import read_json
-from tests.detection.test_trainer import command, same_weights
+from tests.detection.runs import command, same_weights
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 

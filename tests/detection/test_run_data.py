@@ -18,7 +18,8 @@ from clop_det.detection.run_data import keep_data, log_checks
 from clop_det.engine.run_folder import start_logging
 from clop_det.errors import UserError
 from clop_det.files import read_json, write_json
-from tests.detection.conftest import CONFIG, entries
+from tests.detection.conftest import entries
+from tests.detection.runs import CONFIG
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from clop_det.engine.descent import descendants, kill_tree
+from tests.alive import alive
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 
@@ -21,13 +22,6 @@ for name in sys.argv[2:]:
     subprocess.Popen([sys.executable, "-c", sys.argv[1], name], start_new_session=True)
 time.sleep(600)
 """
-
-
-def alive(process: int) -> bool:
-    try:
-        return ") Z " not in Path(f"/proc/{process}/stat").read_text()
-    except FileNotFoundError:
-        return False
 
 
 def test_children_in_sessions_of_their_own_are_ended_too(tmp_path: Path) -> None:

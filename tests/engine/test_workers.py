@@ -14,6 +14,7 @@ import pytest
 from torch.utils.data import Dataset
 
 from clop_det.engine.workers import batch_loader
+from tests.alive import alive
 
 KEPT: list[Any] = []
 
@@ -49,13 +50,6 @@ def loads_until_it_is_killed(method: str, told: Connection) -> None:
     next(iterator)
     told.send([worker.pid for worker in iterator._workers])  # type: ignore[attr-defined]
     time.sleep(600)
-
-
-def alive(process: int) -> bool:
-    try:
-        return ") Z " not in Path(f"/proc/{process}/stat").read_text()
-    except FileNotFoundError:
-        return False
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
