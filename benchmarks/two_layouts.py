@@ -41,7 +41,7 @@ def main() -> None:
     edges = np.abs(voc.box - coco.box)
     print(f"{len(voc.box)} boxes; edges differ by {edges.mean():.2f} px in the mean, {edges.max():.2f} at most")
     print(f"median overlap of the two boxes {np.median(overlaps(voc.box, coco.box)):.3f}")
-    found = Detections(coco.image, coco.category, coco.box, np.ones(len(coco.box)), [])
+    found = Detections(coco.image, coco.category, coco.box, np.ones(len(coco.box)))
     families = score(voc, found, "coco").families
     for family in ("coco", "voc07", "voc12"):
         print(f"{family:6} AP {families[family]['AP']:.1f}  AP50 {families[family]['AP50']:.1f}")

@@ -82,7 +82,7 @@ def _results(found: Detections, task: str) -> list[dict[str, Any]]:
         )
     ]
     if task == "segm":
-        for entry, mask in zip(results, found.masks, strict=True):
+        for entry, mask in zip(results, found.masks or [], strict=True):
             del entry["bbox"]
             entry["segmentation"] = mask
     return results

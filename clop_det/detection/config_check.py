@@ -44,6 +44,7 @@ _IGNORED = {
     "DATALOADER.SAMPLER_TRAIN": "detection shows every image equally often, in an order drawn from SEED",
     "TEST.AUG.ENABLED": "detection tests each image once, as it is",
     "MODEL.KEYPOINT_ON": "detection reads data sets without keypoints",
+    "MODEL.LOAD_PROPOSALS": "detection takes its proposals from the model, never from a file",
 }
 
 

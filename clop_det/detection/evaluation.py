@@ -119,7 +119,7 @@ def score(truth: GroundTruth, found: Detections, main: str, backend: CocoBackend
     families: Families = {"coco": coco_metrics(truth, found, backend=backend)}
     voc, curves = voc_metrics(truth, found)
     families |= voc
-    if found.masks:
+    if found.masks is not None:
         families["segm"] = coco_metrics(truth, found, "segm", backend)
     return Evaluation({"bbox": families[main], **families}, found, curves)
 

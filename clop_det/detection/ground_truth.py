@@ -49,14 +49,14 @@ class Detections:
         category: (D,) contiguous class index.
         box: (D, 4) float64, as in `GroundTruth`.
         score: (D,) float64.
-        masks: per detection its run-length code, or an empty list for a detector without masks.
+        masks: per detection its run-length code; None for a detector without masks.
     """
 
     image: Array
     category: Array
     box: Array
     score: Array
-    masks: list[Any]
+    masks: list[Any] | None = None
 
     def __len__(self) -> int:
         return len(self.score)
@@ -98,10 +98,11 @@ def join_detections(per_image: dict[int, dict[str, Any]]) -> Detections:
     order = sorted(per_image)
     parts = [per_image[i] for i in order]
     counts = [len(part["score"]) for part in parts]
+    masked = all("masks" in part for part in parts)
     return Detections(
         image=np.repeat(np.array(order, dtype=np.int64), counts),
         category=np.concatenate([part["category"] for part in parts] or [np.zeros(0, np.int64)]),
         box=np.concatenate([part["box"] for part in parts] or [np.zeros((0, 4))]),
         score=np.concatenate([part["score"] for part in parts] or [np.zeros(0)]),
-        masks=[mask for part in parts for mask in part.get("masks", [])],
+        masks=[mask for part in parts for mask in part["masks"]] if masked else None,
     )

@@ -95,14 +95,14 @@ def test_more_than_100_detections_of_a_class_in_an_image_matter() -> None:
 def test_a_difficult_box_is_neither_missed_nor_found_and_a_double_on_it_is_wrong() -> None:
     truth, _ = scene(1, crowds=False, difficult=True, most=20)
     hard = np.flatnonzero(truth.ignore)
-    exact = Detections(truth.image, truth.category, truth.box, np.linspace(1, 0.5, len(truth.box)), [])
+    exact = Detections(truth.image, truth.category, truth.box, np.linspace(1, 0.5, len(truth.box)))
     assert coco_metrics(truth, exact)["AP"] == pytest.approx(100)
     kept = np.setdiff1d(np.arange(len(truth.box)), hard)
-    without = Detections(exact.image[kept], exact.category[kept], exact.box[kept], exact.score[kept], [])
+    without = Detections(exact.image[kept], exact.category[kept], exact.box[kept], exact.score[kept])
     assert coco_metrics(truth, without)["AP"] == pytest.approx(100)
     doubled = [np.concatenate([part[hard], part]) for part in (truth.image, truth.category, truth.box)]
     scores = np.concatenate([np.full(len(hard), 1.0), exact.score])
-    assert coco_metrics(truth, Detections(*doubled, scores, []))["AP"] < 99
+    assert coco_metrics(truth, Detections(*doubled, scores))["AP"] < 99
 
 
 @pytest.mark.parametrize("name", list(BACKENDS))

@@ -62,6 +62,7 @@ BAD = [
     ("DATALOADER.SAMPLER_TRAIN", "RepeatFactorTrainingSampler", "equally often.*'TrainingSampler'"),
     ("TEST.AUG.ENABLED", True, "TEST.AUG.ENABLED is True"),
     ("MODEL.KEYPOINT_ON", True, "MODEL.KEYPOINT_ON is True"),
+    ("MODEL.LOAD_PROPOSALS", True, "MODEL.LOAD_PROPOSALS is True"),
 ]
 
 

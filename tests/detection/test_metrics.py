@@ -19,6 +19,7 @@ from PIL import Image
 from clop_det.detection.coco_backends import BACKENDS, coco_backend
 from clop_det.detection.coco_metric import coco_metrics
 from clop_det.detection.datasets import class_names, load_dataset, register_datasets
+from clop_det.detection.evaluation import score
 from clop_det.detection.ground_truth import Detections, GroundTruth, ground_truth, join_detections, pack_instances
 from clop_det.detection.voc_metric import Curve, area, as_written, best_overlaps, eleven_point, voc_metrics
 from tests.detection.conftest import CLASSES, voc_xml
@@ -130,7 +131,7 @@ def test_coco_equals_detectron2(tmp_path: Path, seed: int, crowds: bool, count: 
 
 def flat(boxes: list[list[float]], scores: list[float]) -> Detections:
     zeros = np.zeros(len(scores), dtype=np.int64)
-    return Detections(zeros, zeros, np.array(boxes, dtype=np.float64).reshape(-1, 4), np.array(scores), [])
+    return Detections(zeros, zeros, np.array(boxes, dtype=np.float64).reshape(-1, 4), np.array(scores))
 
 
 def one_box(*, difficult: bool = False, count: int = 1) -> GroundTruth:
@@ -209,6 +210,13 @@ def test_no_detection_leaves_out_what_one_miss_leaves_out(task: str, backend: st
     assert nothing == dict.fromkeys(["AP", "AP50", "AP75", "APs", "APm", "AP-a", "AP-d"], 0.0)
     ignored = ground_truth([{"height": 50, "width": 50, "annotations": annotations[1:3]}], ["a", "b", "c"])
     assert coco_metrics(ignored, flat([], []), task, chosen) == {}
+
+
+def test_a_mask_detector_that_finds_nothing_has_mask_figures_of_zero() -> None:
+    nothing: dict[str, Any] = {"box": np.zeros((0, 4)), "score": np.zeros(0), "category": np.zeros(0, dtype=np.int64)}
+    assert "segm" not in score(one_box(), join_detections({0: nothing}), "coco").families
+    masked = score(one_box(), join_detections({0: {**nothing, "masks": []}}), "coco").families
+    assert masked["segm"]["AP"] == masked["bbox"]["AP"] == 0
 
 
 def test_overlaps_against_a_loop() -> None:

@@ -27,7 +27,7 @@ def scene(tmp_path: Path, classes: int) -> tuple[list[dict[str, object]], Ground
 def test_truth_left_detections_above_the_score_right(tmp_path: Path, classes: int) -> None:
     records, truth = scene(tmp_path, classes)
     boxes = np.array([[40.0, 40, 100, 100], [200, 60, 260, 120]])
-    found = Detections(np.zeros(2, int), np.array([1, 0]), boxes, np.array([0.9, 0.4]), [])
+    found = Detections(np.zeros(2, int), np.array([1, 0]), boxes, np.array([0.9, 0.4]))
     assert draw_detections(tmp_path / "out.png", records, truth, found, 3) == [0]
     sheet = np.asarray(Image.open(tmp_path / "out.png"))[-166:-6]  # without heading and margin
     left, right = sheet[:, :320], sheet[:, 326:]
@@ -48,7 +48,7 @@ def test_an_image_of_extreme_aspect_keeps_a_pixel(tmp_path: Path, size: tuple[in
     Image.new("RGB", size).save(tmp_path / "a.png")
     boxes = [{"category_id": 0, "bbox": [0, 0, *size], "bbox_mode": 0}]
     records = [{"file_name": str(tmp_path / "a.png"), "height": size[1], "width": size[0], "annotations": boxes}]
-    found = Detections(np.zeros(0, int), np.zeros(0, int), np.zeros((0, 4)), np.zeros(0), [])
+    found = Detections(np.zeros(0, int), np.zeros(0, int), np.zeros((0, 4)), np.zeros(0))
     assert draw_detections(tmp_path / "out.png", records, ground_truth(records, ["thing"]), found, 1) == [0]
 
 
@@ -57,7 +57,7 @@ def test_classes_may_be_numbers(tmp_path: Path, classes: int) -> None:
     records, truth = scene(tmp_path, classes)
     numbers: Any = tuple(range(classes))
     truth = replace(truth, classes=numbers)
-    found = Detections(np.zeros(1, int), np.ones(1, int), np.array([[40.0, 40, 100, 100]]), np.array([0.9]), [])
+    found = Detections(np.zeros(1, int), np.ones(1, int), np.array([[40.0, 40, 100, 100]]), np.array([0.9]))
     assert draw_detections(tmp_path / "out.png", records, truth, found, 1) == [0]
     curve = Curve(np.array([0.2, 0.4]), np.array([1.0, 0.5]))
     draw_curves(tmp_path / "pr.png", [curve] * classes, truth.classes, dict.fromkeys(truth.classes, 50.0))

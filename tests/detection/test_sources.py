@@ -232,7 +232,7 @@ def test_ap_on_cocos_own_file_is_that_of_the_official_code(real_data: Path) -> N
     kept = rng.permutation(np.repeat(np.arange(len(truth.image)), 2))[:400]
     kept = kept[np.argsort(truth.image[kept], kind="stable")]
     box = truth.box[kept] + rng.normal(0, 3, (400, 4))
-    found = Detections(truth.image[kept], truth.category[kept], box, rng.random(400), [])
+    found = Detections(truth.image[kept], truth.category[kept], box, rng.random(400))
     official = COCO(str(root / "annotations" / "instances_val2017.json"))
     ids = {index: category for category, index in MetadataCatalog.get("here").thing_dataset_id_to_contiguous_id.items()}
     results = [
