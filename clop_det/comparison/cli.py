@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import fcntl
-import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -30,6 +27,7 @@ from clop_det.comparison.summary import read_comparison
 from clop_det.engine.cli import add_traceback_flag
 from clop_det.engine.stop import EXIT_STOPPED
 from clop_det.errors import UserError
+from clop_det.locks import exclusive_lock
 
 EPILOG = """examples:
   python tools/compare.py --config-file configs/compare/digits.yaml              # run what is left, then report
@@ -118,7 +116,8 @@ def _run(args: argparse.Namespace, commands: Commands) -> int:
         _describe(plan, jobs, todo, _slots(args), here)
         return 0
     launcher = _launcher(args, cfg, commands)
-    with _lock(matrix.output):
+    busy = f"another comparison runs in {matrix.output}. Wait for it, or choose another OUTPUT_DIR."
+    with exclusive_lock(matrix.output / ".lock", "Choose another OUTPUT_DIR.", busy):
         write_plan(plan)
         outcome = _execute(plan, jobs, jobs_to_run(jobs, plan.root), launcher)
         _finish(matrix, outcome)
@@ -202,22 +201,3 @@ def _describe(plan: Plan, jobs: dict[str, Job], todo: list[str], slots: int, her
     print(f"{len(jobs)} jobs, {len(todo)} to run{time}")
     if todo and not complete and here is None:
         print("No job like some of these has been timed yet; add --measure to run the first steps of each kind.")
-
-
-@contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """One comparison at a time in a folder."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror}. Choose another OUTPUT_DIR.") from error
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(handle)
-        raise UserError(f"another comparison runs in {folder}. Wait for it, or choose another OUTPUT_DIR.") from error
-    try:
-        yield
-    finally:
-        os.close(handle)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from clop_det.errors import UserError
 from clop_det.files import sync
+from clop_det.locks import exclusive_lock
 
 
 def cache_folder() -> Path:
@@ -27,25 +27,10 @@ def cache_folder() -> Path:
         raise UserError(f"the cache folder {given!r} has no home folder; set CLOP_DET_CACHE to another") from error
 
 
-@contextmanager
-def exclusive_lock(path: Path) -> Iterator[None]:
-    """Hold the lock file `path`; waits while another process holds it. A killed holder releases it.
-
-    Raises:
-        UserError: the lock file cannot be made.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise UserError(
-            f"cannot write in {path.parent}: {error.strerror}; make it writable or set CLOP_DET_CACHE to another folder"
-        ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)  # the lock goes with it
+def cache_lock(folder: Path) -> AbstractContextManager[None]:
+    """Held by the process that makes, or removes, a folder of the cache; waits while another process holds it."""
+    remedy = "Make it writable or set CLOP_DET_CACHE to another folder."
+    return exclusive_lock(folder.parent / f".{folder.name}.lock", remedy)
 
 
 def build_once(folder: Path, build: Callable[[Path], None], resumable: bool = False) -> bool:
@@ -60,7 +45,7 @@ def build_once(folder: Path, build: Callable[[Path], None], resumable: bool = Fa
     """
     if folder.is_dir():
         return False
-    with exclusive_lock(folder.parent / f".{folder.name}.lock"):
+    with cache_lock(folder):
         if folder.is_dir():
             return False
         prefix = f".{folder.name}.building."

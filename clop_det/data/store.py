@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from clop_det.data.building import build_once, cache_folder, exclusive_lock
+from clop_det.data.building import build_once, cache_folder, cache_lock
 from clop_det.data.decoding import UnreadableImage
 from clop_det.data.image_list import ImageList
 from clop_det.data.images import Images, StoredImages
@@ -133,7 +133,7 @@ def _fault(folder: Path, count: int, size: int) -> str | None:
 
 def _discard(folder: Path, count: int, size: int) -> None:
     """Remove a damaged store, unless another process has just replaced it by a good one."""
-    with exclusive_lock(folder.parent / f".{folder.name}.lock"):
+    with cache_lock(folder):
         if folder.is_dir() and _fault(folder, count, size) is not None:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -26,12 +26,13 @@ from clop_det.detection.trainer import DetectionTrainer
 from clop_det.engine.cli import (
     argument_parser,
     expected_world_size,
+    is_first_process,
     launch_workers,
     load_config,
     torchrun_restarts,
 )
 from clop_det.engine.metrics import read_metrics
-from clop_det.engine.run_folder import claim_run_folder, start_logging, write_results
+from clop_det.engine.run_folder import own_run_folder, start_logging, write_results
 from clop_det.errors import UserError
 from clop_det.files import write_json
 
@@ -53,10 +54,13 @@ def main(argv: list[str] | None = None) -> int:
     cfg = load_config(args)
     args.resume = args.resume or (torchrun_restarts() and not args.eval_only)
     args.notes = prepare(cfg, args)
-    if not args.eval_only:
-        claim_run_folder(cfg, args.resume)
-    keep_data(cfg, train=not args.eval_only, resume=args.resume and not args.eval_only)
-    launch_workers(worker, cfg, args)
+    if args.eval_only:
+        keep_data(cfg, train=False, resume=False)
+        launch_workers(worker, cfg, args)
+        return 0
+    with own_run_folder(cfg, args.resume, is_first_process(args)):
+        keep_data(cfg, train=True, resume=args.resume)
+        launch_workers(worker, cfg, args)
     return 0
 
 

@@ -106,6 +106,11 @@ def under_torchrun() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
+def is_first_process(args: argparse.Namespace) -> bool:
+    """Whether this process is the first of its run, or starts the first."""
+    return int(os.environ.get("RANK", "0")) == 0 if under_torchrun() else int(args.machine_rank) == 0
+
+
 def torchrun_restarts() -> bool:
     """Whether torchrun may start this group anew (--max-restarts): the command is the same each time, so it resumes.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +24,39 @@ from clop_det.engine.options import flatten
 from clop_det.engine.seeding import derive_seed
 from clop_det.errors import UserError
 from clop_det.files import write_json, write_text
+from clop_det.locks import exclusive_lock
 
 CONFIG_NAME = "config.yaml"
 RESULTS_NAME = "results.json"
+LOCK_NAME = ".run.lock"
 LOGGERS = ("clop_det", "fvcore")
+_PATIENCE = 5.0  # seconds for what a killed run had started to leave
+
+
+@contextmanager
+def own_run_folder(cfg: CfgNode, resume: bool, first: bool = True) -> Iterator[None]:
+    """Claim OUTPUT_DIR, and keep other runs out of it within the block.
+
+    Args:
+        first: whether this is the first process of the run; the others leave the folder to it.
+
+    Raises:
+        UserError: see `claim_run_folder`; or another process runs there.
+    """
+    if not first:
+        yield
+        return
+    folder = Path(cfg.OUTPUT_DIR)
+    busy = f"a run is under way in {folder}. Wait for it, or choose another OUTPUT_DIR."
+    with exclusive_lock(folder / LOCK_NAME, "Choose another OUTPUT_DIR.", busy, _PATIENCE):
+        claim_run_folder(cfg, resume)
+        yield
 
 
 def claim_run_folder(cfg: CfgNode, resume: bool) -> Path:
     """Make OUTPUT_DIR this run's own: write its config.yaml, or check that the one there is the same.
 
-    Call once, in the main process, before workers start. Moving a run folder is allowed (OUTPUT_DIR is not compared). A
+    Moving a run folder is allowed (OUTPUT_DIR is not compared). A
     run that ended before its first step has left nothing but its config: that is written anew.
 
     Raises:

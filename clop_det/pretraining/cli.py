@@ -14,12 +14,13 @@ from clop_det.checkpoints.provenance import collect_provenance
 from clop_det.engine.cli import (
     argument_parser,
     expected_world_size,
+    is_first_process,
     launch_workers,
     load_config,
     torchrun_restarts,
 )
 from clop_det.engine.metrics import read_metrics
-from clop_det.engine.run_folder import claim_run_folder, start_logging, write_results
+from clop_det.engine.run_folder import own_run_folder, start_logging, write_results
 from clop_det.engine.schedule import build_schedule
 from clop_det.engine.wandb_writer import check_wandb
 from clop_det.pretraining.build import build_model, check_config
@@ -44,12 +45,14 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     cfg = load_config(args)
     args.resume = args.resume or torchrun_restarts()
-    prepare(cfg, args.resume, expected_world_size(args, cfg.MODEL.DEVICE))
-    launch_workers(worker, cfg, args)
+    data = prepare(cfg, expected_world_size(args, cfg.MODEL.DEVICE))
+    with own_run_folder(cfg, args.resume, is_first_process(args)):
+        record_split(cfg, data)
+        launch_workers(worker, cfg, args)
     return 0
 
 
-def prepare(cfg: CfgNode, resume: bool, world_size: int = 1) -> None:
+def prepare(cfg: CfgNode, world_size: int = 1) -> PretrainData:
     """Everything that can be refused is refused here, before a process starts or a file is touched."""
     check_config(cfg, world_size)
     check_probes(cfg)
@@ -61,8 +64,7 @@ def prepare(cfg: CfgNode, resume: bool, world_size: int = 1) -> None:
     build_schedule(cfg, build_optimizer(cfg, model))
     NonFiniteGuard(cfg, data, model)
     CollapseWatch(cfg)
-    claim_run_folder(cfg, resume)
-    record_split(cfg, data)
+    return data
 
 
 def worker(cfg: CfgNode, args: argparse.Namespace) -> None:

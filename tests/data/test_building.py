@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from clop_det.data.building import build_once, cache_folder, exclusive_lock
+from clop_det.data.building import build_once, cache_folder
 from clop_det.errors import UserError
 
 # Builds sys.argv[1] slowly: a first file, a sign that it is under way, and, much later, a second file.
@@ -114,13 +114,6 @@ def test_an_unwritable_place_is_a_user_error(tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match="No space left on device"):
         build_once(tmp_path / "x", disk_full)
-
-
-def test_lock_is_released_after_an_exception(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), exclusive_lock(tmp_path / "lock"):
-        raise RuntimeError
-    with exclusive_lock(tmp_path / "lock"):
-        pass
 
 
 def test_cache_folder(monkeypatch: pytest.MonkeyPatch) -> None:

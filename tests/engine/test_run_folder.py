@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from clop_det.engine import run_folder
 from clop_det.engine.options import read_config
-from clop_det.engine.run_folder import claim_run_folder, has_begun, write_results
+from clop_det.engine.run_folder import claim_run_folder, has_begun, own_run_folder, write_results
 from clop_det.errors import UserError
 from clop_det.files import read_json
 
@@ -41,6 +42,21 @@ def test_the_same_run_needs_resume_once_it_has_a_checkpoint(tmp_path: Path) -> N
     with pytest.raises(UserError, match="--resume"):
         claim_run_folder(cfg, resume=False)
     assert claim_run_folder(cfg, resume=True) == tmp_path
+
+
+def test_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other run's config stays, whether or not it has taken a step."""
+    monkeypatch.setattr(run_folder, "_PATIENCE", 0.0)
+    cfg = read_config("", ["OUTPUT_DIR", str(tmp_path)])
+    other = read_config("", ["OUTPUT_DIR", str(tmp_path), "SEED", "2"])
+    with own_run_folder(cfg, resume=False):
+        with pytest.raises(UserError, match="a run is under way"), own_run_folder(other, resume=False):
+            pass
+        with own_run_folder(cfg, resume=False, first=False):  # the run's own second process
+            pass
+        assert (tmp_path / "config.yaml").read_text() == cfg.dump()
+    with own_run_folder(other, resume=False):
+        assert (tmp_path / "config.yaml").read_text() == other.dump()
 
 
 def test_checkpoints_of_unknown_origin_are_not_built_upon(tmp_path: Path) -> None:
