@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from clop_det.comparison.curves import metric_against_fraction, metric_over_iterations, probe_over_iterations
 from clop_det.comparison.labels import LIMIT, conditions, detections, label_of, legend, metric_name, number, styled
 from clop_det.comparison.maps import class_cosines, grid_figures
-from clop_det.comparison.rows import ACCURACIES, Row
+from clop_det.comparison.rows import ACCURACIES, PROBES, Row
 from clop_det.comparison.statistics import correlation, ranks
 from clop_det.comparison.style import Ink, Picture, colours, render
 from clop_det.comparison.summary import Comparison
@@ -80,11 +80,11 @@ def metric_by_setting(comparison: Comparison) -> list[Picture]:
 
 
 def metric_against_probe(comparison: Comparison) -> list[Picture]:
-    """Do the probes predict the metric? One dot a run, with both correlations."""
+    """Do the probes, and RankMe, predict the metric? One dot a run, with both correlations."""
     pictures = []
     for detection in filter(None, detections(comparison)):
         rows = [row for row in comparison.rows if row.setting.detection == detection]
-        for probe in ACCURACIES:
+        for probe in PROBES:
             pairs = [row for row in rows if probe in row.metrics and comparison.metric in row.metrics]
             if len(pairs) >= 4 and len({row.setting for row in pairs}) >= 3:
                 pictures.append(_probe_picture(comparison, pairs, probe, detection))
@@ -145,13 +145,13 @@ def _probe_picture(comparison: Comparison, rows: Sequence[Row], probe: str, dete
             own = [row for row in rows if row.setting.init == init]
             places = [row.metrics[probe] for row in own], [row.metrics[comparison.metric] for row in own]
             axes.plot(*places, "o", color=palette[init], label=init, markersize=6.5, markeredgecolor="none", alpha=0.85)
-        axes.set_xlabel(f"{NAMES[probe]}: top-1 of the initialisation")
+        axes.set_xlabel(f"{NAMES[probe]}{': top-1' if probe in ACCURACIES else ''} of the initialisation")
         axes.set_ylabel(metric_name(comparison.metric))
         axes.margins(0.08)
         legend(axes, len(comparison.inits))
 
     kind, _, where = NAMES[probe].partition(" ")
-    asked = " ".join(filter(None, [f"Does the {kind} probe", where, f"predict {metric_name(comparison.metric)}?"]))
-    title = f"{asked}{conditions(comparison, detection, None)}"
+    asked = f"the {kind} probe {where}".rstrip() if probe in ACCURACIES else kind
+    title = f"Does {asked} predict {metric_name(comparison.metric)}?{conditions(comparison, detection, None)}"
     caption = f"One dot a run, {len(rows)} runs: Pearson r = {pearson:.2f}, Spearman rho = {spearman:.2f}."
     return render(f"{probe}_against_metric_{detection}", title, caption, draw)

@@ -98,7 +98,7 @@ def test_families_and_probes_on_boxes_have_columns(comparison: Comparison, finis
     after_on_boxes = ["kNN on boxes after", "linear on boxes after"]
     assert names == ["initialisation", "labels", "nc1", "RankMe after", "nc1 after", *after_on_boxes]
     pictures = {path.stem for path in (finished.output / REPORT / "figures").glob("*.png")}
-    for probe in ("knn_top1", "linear_top1", "object_knn_top1", "object_linear_top1"):
+    for probe in ("knn_top1", "linear_top1", "rankme", "object_knn_top1", "object_linear_top1"):
         assert f"{probe}_against_metric_scenes" in pictures
 
 
