@@ -16,6 +16,7 @@ from clop_det.comparison.labels import (
     detections,
     fractions,
     label_of,
+    left_out,
     legend,
     metric_name,
     of_detection,
@@ -61,17 +62,17 @@ def _over_iterations(comparison: Comparison, key: str, name: str, title: str, un
                 summary
                 for summary in of_detection(comparison, detection)
                 if summary.setting.label_fraction in (fraction, None) and _series(summary.rows, key)
-            ][:LIMIT]
+            ]
             if not group:
                 continue
-            draw = _curves(comparison, group, key, unit)
+            draw = _curves(comparison, group[:LIMIT], key, unit)
             place = conditions(comparison, detection, fraction)
             suffix = "".join(
                 f"_{part}" for part in (detection, percent(fraction).replace(" %", "pct")) if part != MISSING
             )
             band = "Mean over seeds; the band is the 95 % interval of the mean."
             caption = band if comparison.most_seeds > 2 else _FEW.get(comparison.most_seeds, "")
-            pictures.append(render(name + suffix, f"{title}{place}", caption, draw))
+            pictures.append(render(name + suffix, f"{title}{place}", caption + left_out(len(group)), draw))
     return pictures
 
 
@@ -90,7 +91,7 @@ def _curves(comparison: Comparison, group: Sequence[Summary], key: str, unit: st
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.set_ylabel(unit)
         axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]))
-        legend(axes, len(series))
+        legend(axes)
 
     return draw
 
@@ -121,10 +122,11 @@ def _fraction_picture(
         axes.minorticks_off()
         axes.set_xlabel("labelled share of the pretraining images")
         axes.set_ylabel(metric_name(comparison.metric))
-        legend(axes, len(lines))
+        legend(axes)
 
     title = f"{metric_name(comparison.metric)} against labels{conditions(comparison, detection, None)}"
     caption = "Mean over seeds with 95 % interval; dashed: initialisations that see no labels."
+    caption += left_out(len(lines))
     return render(f"against_labels_{detection or 'pretraining'}", title, caption, draw)
 
 

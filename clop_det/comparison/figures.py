@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from clop_det.comparison.curves import metric_against_fraction, metric_over_iterations, probe_over_iterations
-from clop_det.comparison.labels import LIMIT, conditions, detections, label_of, legend, metric_name, number, styled
+from clop_det.comparison.labels import (
+    LIMIT,
+    by_fraction,
+    conditions,
+    detections,
+    fraction_suffix,
+    label_of,
+    left_out,
+    legend,
+    metric_name,
+    number,
+    styled,
+)
 from clop_det.comparison.maps import class_cosines, grid_figures
 from clop_det.comparison.rows import ACCURACIES, PROBES, Row
 from clop_det.comparison.statistics import correlation, ranks
@@ -93,32 +105,18 @@ def metric_against_probe(comparison: Comparison) -> list[Picture]:
 
 def spectra(comparison: Comparison) -> list[Picture]:
     """Singular values of the initialisations' features: a spectrum that falls off a cliff is a collapsed one."""
-    curves: dict[str, list[float]] = {}
-    for summary in comparison.summaries:
-        for row in summary.rows:
-            values = spectrum_of(row)
-            label = label_of(summary, comparison.summaries)
-            if values and label not in curves and len(curves) < LIMIT:
-                curves[label] = [value / values[0] for value in values if value > 0]
-    if not curves:
-        return []
-    inits = {label_of(summary, comparison.summaries): summary.setting.init for summary in comparison.summaries}
-    palette = colours(comparison.inits)
-
-    def draw(figure: Figure, ink: Ink) -> None:
-        axes = figure.add_subplot()
-        for style, (label, values) in styled(curves, inits):
-            axes.plot(range(1, len(values) + 1), values, style, color=palette[inits[label]], label=label)
-        axes.set_yscale("log")
-        axes.minorticks_off()
-        axes.set_ylim(max(1e-6, min(min(values) for values in curves.values())), 1.6)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.set_xlabel("index")
-        axes.set_ylabel("singular value, largest = 1")
-        legend(axes, len(curves))
-
-    caption = "Features of the evaluation images before fine-tuning, first seed of each."
-    return [render("singular_values", "Singular-value spectra", caption, draw)]
+    pictures = []
+    for fraction, group in by_fraction(comparison):
+        curves: dict[str, list[float]] = {}
+        for summary in group:
+            values = next(filter(None, map(spectrum_of, summary.rows)), None)
+            if values:
+                largest = values[0]
+                curves.setdefault(label_of(summary, group), [value / largest for value in values if value > 0])
+        if curves:
+            inits = {label_of(summary, group): summary.setting.init for summary in group}
+            pictures.append(_spectrum_picture(comparison, curves, inits, fraction))
+    return pictures
 
 
 def spectrum_of(row: Row) -> list[float]:
@@ -132,6 +130,29 @@ def spectrum_of(row: Row) -> list[float]:
         if isinstance(values, list) and values and values[0] > 0:
             return [float(value) for value in values]
     return []
+
+
+def _spectrum_picture(
+    comparison: Comparison, curves: Mapping[str, Sequence[float]], inits: Mapping[str, str], fraction: float | None
+) -> Picture:
+    palette = colours(comparison.inits)
+    shown = dict(list(curves.items())[:LIMIT])
+
+    def draw(figure: Figure, ink: Ink) -> None:
+        axes = figure.add_subplot()
+        for style, (label, values) in styled(shown, inits):
+            axes.plot(range(1, len(values) + 1), values, style, color=palette[inits[label]], label=label)
+        axes.set_yscale("log")
+        axes.minorticks_off()
+        axes.set_ylim(max(1e-6, min(min(values) for values in shown.values())), 1.6)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.set_xlabel("index")
+        axes.set_ylabel("singular value, largest = 1")
+        legend(axes)
+
+    caption = "Features of the evaluation images before fine-tuning, first seed of each." + left_out(len(curves))
+    title = f"Singular-value spectra{conditions(comparison, '', fraction)}"
+    return render(f"singular_values{fraction_suffix(comparison, fraction)}", title, caption, draw)
 
 
 def _probe_picture(comparison: Comparison, rows: Sequence[Row], probe: str, detection: str) -> Picture:
@@ -148,7 +169,7 @@ def _probe_picture(comparison: Comparison, rows: Sequence[Row], probe: str, dete
         axes.set_xlabel(f"{NAMES[probe]}{': top-1' if probe in ACCURACIES else ''} of the initialisation")
         axes.set_ylabel(metric_name(comparison.metric))
         axes.margins(0.08)
-        legend(axes, len(comparison.inits))
+        legend(axes)
 
     kind, _, where = NAMES[probe].partition(" ")
     asked = f"the {kind} probe {where}".rstrip() if probe in ACCURACIES else kind

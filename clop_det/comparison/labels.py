@@ -13,11 +13,19 @@ from clop_det.comparison.tables import NAMES, digits, percent
 LIMIT = 10  # settings in one figure
 
 
-def legend(axes: Axes, entries: int) -> None:
-    """A legend above the axes, where it covers nothing."""
-    axes.legend(
-        loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=min(3, entries), handlelength=1.6, columnspacing=1.4
-    )
+def legend(axes: Axes) -> None:
+    """A legend above the axes, where it covers nothing, in as many columns as the figure is wide (at most three)."""
+    for columns in (3, 2, 1):
+        drawn = axes.legend(
+            loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=columns, handlelength=1.6, columnspacing=1.4
+        )
+        if drawn.get_window_extent().width <= axes.figure.bbox.width:
+            return
+
+
+def left_out(count: int, limit: int = LIMIT) -> str:
+    """What a caption adds where a figure shows the first `limit` of `count` settings."""
+    return f" The first {limit} of {count} settings." if count > limit else ""
 
 
 def label_of(summary: Summary, among: Sequence[Summary]) -> str:
@@ -41,6 +49,14 @@ def fractions(comparison: Comparison) -> list[float | None]:
     return [*found] or [None]
 
 
+def by_fraction(comparison: Comparison) -> list[tuple[float | None, list[Summary]]]:
+    """For each label fraction its settings, those that use no labels among them."""
+    return [
+        (fraction, [s for s in comparison.summaries if s.setting.label_fraction in (fraction, None)])
+        for fraction in fractions(comparison)
+    ]
+
+
 def of_detection(comparison: Comparison, detection: str) -> list[Summary]:
     """The settings of one detection config."""
     return [summary for summary in comparison.summaries if summary.setting.detection == detection]
@@ -48,10 +64,17 @@ def of_detection(comparison: Comparison, detection: str) -> list[Summary]:
 
 def conditions(comparison: Comparison, detection: str, fraction: float | None) -> str:
     """ " (config, 10 % labels)": what a figure is about where the comparison has several."""
-    parts = [detection] if len(detections(comparison)) > 1 else []
+    parts = [detection] if detection and len(detections(comparison)) > 1 else []
     if fraction is not None and len(fractions(comparison)) > 1:
         parts.append(percent(fraction, "labels"))
     return f" ({', '.join(parts)})" if parts else ""
+
+
+def fraction_suffix(comparison: Comparison, fraction: float | None) -> str:
+    """What a figure's name ends in where each label fraction has one: "_10pct"."""
+    if fraction is None or len(fractions(comparison)) < 2:
+        return ""
+    return "_" + percent(fraction).replace(" %", "pct")
 
 
 def metric_name(metric: str) -> str:

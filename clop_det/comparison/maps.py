@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from clop_det.comparison.labels import conditions, label_of, legend, metric_name, number
+from clop_det.comparison.labels import (
+    by_fraction,
+    conditions,
+    fraction_suffix,
+    label_of,
+    left_out,
+    legend,
+    metric_name,
+    number,
+)
 from clop_det.comparison.rows import Setting
 from clop_det.comparison.statistics import mean_interval
 from clop_det.comparison.style import Ink, Picture, colours, render
@@ -45,19 +54,28 @@ def grid_figures(comparison: Comparison) -> list[Picture]:
 
 def class_cosines(comparison: Comparison) -> list[Picture]:
     """Cosines between centred class means of the initialisations' features; equally apart is -1/(K-1) elsewhere."""
-    panels: dict[str, tuple[list[list[float]], list[str]]] = {}
-    for summary in comparison.summaries:
-        for row in summary.rows:
-            results = row.results.get("inspect", {})
-            cosines = results.get("class_cosines_before")
-            label = label_of(summary, comparison.summaries)
-            if isinstance(cosines, list) and cosines and label not in panels and len(panels) < _PANELS:
-                panels[label] = cosines, [str(name) for name in results.get("classes", [])]
-    if not panels:
-        return []
+    pictures = []
+    for fraction, group in by_fraction(comparison):
+        panels: dict[str, tuple[list[list[float]], list[str]]] = {}
+        for summary in group:
+            for row in summary.rows:
+                results = row.results.get("inspect", {})
+                cosines = results.get("class_cosines_before")
+                if isinstance(cosines, list) and cosines:
+                    names = [str(name) for name in results.get("classes", [])]
+                    panels.setdefault(label_of(summary, group), (cosines, names))
+        if panels:
+            pictures.append(_cosine_picture(comparison, panels, fraction))
+    return pictures
+
+
+def _cosine_picture(
+    comparison: Comparison, panels: Mapping[str, tuple[list[list[float]], list[str]]], fraction: float | None
+) -> Picture:
+    shown = dict(list(panels.items())[:_PANELS])
 
     def draw(figure: Figure, ink: Ink) -> None:
-        for axes, (label, (cosines, names)) in zip(_axes(figure, len(panels)), panels.items(), strict=True):
+        for axes, (label, (cosines, names)) in zip(_axes(figure, len(shown)), shown.items(), strict=True):
             image = axes.imshow(cosines, cmap="RdBu_r", vmin=-1, vmax=1)
             axes.set_title(label)
             axes.grid(visible=False)
@@ -66,9 +84,11 @@ def class_cosines(comparison: Comparison) -> list[Picture]:
             axes.set_yticks(range(len(names)) if few else [], names if few else [])
         figure.colorbar(image, ax=figure.axes, shrink=0.8, label="cosine")
 
-    title = "Cosines between class means"
+    title = f"Cosines between class means{conditions(comparison, '', fraction)}"
     caption = "Features of the evaluation images before fine-tuning, centred, first seed of each initialisation."
-    return [render("class_cosines", title, caption, draw, _size(len(panels)), wide=len(panels) > 1)]
+    caption += left_out(len(panels), _PANELS)
+    name = f"class_cosines{fraction_suffix(comparison, fraction)}"
+    return render(name, title, caption, draw, _size(len(shown)), wide=len(shown) > 1)
 
 
 def _heat_maps(group: Sequence[Summary], keys: tuple[str, str], metric: str, name: str, where: str) -> Picture:
@@ -127,7 +147,7 @@ def _curve(comparison: Comparison, group: Sequence[Summary], key: str, metric: s
         axes.minorticks_off()
         axes.set_xlabel(_short(key))
         axes.set_ylabel(metric_name(metric))
-        legend(axes, len({summary.setting.init for summary in group}))
+        legend(axes)
 
     title = f"{metric_name(metric)} over {_short(key)}{where}"
     return render(name, title, "Lines join the means over seeds; small dots are seeds.", draw)

@@ -103,11 +103,3 @@ def test_one_setting_makes_a_curve(workplace: Workplace, tmp_path: Path) -> None
     comparison = grid_comparison(tmp_path, {"SOLVER.BASE_LR": [0.1, 0.2, 1.6]}, workplace)
     names = [picture.name for picture in all_figures(comparison)]
     assert "knn_top1_over_grid_pretraining_0.1" in names
-
-
-def test_class_cosines_are_drawn(finished: Workplace) -> None:
-    comparison = read_comparison([finished.output])
-    first = comparison.rows[0]
-    first.results["inspect"] = {"class_cosines_before": [[1.0, -0.5], [-0.5, 1.0]], "classes": ["cat", "dog"]}
-    (picture,) = [picture for picture in all_figures(comparison) if picture.name == "class_cosines"]
-    assert ">cat<" in picture.svg

@@ -1,0 +1,72 @@
+"""What the report's figures show: which settings, under which name, and that their legends fit."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from matplotlib.figure import Figure
+
+from clop_det.comparison.figures import all_figures, spectra
+from clop_det.comparison.labels import LIMIT, legend
+from clop_det.comparison.maps import class_cosines
+from clop_det.comparison.summary import Comparison, read_comparison
+from tests.comparison.workplace import Workplace
+
+
+@pytest.fixture
+def comparison(finished: Workplace) -> Comparison:
+    return read_comparison([finished.output])
+
+
+def test_spectra_are_drawn_for_each_label_fraction(comparison: Comparison) -> None:
+    few, more = spectra(comparison)
+    assert (few.name, few.title) == ("singular_values_10pct", "Singular-value spectra (10 % labels)")
+    assert more.name == "singular_values_50pct"
+    for picture in (few, more):
+        assert all(f">{init}<" in picture.svg for init in ("info_nce", "supcon", "clop"))
+        assert "first 10 of" not in picture.caption
+    alone = [s for s in comparison.summaries if s.setting.label_fraction in (0.1, None)]
+    assert [picture.name for picture in spectra(dataclasses.replace(comparison, summaries=alone))] == [
+        "singular_values"
+    ]
+
+
+def test_a_caption_says_what_its_figure_leaves_out(comparison: Comparison) -> None:
+    (clop,) = [s for s in comparison.summaries if (s.setting.init, s.setting.label_fraction) == ("clop", 0.1)]
+    many = [
+        dataclasses.replace(clop, setting=dataclasses.replace(clop.setting, pretrain_grid=(("X.Y", str(value)),)))
+        for value in range(LIMIT + 2)
+    ]
+    (picture,) = spectra(dataclasses.replace(comparison, summaries=many))
+    assert picture.caption.endswith(" The first 10 of 12 settings.")
+
+
+def test_class_cosines_are_drawn_for_each_label_fraction(comparison: Comparison) -> None:
+    assert comparison.rows[0].setting.label_fraction is None
+    comparison.rows[0].results["inspect"] = {
+        "class_cosines_before": [[1.0, -0.5], [-0.5, 1.0]],
+        "classes": ["cat", "dog"],
+    }
+    assert [picture.name for picture in class_cosines(comparison)] == ["class_cosines_10pct", "class_cosines_50pct"]
+    assert all(">cat<" in picture.svg for picture in class_cosines(comparison))
+
+
+def test_names_of_figures_are_unique(comparison: Comparison) -> None:
+    names = [picture.name for picture in all_figures(comparison)]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize(("label", "columns"), [("clop", 3), ("info_nce, base_lr 0.03", 2), ("m" * 30, 1)])
+def test_a_legend_takes_as_many_columns_as_fit(label: str, columns: int) -> None:
+    figure = Figure(figsize=(5.4, 3.5), layout="constrained")
+    axes = figure.add_subplot()
+    for index in range(9):
+        axes.plot([0, 1], label=f"{label}{index}")
+    legend(axes)
+    figure.draw_without_rendering()
+    drawn = axes.get_legend()
+    assert drawn is not None
+    assert len({round(text.get_window_extent().x0) for text in drawn.get_texts()}) == columns
+    assert drawn.get_window_extent().x0 >= 0
+    assert drawn.get_window_extent().x1 <= figure.bbox.width
