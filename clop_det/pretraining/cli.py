@@ -48,6 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     data = prepare(cfg, expected_world_size(args, cfg.MODEL.DEVICE))
     with own_run_folder(cfg, args.resume, is_first_process(args)):
         record_split(cfg, data)
+        del data  # each worker opens its own
         launch_workers(worker, cfg, args)
     return 0
 
