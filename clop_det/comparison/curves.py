@@ -12,9 +12,10 @@ from matplotlib.ticker import MaxNLocator
 
 from clop_det.comparison.labels import (
     LIMIT,
+    by_fraction,
     conditions,
     detections,
-    fractions,
+    fraction_suffix,
     label_of,
     left_out,
     legend,
@@ -26,7 +27,7 @@ from clop_det.comparison.rows import Row
 from clop_det.comparison.statistics import Interval, mean_interval
 from clop_det.comparison.style import Ink, Picture, colours, render
 from clop_det.comparison.summary import Comparison, Summary
-from clop_det.comparison.tables import MISSING, percent
+from clop_det.comparison.tables import percent
 
 _FEW = {1: "One seed.", 2: "Mean of two seeds."}
 
@@ -57,19 +58,13 @@ def metric_against_fraction(comparison: Comparison) -> list[Picture]:
 def _over_iterations(comparison: Comparison, key: str, name: str, title: str, unit: str) -> list[Picture]:
     pictures = []
     for detection in filter(None, detections(comparison)):
-        for fraction in fractions(comparison):
-            group = [
-                summary
-                for summary in of_detection(comparison, detection)
-                if summary.setting.label_fraction in (fraction, None) and _series(summary.rows, key)
-            ]
+        for fraction, settings in by_fraction(comparison):
+            group = [s for s in settings if s.setting.detection == detection and _series(s.rows, key)]
             if not group:
                 continue
             draw = _curves(comparison, group[:LIMIT], key, unit)
             place = conditions(comparison, detection, fraction)
-            suffix = "".join(
-                f"_{part}" for part in (detection, percent(fraction).replace(" %", "pct")) if part != MISSING
-            )
+            suffix = f"_{detection}{fraction_suffix(comparison, fraction)}"
             band = "Mean over seeds; the band is the 95 % interval of the mean."
             caption = band if comparison.most_seeds > 2 else _FEW.get(comparison.most_seeds, "")
             pictures.append(render(name + suffix, f"{title}{place}", caption + left_out(len(group)), draw))

@@ -10,13 +10,7 @@ from matplotlib.figure import Figure
 from clop_det.comparison.figures import all_figures, spectra
 from clop_det.comparison.labels import LIMIT, legend
 from clop_det.comparison.maps import class_cosines
-from clop_det.comparison.summary import Comparison, read_comparison
-from tests.comparison.workplace import Workplace
-
-
-@pytest.fixture
-def comparison(finished: Workplace) -> Comparison:
-    return read_comparison([finished.output])
+from clop_det.comparison.summary import Comparison
 
 
 def test_spectra_are_drawn_for_each_label_fraction(comparison: Comparison) -> None:
@@ -42,12 +36,12 @@ def test_a_caption_says_what_its_figure_leaves_out(comparison: Comparison) -> No
     assert picture.caption.endswith(" The first 10 of 12 settings.")
 
 
-def test_class_cosines_are_drawn_for_each_label_fraction(comparison: Comparison) -> None:
+def test_class_cosines_are_drawn_for_each_label_fraction(
+    comparison: Comparison, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert comparison.rows[0].setting.label_fraction is None
-    comparison.rows[0].results["inspect"] = {
-        "class_cosines_before": [[1.0, -0.5], [-0.5, 1.0]],
-        "classes": ["cat", "dog"],
-    }
+    inspected = {"class_cosines_before": [[1.0, -0.5], [-0.5, 1.0]], "classes": ["cat", "dog"]}
+    monkeypatch.setitem(comparison.rows[0].results, "inspect", inspected)
     assert [picture.name for picture in class_cosines(comparison)] == ["class_cosines_10pct", "class_cosines_50pct"]
     assert all(">cat<" in picture.svg for picture in class_cosines(comparison))
 
