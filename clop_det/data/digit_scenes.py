@@ -8,6 +8,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 import numpy as np
+import pycocotools.mask as mask_util
 from PIL import Image
 
 from clop_det.data.digits import (
@@ -21,6 +22,7 @@ from clop_det.data.digits import (
     draw_fragment,
     draw_glyph,
     image_rng,
+    inked,
     paste,
     uniform,
 )
@@ -46,9 +48,13 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """A rendered scene: pixels (S, S, 3), its whole digits, and the source digits of its fragments."""
+    """A rendered scene: pixels (S, S, 3), its whole digits, and the source digits of its fragments.
+
+    `owners` (S, S) says whose ink a pixel shows: 1 for the first of `objects`, 2 for the second, ..., 0 for no digit.
+    """
 
     pixels: Pixels
+    owners: Pixels
     objects: tuple[SceneObject, ...]
     fragments: tuple[int, ...]
 
@@ -64,6 +70,7 @@ def draw_scene(split: str, index: int, size: int, seed: int) -> Scene:
         piece = draw_fragment(fragments[-1], int(size * uniform(rng, 0.14, 0.4)), rng)
         x, y = (rng.randint(-extent // 2, size - extent // 2) for extent in (piece.shape[1], piece.shape[0]))
         paste(canvas, piece, x, y, rng, FRAGMENT_CONTRAST)
+    owners = np.zeros((size, size), dtype=np.uint8)
     objects: list[SceneObject] = []
     for _ in range(rng.randint(2, 7)):
         source = pool.pick(rng, label := rng.randint(len(CLASSES)))
@@ -73,7 +80,8 @@ def draw_scene(split: str, index: int, size: int, seed: int) -> Scene:
         if placed is not None:
             objects.append(placed)
             paste(canvas, glyph, placed.x0, placed.y0, rng, DIGIT_CONTRAST)
-    return Scene(canvas, tuple(objects), tuple(fragments))
+            owners[placed.y0 : placed.y1, placed.x0 : placed.x1][inked(glyph)] = len(objects)
+    return Scene(canvas, owners, tuple(objects), tuple(fragments))
 
 
 def _place(
@@ -100,8 +108,9 @@ def write_scenes(folder: Path, *, train: int, val: int, test: int, size: int, se
     """Write the scenes in both layouts.
 
     * `VOC2007/JPEGImages/*.jpg`, `VOC2007/Annotations/*.xml`, `VOC2007/ImageSets/Main/{train,val,trainval,test}.txt`;
-    * `annotations/instances_{train,val,test}.json` over `VOC2007/JPEGImages`, with two more fields: `source_digit` of
-      an annotation and `fragment_digits` of an image, indices into the source set;
+    * `annotations/instances_{train,val,test}.json` over `VOC2007/JPEGImages`, with the masks of the digits' visible ink
+      (run-length codes; `area` is theirs, as in COCO) and two more fields: `source_digit` of an annotation and
+      `fragment_digits` of an image, indices into the source set;
     * `manifest.json`: the source digits of every image.
 
     The images are JPEG, as the VOC layout wants: quality 95 without chroma subsampling.
@@ -167,17 +176,18 @@ def _add_to_coco(coco: dict[str, list[dict[str, Any]]], number: int, file: str, 
     coco["images"].append(
         {"id": number, "file_name": file, "width": width, "height": height, "fragment_digits": list(scene.fragments)}
     )
-    for item in scene.objects:
-        box_width, box_height = item.x1 - item.x0, item.y1 - item.y0
+    for owner, item in enumerate(scene.objects, start=1):
+        mask = scene.owners == owner
+        code = mask_util.encode(np.asfortranarray(mask, dtype=np.uint8))
         coco["annotations"].append(
             {
                 "id": len(coco["annotations"]) + 1,
                 "image_id": number,
                 "category_id": item.label + 1,
-                "bbox": [item.x0, item.y0, box_width, box_height],
-                "area": box_width * box_height,
+                "bbox": [item.x0, item.y0, item.x1 - item.x0, item.y1 - item.y0],
+                "area": int(mask.sum()),
                 "iscrowd": 0,
-                "segmentation": [],
+                "segmentation": {"size": code["size"], "counts": code["counts"].decode("ascii")},
                 "source_digit": item.source,
             }
         )

@@ -124,9 +124,14 @@ def draw_fragment(index: int, height: int, rng: np.random.RandomState) -> Pixels
     return _tight(glyph[top : top + keep_rows, left : left + keep_columns])
 
 
+def inked(mask: Pixels) -> NDArray[np.bool_]:
+    """The pixels of a coverage mask (h, w) that count as ink."""
+    return mask >= _INK
+
+
 def _tight(mask: Pixels) -> Pixels:
     """Cut a mask to the pixels that count as ink (at least one pixel is left)."""
-    ink = mask >= _INK
+    ink = inked(mask)
     rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
     if len(rows) == 0:
         return mask[:1, :1]

@@ -16,7 +16,7 @@ from clop_det.data.digit_scenes import write_scenes
 from clop_det.errors import UserError
 
 # Part of the key of a generated folder: raise it when the same parameters give other pixels or files.
-GENERATOR_VERSION = 3
+GENERATOR_VERSION = 4
 
 _log = logging.getLogger(__name__)
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from clop_det.detection.ground_truth import Detections, GroundTruth
 from clop_det.detection.images import read_image
+from clop_det.detection.segmentation import mask_pixels
 from clop_det.detection.voc_metric import Curve
 from clop_det.files import atomic_write
 
@@ -52,7 +53,8 @@ def draw_detections(
 ) -> list[int]:
     """Write a PNG with a line per chosen image: ground truth left, detections of at least `score` right.
 
-    A class is told by its colour, with a key on top, where there are enough colours; otherwise by a label on each box.
+    The masks of a detector that has them, and of its ground truth, are tinted; other pictures show boxes alone. A class
+    is told by its colour, with a key on top, where there are enough colours; otherwise by a label on each box.
 
     Returns:
         indices of the images drawn.
@@ -64,16 +66,31 @@ def draw_detections(
         pixels = read_image(records[i], "RGB")
         mine, theirs = truth.image == i, (found.image == i) & (found.score >= score)
         names = ["" if by_colour else str(truth.classes[k]) for k in truth.category[mine]]
-        left = _drawn(pixels, truth.box[mine], truth.category[mine], names)
+        shown = pixels if found.masks is None else _tinted(pixels, truth.masks, mine, truth.category)
+        left = _drawn(shown, truth.box[mine], truth.category[mine], names)
         labels = [
             f"{s:.2f}" if by_colour else f"{truth.classes[k]} {s:.2f}"
             for k, s in zip(found.category[theirs], found.score[theirs], strict=True)
         ]
-        lines.append((left, _drawn(pixels, found.box[theirs], found.category[theirs], labels)))
+        shown = pixels if found.masks is None else _tinted(pixels, found.masks, theirs, found.category)
+        lines.append((left, _drawn(shown, found.box[theirs], found.category[theirs], labels)))
     if lines:
         heads = ("ground truth", f"detections, score at least {score:g}")
         _save_sheet(path, lines, heads, truth.classes if by_colour else ())
     return images
+
+
+def _tinted(pixels: Any, masks: Sequence[Any], chosen: Any, categories: Any) -> Any:
+    """The pixels (H, W, 3) with the chosen masks blended half into their classes' colours."""
+    tinted = pixels.copy()
+    for k in np.flatnonzero(chosen).tolist():
+        inside = mask_pixels(masks[k], *pixels.shape[:2])
+        tinted[inside] = (tinted[inside].astype(int) + ImageColor.getrgb(_colour(categories[k]))) // 2
+    return tinted
+
+
+def _colour(category: Any) -> str:
+    return _COLOURS[int(category) % len(_COLOURS)]
 
 
 def _drawn(pixels: Any, boxes: Any, categories: Any, labels: Sequence[str]) -> Image.Image:
@@ -83,7 +100,7 @@ def _drawn(pixels: Any, boxes: Any, categories: Any, labels: Sequence[str]) -> I
     image = image.resize(size, Image.Resampling.BICUBIC)
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(12)
     for box, category, label in zip(boxes, categories, labels, strict=True):
-        colour = _COLOURS[int(category) % len(_COLOURS)]
+        colour = _colour(category)
         x1, y1, x2, y2 = (float(value) * scale for value in box)
         draw.rectangle((min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)), outline=colour, width=2)
         if not label:

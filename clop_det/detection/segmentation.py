@@ -1,4 +1,4 @@
-"""COCO's segmentations: the part of one that Detectron2 and pycocotools both can take."""
+"""COCO's segmentations: the part of one that Detectron2 and pycocotools both can take, and its pixels."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pycocotools.mask as mask_util
+from numpy.typing import NDArray
 
 
 def usable_part(mask: Any, height: int, width: int) -> tuple[Any, bool]:
@@ -27,6 +28,14 @@ def usable_part(mask: Any, height: int, width: int) -> tuple[Any, bool]:
         return None, mask is None
     polygons = [polygon for polygon in mask if _is_polygon(polygon)]
     return polygons or None, len(polygons) == len(mask)
+
+
+def mask_pixels(mask: Any, height: int, width: int) -> NDArray[np.bool_]:
+    """The pixels (height, width) of what `usable_part` gave; none of them for None."""
+    if mask is None:
+        return np.zeros((height, width), dtype=bool)
+    code = mask if isinstance(mask, dict) else mask_util.merge(mask_util.frPyObjects(mask, height, width))
+    return np.asarray(mask_util.decode(code), dtype=bool)
 
 
 def _is_polygon(polygon: Any) -> bool:

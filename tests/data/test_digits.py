@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pycocotools.mask as mask_util
 import pytest
 from PIL import Image
 from pycocotools.coco import COCO
@@ -231,9 +232,28 @@ def test_coco_annotations_name_their_source_digit(scenes: Path) -> None:
     for annotation in coco.dataset["annotations"]:
         assert labels[annotation["source_digit"]] == annotation["category_id"] - 1
         assert annotation["source_digit"] in _members("test")
-        assert annotation["area"] == annotation["bbox"][2] * annotation["bbox"][3]
     for image in coco.dataset["images"]:
         assert set(image["fragment_digits"]) <= _members("test")
+
+
+def test_masks_are_the_ink_that_nothing_covers(scenes: Path) -> None:
+    coco = COCO(str(scenes / "annotations" / "instances_test.json"))
+    uncovered = 0
+    for index, (image, digits) in enumerate(sorted(coco.imgToAnns.items())):
+        masks = np.stack([coco.annToMask(digit) for digit in digits])
+        assert masks.sum(axis=0).max() == 1  # a pixel shows one digit
+        picture = np.asarray(Image.open(scenes / "VOC2007" / "JPEGImages" / coco.imgs[image]["file_name"]), dtype=int)
+        assert np.abs(picture - draw_scene("test", index, 96, 0).pixels).mean() < 4  # the JPEG of this scene
+        for annotation, mask in zip(digits, masks, strict=True):
+            x, y, w, h = annotation["bbox"]
+            assert annotation["area"] == mask.sum() == mask[y : y + h, x : x + w].sum() > 0
+            uncovered += mask_util.toBbox(coco.annToRLE(annotation)).tolist() == [x, y, w, h]
+            # Ink is one colour, mixed with the ground where it is thin: most of a mask is nearer to its own median
+            # than the rest of its box is.
+            inside, around = (picture[y : y + h, x : x + w][mask[y : y + h, x : x + w] == part] for part in (1, 0))
+            colour = np.median(inside, axis=0)
+            assert np.median(np.abs(inside - colour).sum(1)) < np.median(np.abs(around - colour).sum(1))
+    assert uncovered >= 0.8 * len(coco.anns)
 
 
 def test_a_larger_set_begins_with_the_smaller(scenes: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from detectron2.modeling import build_model
 import clop_det.detection.roi_heads  # noqa: F401  (registers Res5ROIHeadsExtraNorm)
 from clop_det.checkpoints.loading import backbone_keys
 from clop_det.detection.config_check import check_config
+from clop_det.detection.datasets import load_dataset, register_datasets
 from clop_det.detection.scaling import fit_to_processes
 from clop_det.engine.options import flatten, read_config
 
@@ -107,6 +109,33 @@ def test_retinanet_is_the_papers_head_with_half_the_learning_rate() -> None:
     assert (cfg.SOLVER.MAX_ITER, tuple(cfg.SOLVER.STEPS), cfg.SOLVER.BASE_LR) == (90000, (60000, 80000), 0.01)
     assert (cfg.MODEL.RETINANET.NUM_CONVS, cfg.MODEL.RETINANET.NORM, cfg.MODEL.FPN.NORM) == (4, "", "SyncBN")
     assert [len(sizes) for sizes in cfg.MODEL.ANCHOR_GENERATOR.SIZES] == [3] * 5
+
+
+@pytest.fixture(scope="module")
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Digits for the whole module: a data set registered twice by one address is read once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CLOP_DET_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.mark.usefixtures("_cache")
+@pytest.mark.parametrize("name", [name for name in RUNNABLE if read(name).DATASETS.REGISTER])
+def test_data_given_by_path_is_where_the_config_says(name: str, request: pytest.FixtureRequest) -> None:
+    cfg = read(name)
+    entries = [dict(entry) for entry in cfg.DATASETS.REGISTER]
+    for entry in entries:
+        if entry["ROOT"] == "digits://scenes":
+            entry["ROOT"] += "?train=3&val=1&test=2&size=96"
+        else:
+            entry["ROOT"] = str(request.getfixturevalue("real_data") / Path(entry["ROOT"]).name)
+    register_datasets(entries)
+    for data_set in (*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST):
+        records = load_dataset(data_set, masked=cfg.MODEL.MASK_ON)
+        assert all(Path(record["file_name"]).is_file() for record in records)
+        boxes = [entry for record in records for entry in record["annotations"]]
+        assert len(boxes) > 4
+        assert not cfg.MODEL.MASK_ON or all(entry["segmentation"] for entry in boxes)
 
 
 @pytest.mark.parametrize("name", [name for name in RUNNABLE if name.startswith("quick_schedules/")])

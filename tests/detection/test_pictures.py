@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pycocotools.mask as mask_util
 import pytest
 from PIL import Image
 
@@ -41,6 +42,27 @@ def test_truth_left_detections_above_the_score_right(tmp_path: Path, classes: in
     # Few classes are told by a key on top (a taller sheet), many by labels on the boxes.
     labelled = (left[20:40, 40:100] == RED).all(-1).any()
     assert labelled == (classes == 12)
+
+
+def test_a_mask_detectors_picture_shows_both_sides_masks(tmp_path: Path) -> None:
+    records, _ = scene(tmp_path, 3)
+    records[0]["annotations"][0]["segmentation"] = [[40, 40, 100, 40, 100, 70, 40, 70]]  # type: ignore[index]
+    truth = ground_truth(records, ["a", "b", "c"])
+    mask = np.zeros((160, 320), dtype=np.uint8, order="F")
+    mask[60:120, 200:230] = 1
+    found = Detections(np.zeros(1, int), np.zeros(1, int), np.array([[200.0, 60, 260, 120]]), np.array([0.9]))
+    halves = {}
+    for name, masks in (("boxes", None), ("masks", [mask_util.encode(mask)])):
+        draw_detections(tmp_path / "out.png", records, truth, replace(found, masks=masks), 3)
+        sheet = np.asarray(Image.open(tmp_path / "out.png"))[-166:-6]
+        halves[name] = sheet[:, :320], sheet[:, 326:]
+    left, right = halves["masks"]
+    assert tuple(left[55, 70]) == tuple(half // 2 for half in RED)  # half the class's colour over black
+    assert tuple(right[100, 215]) == tuple(half // 2 for half in BLUE)
+    for place in ((85, 70), (20, 20)):  # in the box but not in the mask; outside
+        assert tuple(left[place]) == (0, 0, 0)
+    assert tuple(right[100, 245]) == (0, 0, 0)
+    assert tuple(halves["boxes"][0][55, 70]) == tuple(halves["boxes"][1][100, 215]) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("size", [(1300, 1), (1, 1300)])

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pycocotools.mask as mask_util
 import pytest
+from detectron2.structures.masks import polygons_to_bitmask
 
-from clop_det.detection.segmentation import usable_part
+from clop_det.detection.segmentation import mask_pixels, usable_part
 
 TRIANGLE = [1, 2, 8, 2, 8, 6.5]
 SIZE = [6, 9]  # height, width
@@ -37,6 +38,15 @@ def test_run_length_codes_in_every_spelling_are_the_same_mask(seed: int) -> None
         assert whole
         assert found == text
         assert np.array_equal(mask_util.decode(found), pixels)
+        assert np.array_equal(mask_pixels(found, height, width), pixels)
+
+
+def test_the_pixels_of_polygons_are_detectron2s() -> None:
+    polygons = [TRIANGLE, [2.5, 1, 7, 1, 7, 4.5, 2.5, 4.5]]
+    expected = polygons_to_bitmask([np.asarray(polygon, dtype=float) for polygon in polygons], *SIZE)
+    assert expected.any()
+    assert np.array_equal(mask_pixels(polygons, *SIZE), expected)
+    assert not mask_pixels(None, *SIZE).any()
 
 
 @pytest.mark.parametrize("absent", [None, []])
