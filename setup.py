@@ -27,7 +27,7 @@ setup(
     description="Semi-supervised contrastive pretraining with orthonormal prototypes, carried to detection",
     python_requires=">=3.10",
     packages=find_packages(include=["clop_det", "clop_det.*"]),
-    package_data={"clop_det": ["py.typed"], "clop_det.comparison": ["templates/*"]},
+    package_data={"clop_det": ["py.typed"], "clop_det.comparison.report": ["templates/*"]},
     install_requires=[
         "torch>=2.6",
         "torchvision>=0.21",

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from clop_det.data.checks import facts_of, read_facts
+from clop_det.annotations.checks import facts_of, read_facts
 
 PARTS = ("first", "next", "decode")
 

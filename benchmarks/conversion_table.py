@@ -20,12 +20,12 @@ from pathlib import Path
 
 import torch
 
-from clop_det.checkpoints.convert import ConversionReport, convert_checkpoint
-from clop_det.checkpoints.export import export_checkpoint
-from clop_det.checkpoints.provenance import collect_provenance
-from clop_det.checkpoints.samples import SAMPLES, random_network, write_sample
+from clop_det.backbones import ARCHITECTURES
+from clop_det.conversion.convert import ConversionReport, convert_checkpoint
+from clop_det.conversion.export import export_checkpoint
+from clop_det.conversion.samples import SAMPLES, random_network, write_sample
 from clop_det.files import write_text
-from clop_det.modeling import ARCHITECTURES
+from clop_det.provenance import collect_provenance
 
 _ROOT = Path(__file__).resolve().parents[1]
 _INTRODUCTION = """\

@@ -26,12 +26,12 @@ from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, TrainerBase
 from detectron2.utils.events import EventStorage
 
-from clop_det.checkpoints.provenance import collect_provenance
-from clop_det.detection.datasets import register_datasets, set_num_classes
+from clop_det.annotations.datasets import register_datasets, set_num_classes
+from clop_det.config.reading import read_config
 from clop_det.detection.scaling import fit_to_processes
 from clop_det.detection.trainer import DetectionTrainer
-from clop_det.engine.options import read_config
 from clop_det.files import write_json
+from clop_det.provenance import collect_provenance
 
 CONFIG = "configs/detection/digits/faster_rcnn_R_18_FPN_digits.yaml"
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}

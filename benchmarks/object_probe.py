@@ -22,16 +22,16 @@ from detectron2.config import CfgNode
 from torch import Tensor, nn
 from torchvision.ops import roi_align
 
-from clop_det.checkpoints.provenance import collect_provenance
+from clop_det.annotations.datasets import load_dataset, set_num_classes, use_datasets
 from clop_det.checkpoints.saving import SafeCheckpointer
-from clop_det.detection.datasets import load_dataset, set_num_classes, use_datasets
+from clop_det.config.reading import read_config
 from clop_det.detection.loader import ImageCache, training_records
 from clop_det.detection.model import build_detector, residual_features
 from clop_det.detection.objects import object_crops, usable_boxes
-from clop_det.engine.options import read_config
 from clop_det.engine.seeding import generator
-from clop_det.evaluation.knn import knn_top1
 from clop_det.files import write_json
+from clop_det.probes.measures.knn import knn_top1
+from clop_det.provenance import collect_provenance
 
 CONFIG = "configs/detection/digits/faster_rcnn_R_18_FPN_digits.yaml"
 CUT_OUT = "cut out"

@@ -11,7 +11,7 @@ end:
 * "lightly": its SimCLRTransform (without blur, which small images do without in both) in a DataLoader of as many
   workers as cores over JPEG files, its NTXentLoss, the same update; the network as torchvision computes it.
 * "lightly, our convolutions": the same with the network as we compute it, whose convolutions over maps of a few pixels
-  are matrix products (`clop_det/modeling/small_maps.py`).
+  are matrix products (`clop_det/backbones/small_maps.py`).
 * "encoder only": our step with the views of one batch drawn once and for all.
 
 A ratio is the median of the ratios within the rounds. On a GPU: `--device cuda --cases resnet18:32 resnet18:64
@@ -40,11 +40,11 @@ import torch
 from PIL import Image
 from torch import nn
 
+from clop_det.backbones.small_maps import SmallMapConv2d
+from clop_det.config.reading import read_config
 from clop_det.engine.allocator import keep_freed_memory
-from clop_det.engine.options import read_config
 from clop_det.engine.precision import autocast
 from clop_det.files import write_json
-from clop_det.modeling.small_maps import SmallMapConv2d
 from clop_det.pretraining.build import build_model
 from clop_det.pretraining.data import open_data
 from clop_det.pretraining.optimizers import build_optimizer

@@ -12,7 +12,7 @@ import clop_det  # noqa: F401  (makes `import detectron2` work)
 # isort: split
 import numpy as np
 
-from clop_det.detection.datasets import class_names, load_dataset, register_datasets
+from clop_det.annotations.datasets import class_names, load_dataset, register_datasets
 from clop_det.detection.evaluation import score
 from clop_det.detection.ground_truth import Detections, GroundTruth, ground_truth
 

@@ -26,11 +26,11 @@ from detectron2.evaluation import PascalVOCDetectionEvaluator
 from detectron2.evaluation.pascal_voc_evaluation import parse_rec
 from detectron2.structures import Boxes, Instances
 
-from clop_det.checkpoints.provenance import collect_provenance
-from clop_det.detection.datasets import class_names, load_dataset, register_datasets
+from clop_det.annotations.datasets import class_names, load_dataset, register_datasets
 from clop_det.detection.ground_truth import ground_truth, join_detections, pack_instances
 from clop_det.detection.voc_metric import voc_metrics
 from clop_det.files import write_json
+from clop_det.provenance import collect_provenance
 
 CLASSES = [f"class{k:02d}" for k in range(20)]
 WIDTH, HEIGHT = 500, 375

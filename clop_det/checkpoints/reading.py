@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from clop_det.array_pickle import read_array_pickle
+from clop_det.checkpoints.array_pickle import read_array_pickle
 from clop_det.checkpoints.integrity import check_integrity
 from clop_det.errors import UserError
 from clop_det.files import StrPath

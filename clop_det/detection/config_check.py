@@ -13,14 +13,14 @@ from detectron2.config import CfgNode
 from detectron2.data import detection_utils as utils
 from detectron2.utils.file_io import PathManager
 
-from clop_det.checkpoints.conventions import get_key
+from clop_det.config.reading import read_config
+from clop_det.conversion.conventions import get_key
 from clop_det.detection.coco_backends import coco_backend
 from clop_det.detection.model import MODEL_CHECKS
 from clop_det.engine.device import check_device
-from clop_det.engine.options import read_config
 from clop_det.engine.schedule import build_schedule
 from clop_det.errors import UserError
-from clop_det.evaluation.settings import check_probe_settings
+from clop_det.probes.settings import check_probe_settings
 
 Check = Callable[[CfgNode], None]
 

@@ -15,9 +15,9 @@ from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
 from detectron2.utils import comm
 from torch import nn
 
+from clop_det.annotations.datasets import class_names, load_dataset
 from clop_det.detection.coco_backends import CocoBackend, coco_backend
 from clop_det.detection.coco_metric import coco_metrics
-from clop_det.detection.datasets import class_names, load_dataset
 from clop_det.detection.ground_truth import Detections, GroundTruth, ground_truth, join_detections, pack_instances
 from clop_det.detection.loader import inference_loader
 from clop_det.detection.voc_metric import Curve, voc_metrics

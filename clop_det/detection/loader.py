@@ -16,10 +16,10 @@ from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from clop_det.annotations.datasets import load_dataset
+from clop_det.annotations.fractions import choose, image_keys
+from clop_det.annotations.images import read_image
 from clop_det.detection.batches import BatchSchedule
-from clop_det.detection.datasets import load_dataset
-from clop_det.detection.fractions import choose, image_keys
-from clop_det.detection.images import read_image
 from clop_det.engine.seeding import derive_seed
 from clop_det.engine.workers import batch_loader
 from clop_det.errors import UserError

@@ -11,7 +11,7 @@ from detectron2.modeling import build_model
 from torch import Tensor, nn
 
 import clop_det.detection.roi_heads  # noqa: F401  (registers the heads that configs name)
-from clop_det.checkpoints.compatibility import uses_res5_head
+from clop_det.conversion.compatibility import uses_res5_head
 from clop_det.detection.roi_align import use_small_map_roi_align
 from clop_det.engine.precision import check_precision
 from clop_det.engine.seeding import derive_seed

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
+from clop_det.annotations.images import read_image
+from clop_det.annotations.segmentation import mask_pixels
 from clop_det.detection.ground_truth import Detections, GroundTruth
-from clop_det.detection.images import read_image
-from clop_det.detection.segmentation import mask_pixels
 from clop_det.detection.voc_metric import Curve
 from clop_det.files import atomic_write
 

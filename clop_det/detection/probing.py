@@ -16,7 +16,7 @@ from clop_det.detection.objects import object_crops
 from clop_det.engine.precision import autocast
 from clop_det.engine.seeding import generator
 from clop_det.errors import UserError
-from clop_det.evaluation.probes import run_probes
+from clop_det.probes.encoding import run_probes
 
 Labelled = tuple[Images | Tensor, Tensor]  # images (N, 3, S, S) uint8 RGB, labels (N,) int64
 

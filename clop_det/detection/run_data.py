@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from detectron2.config import CfgNode
 
-from clop_det.data.checks import Checks
-from clop_det.detection.datasets import checks_of, class_names, load_dataset
-from clop_det.detection.fractions import choose, image_keys, load_split, save_split
+from clop_det.annotations.checks import Checks
+from clop_det.annotations.datasets import checks_of, class_names, load_dataset
+from clop_det.annotations.fractions import choose, image_keys, load_split, save_split
 from clop_det.detection.loader import candidate_records, training_records
 from clop_det.errors import UserError
 from clop_det.files import read_json, write_json

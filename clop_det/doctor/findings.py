@@ -9,8 +9,8 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
-from clop_det.checkpoints.contents import Contents
-from clop_det.modeling import Architecture
+from clop_det.backbones import Architecture
+from clop_det.conversion.contents import Contents
 
 OK, WARN, ERROR = "ok", "warn", "error"
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 
 from clop_det import detectron2_provider
+from clop_det.annotations.datasets import set_num_classes, use_datasets
 from clop_det.data.layouts import read_images
-from clop_det.detection.datasets import set_num_classes, use_datasets
 from clop_det.detection.loader import training_records
 from clop_det.detection.run_data import check_data as check_run_data
 from clop_det.detection.run_data import data_sets, run_checks
 from clop_det.doctor.findings import ERROR, OK, WARN, Finding, Situation
-from clop_det.engine.cli import check_meeting
+from clop_det.engine.launching import check_meeting
 from clop_det.errors import UserError
 
 _DETECTOR_BYTES = 80 << 20  # heads and pyramid of a ResNet-18 to 50 detector, about

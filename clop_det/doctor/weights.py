@@ -8,15 +8,15 @@ from pathlib import Path
 from detectron2.config import get_cfg
 from torch import Tensor
 
-from clop_det.checkpoints.compatibility import contradictions, conventions_known
-from clop_det.checkpoints.contents import flatten
-from clop_det.checkpoints.conventions import ARCHITECTURE_KEYS, CONVENTION_KEYS, describe, get_key, same
-from clop_det.checkpoints.identify import identify
 from clop_det.checkpoints.loading import backbone_keys
-from clop_det.checkpoints.naming import has_caffe2_names, is_torchvision_name
 from clop_det.checkpoints.reading import read_checkpoint
 from clop_det.checkpoints.saving import SafeCheckpointer
-from clop_det.checkpoints.sources import find_roots, recognise
+from clop_det.conversion.compatibility import contradictions, conventions_known
+from clop_det.conversion.contents import flatten
+from clop_det.conversion.conventions import ARCHITECTURE_KEYS, CONVENTION_KEYS, describe, get_key, same
+from clop_det.conversion.identify import identify
+from clop_det.conversion.naming import has_caffe2_names, is_torchvision_name
+from clop_det.conversion.sources import find_roots, recognise
 from clop_det.detection.model import MODEL_CHECKS, build_detector
 from clop_det.doctor.findings import ERROR, OK, WARN, Finding, Situation
 from clop_det.errors import UserError

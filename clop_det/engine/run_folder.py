@@ -18,13 +18,13 @@ from detectron2.utils.events import get_event_storage
 from detectron2.utils.logger import setup_logger
 
 from clop_det import detectron2_provider
-from clop_det.checkpoints.provenance import collect_provenance
+from clop_det.config.reading import flatten
 from clop_det.engine.metrics import METRICS_NAME
-from clop_det.engine.options import flatten
 from clop_det.engine.seeding import derive_seed
 from clop_det.errors import UserError
 from clop_det.files import write_json, write_text
 from clop_det.locks import exclusive_lock
+from clop_det.provenance import collect_provenance
 
 CONFIG_NAME = "config.yaml"
 RESULTS_NAME = "results.json"

@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from clop_det.pretraining.model import PretrainModel
+from clop_det.methods.single import PretrainModel
 
 
 def backward_in_pieces(model: PretrainModel, views: Tensor, labels: Tensor, pieces: int) -> dict[str, Tensor]:

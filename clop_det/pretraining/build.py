@@ -14,9 +14,9 @@ from clop_det.engine.device import check_device
 from clop_det.engine.precision import use_bf16
 from clop_det.errors import UserError
 from clop_det.losses import build_loss, loss_options
-from clop_det.modeling.encoder import build_encoder
-from clop_det.modeling.sync_batch_norm import synchronise_batch_norm
-from clop_det.pretraining.model import PretrainModel
+from clop_det.methods.encoder import build_encoder
+from clop_det.methods.single import PretrainModel
+from clop_det.methods.sync_batch_norm import synchronise_batch_norm
 
 
 def check_config(cfg: CfgNode, world_size: int = 1) -> None:

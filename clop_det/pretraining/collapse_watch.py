@@ -13,10 +13,10 @@ from torch import Tensor
 
 from clop_det.collapse.thresholds import critical_learning_rate
 from clop_det.errors import UserError
-from clop_det.evaluation.embeddings import embedding_figures
 from clop_det.losses.base import Loss
 from clop_det.losses.batch import gather_views
 from clop_det.pretraining.optimizers import scaled_learning_rate
+from clop_det.probes.measures.embeddings import embedding_figures
 
 _log = logging.getLogger(__name__)
 RANKME, MEAN_NORM = "embedding_rankme", "embedding_mean_norm"

@@ -22,8 +22,8 @@ from clop_det.data.batches import batch_indices
 from clop_det.engine.seeding import derive_seed
 from clop_det.errors import UserError
 from clop_det.files import write_json
+from clop_det.methods.single import PretrainModel
 from clop_det.pretraining.data import PretrainData
-from clop_det.pretraining.model import PretrainModel
 
 _log = logging.getLogger(__name__)
 

@@ -13,13 +13,13 @@ from detectron2.utils import comm
 from clop_det.data.images import Subset
 from clop_det.data.opening import probe_indices
 from clop_det.errors import UserError
-from clop_det.evaluation.embeddings import embedding_figures
-from clop_det.evaluation.probes import encode_images, probe_features
-from clop_det.evaluation.settings import check_probe_settings
-from clop_det.evaluation.spectrum import singular_values
+from clop_det.methods.single import PretrainModel
 from clop_det.pretraining.data import PretrainData
-from clop_det.pretraining.model import PretrainModel
 from clop_det.pretraining.pictures import spectrum_picture
+from clop_det.probes.encoding import encode_images, probe_features
+from clop_det.probes.measures.embeddings import embedding_figures
+from clop_det.probes.measures.spectrum import singular_values
+from clop_det.probes.settings import check_probe_settings
 
 _log = logging.getLogger(__name__)
 

@@ -13,7 +13,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from clop_det.checkpoints.contents import flatten
 from clop_det.checkpoints.integrity import (
     check_integrity,
     digested_write,
@@ -22,6 +21,7 @@ from clop_det.checkpoints.integrity import (
     why_damaged,
 )
 from clop_det.checkpoints.reading import container_of, read_checkpoint, read_provenance
+from clop_det.conversion.contents import flatten
 from clop_det.errors import UserError
 from clop_det.files import sha256_of
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from clop_det.collapse.points import effective_ranks, mean_cosines, mean_norms, random_points, simplex_points
-from clop_det.evaluation.spectrum import effective_rank
+from clop_det.probes.measures.spectrum import effective_rank
 
 
 def test_a_set_depends_on_its_own_seed_alone() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from clop_det.comparison.summary import Comparison, read_comparison
+from clop_det.comparison.results.summary import Comparison, read_comparison
 from tests.comparison.workplace import Workplace
 
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from clop_det.comparison.cli import main
+from clop_det.commands.compare import main
 from clop_det.errors import UserError
 from tests.comparison.workplace import Workplace, results
 

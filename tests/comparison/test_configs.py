@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from clop_det.comparison.config import load_compare_config
-from clop_det.comparison.matrix import read_matrix
-from clop_det.comparison.plan import Plan, build_plan
+from clop_det.comparison.planning.config import load_compare_config
+from clop_det.comparison.planning.matrix import read_matrix
+from clop_det.comparison.planning.plan import Plan, build_plan
 from clop_det.errors import UserError
 from clop_det.losses import loss_options
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from clop_det.comparison.examples import iou, judge
-from clop_det.comparison.summary import read_comparison
+from clop_det.comparison.report.examples import iou, judge
+from clop_det.comparison.results.summary import read_comparison
 from tests.comparison.workplace import Workplace
 
 

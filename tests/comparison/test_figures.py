@@ -7,10 +7,10 @@ import dataclasses
 import pytest
 from matplotlib.figure import Figure
 
-from clop_det.comparison.figures import all_figures, spectra
-from clop_det.comparison.labels import LIMIT, legend
-from clop_det.comparison.maps import class_cosines
-from clop_det.comparison.summary import Comparison
+from clop_det.comparison.report.figures import all_figures, spectra
+from clop_det.comparison.report.labels import LIMIT, legend
+from clop_det.comparison.report.maps import class_cosines
+from clop_det.comparison.results.summary import Comparison
 
 
 def test_spectra_are_drawn_for_each_label_fraction(comparison: Comparison) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from clop_det.comparison.grid_curves import main, read_curves
+from clop_det.comparison.report.grid_curves import main, read_curves
 from clop_det.errors import UserError
 
 TABLE = """init,label_fraction,seed,knn_top1,embedding_rankme,SOLVER.BASE_LR,status

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from clop_det.comparison.figures import all_figures
-from clop_det.comparison.rows import Row, Setting
-from clop_det.comparison.summary import Comparison, read_comparison, summarise
-from clop_det.comparison.tuning import choose
+from clop_det.comparison.report.figures import all_figures
+from clop_det.comparison.results.rows import Row, Setting
+from clop_det.comparison.results.summary import Comparison, read_comparison, summarise
+from clop_det.comparison.results.tuning import choose
 from tests.comparison.workplace import Workplace
 
 

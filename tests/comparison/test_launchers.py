@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from clop_det.comparison.config import load_compare_config
-from clop_det.comparison.launchers import COMMANDS, FolderBusy, LocalLauncher, command, failure_reason
-from clop_det.comparison.matrix import read_matrix
-from clop_det.comparison.plan import build_plan
+from clop_det.comparison.planning.config import load_compare_config
+from clop_det.comparison.planning.matrix import read_matrix
+from clop_det.comparison.planning.plan import build_plan
+from clop_det.comparison.running.launchers import COMMANDS, FolderBusy, LocalLauncher, command, failure_reason
 from clop_det.errors import UserError
 from tests.comparison.workplace import Workplace, wait_for
 
@@ -37,15 +37,15 @@ def test_commands(workplace: Workplace, tmp_path: Path) -> None:
     folder.mkdir()
     by_kind = {job.kind: job for job in plan.jobs.values()}
     pretrain = command(by_kind["pretrain"], folder)
-    assert pretrain[1:] == ["-m", "clop_det.pretraining", "--config-file", str(folder / "job.yaml")]
+    assert pretrain[1:] == ["-m", "clop_det.commands.pretrain", "--config-file", str(folder / "job.yaml")]
     group = command(by_kind["pretrain"], folder, gpus=4)
     assert group[1:6] == ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4"]
-    assert group[6:8] == ["-m", "clop_det.pretraining"]
+    assert group[6:8] == ["-m", "clop_det.commands.pretrain"]
     assert "torch.distributed.run" not in command(by_kind["convert"], folder, gpus=4)
     (folder / "config.yaml").touch()
     assert command(by_kind["pretrain"], folder)[-1] == "--resume"
     convert = command(by_kind["convert"], folder)
-    assert convert[2] == "clop_det.comparison.convert_job"
+    assert convert[2] == "clop_det.commands.convert_job"
     assert convert[-1] == str(folder / "backbone.pth")
     assert convert[-2].endswith(f"{by_kind['pretrain'].name}/model_final.pth")
     assert set(COMMANDS) == {"pretrain", "convert", "detect", "inspect"}

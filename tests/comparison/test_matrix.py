@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from clop_det.comparison.config import flattened, load_compare_config, nested
-from clop_det.comparison.matrix import read_matrix
-from clop_det.comparison.plan import build_plan
+from clop_det.comparison.planning.config import flattened, load_compare_config, nested
+from clop_det.comparison.planning.matrix import read_matrix
+from clop_det.comparison.planning.plan import build_plan
 from clop_det.errors import UserError
 from tests.comparison.workplace import Workplace
 

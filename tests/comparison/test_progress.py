@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from clop_det.comparison.display import Display
-from clop_det.comparison.jobs import Job
-from clop_det.comparison.progress import Estimator, clock, finished_seconds, read_progress
+from clop_det.comparison.planning.jobs import Job
+from clop_det.comparison.running.display import Display
+from clop_det.comparison.running.progress import Estimator, clock, finished_seconds, read_progress
 
 
 def test_progress_of_a_run(tmp_path: Path) -> None:

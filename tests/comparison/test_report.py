@@ -15,10 +15,9 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from clop_det.comparison.csv_files import results_csv
-from clop_det.comparison.style import colours, render
-from clop_det.comparison.summary import Comparison, read_comparison
-from clop_det.comparison.tables import (
+from clop_det.comparison.report.csv_files import results_csv
+from clop_det.comparison.report.style import colours, render
+from clop_det.comparison.report.tables import (
     digits,
     family_table,
     further_table,
@@ -29,6 +28,7 @@ from clop_det.comparison.tables import (
     printed_table,
     verdicts,
 )
+from clop_det.comparison.results.summary import Comparison, read_comparison
 from tests.comparison.workplace import REPORT, Workplace, lines
 
 

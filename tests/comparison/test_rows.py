@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from clop_det.comparison.cli import main
-from clop_det.comparison.runs import Cost, Run, find_runs
-from clop_det.comparison.summary import Comparison, read_comparison
+from clop_det.commands.compare import main
+from clop_det.comparison.results.runs import Cost, Run, find_runs
+from clop_det.comparison.results.summary import Comparison, read_comparison
 from clop_det.errors import UserError
 from tests.comparison.workplace import REPORT, Workplace, lines
 

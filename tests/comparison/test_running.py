@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from clop_det.comparison.cli import select_jobs
-from clop_det.comparison.config import load_compare_config
-from clop_det.comparison.jobs import digest_of, is_done, prepare_folder
-from clop_det.comparison.matrix import read_matrix
-from clop_det.comparison.plan import build_plan
-from clop_det.comparison.runs import read_run
+from clop_det.commands.compare import select_jobs
+from clop_det.comparison.planning.config import load_compare_config
+from clop_det.comparison.planning.jobs import digest_of, is_done, prepare_folder
+from clop_det.comparison.planning.matrix import read_matrix
+from clop_det.comparison.planning.plan import build_plan
+from clop_det.comparison.results.runs import read_run
 from clop_det.engine.descent import descendants
 from clop_det.engine.run_folder import claim_run_folder
 from clop_det.errors import UserError

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from clop_det.comparison.config import load_compare_config
-from clop_det.comparison.display import Display
-from clop_det.comparison.jobs import jobs_to_run, prepare_folder
-from clop_det.comparison.matrix import read_matrix
-from clop_det.comparison.plan import Plan, build_plan
-from clop_det.comparison.scheduler import Scheduler
-from clop_det.comparison.slurm import SubmititLauncher
+from clop_det.comparison.planning.config import load_compare_config
+from clop_det.comparison.planning.jobs import jobs_to_run, prepare_folder
+from clop_det.comparison.planning.matrix import read_matrix
+from clop_det.comparison.planning.plan import Plan, build_plan
+from clop_det.comparison.running.display import Display
+from clop_det.comparison.running.scheduler import Scheduler
+from clop_det.comparison.running.slurm import SubmititLauncher
 from clop_det.errors import UserError
 from tests.comparison.workplace import COMMANDS, Workplace, wait_for
 

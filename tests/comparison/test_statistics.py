@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from clop_det.comparison.statistics import (
+from clop_det.comparison.results.statistics import (
     correlation,
     holm,
     mean_interval,

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import yaml
 
-from clop_det.comparison.cli import main
-from clop_det.comparison.launchers import Commands
+from clop_det.commands.compare import main
+from clop_det.comparison.running.launchers import Commands
 
 REPORT = Path("report")
 FAKE = Path(__file__).with_name("fake_job.py")
@@ -54,8 +54,8 @@ class Workplace:
         """Start it as a process of its own, which can be killed."""
         script = f"""
             import sys
-            from clop_det.comparison.cli import main
-            from clop_det.engine.cli import run_tool
+            from clop_det.commands.compare import main
+            from clop_det.commands.common import run_tool
             commands = {{k: (sys.executable, {str(FAKE)!r}, k) for k in {list(COMMANDS)!r}}}
             run_tool(lambda argv: main(argv, commands))
         """

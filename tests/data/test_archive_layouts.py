@@ -11,11 +11,11 @@ import pytest
 import torch
 from torchvision import datasets
 
+from clop_det.config.reading import read_config
 from clop_det.data.layouts import ImageList, cifar, read_images
 from clop_det.data.layouts.folder import read_unlabelled
 from clop_det.data.opening import list_images
 from clop_det.data.store import open_store
-from clop_det.engine.options import read_config
 from clop_det.errors import UserError
 from tests import stand_ins
 

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from clop_det.data.checks import read_facts
+from clop_det.annotations.checks import read_facts
+from clop_det.annotations.images import AS_STORED, DEEP, read_image
 from clop_det.data.decoding import decode
 from clop_det.data.image_list import ImageList
 from clop_det.data.layouts import read_images
 from clop_det.data.orientation import orientation, upright
 from clop_det.data.store import open_store
-from clop_det.detection.images import AS_STORED, DEEP, read_image
 
 Entry = tuple[int, int, int, bytes]  # tag, type, count, value
 SIX: Entry = (0x0112, 3, 1, struct.pack("<HH", 6, 0))

@@ -11,9 +11,9 @@ import pytest
 from detectron2.config import CfgNode
 from PIL import Image
 
-from clop_det.detection.cli import main
-from clop_det.detection.datasets import register_datasets, set_num_classes
-from clop_det.engine.options import read_config
+from clop_det.annotations.datasets import register_datasets, set_num_classes
+from clop_det.commands.train import main
+from clop_det.config.reading import read_config
 from tests.detection.runs import CONFIG, command
 
 CLASSES = ("disc", "square", "triangle")

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from clop_det.detection.datasets import forget, load_dataset, use_datasets
-from clop_det.engine.options import read_config
+from clop_det.annotations.datasets import forget, load_dataset, use_datasets
+from clop_det.config.reading import read_config
 
 WIDTH, HEIGHT = 40, 24
 

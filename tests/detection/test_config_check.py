@@ -11,7 +11,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.utils.file_io import PathManager
 
-from clop_det.detection.cli import main
+from clop_det.commands.train import main
 from clop_det.detection.config_check import check_config, config_checks, fetch_weights
 from clop_det.detection.scaling import fit_to_processes
 from clop_det.errors import UserError

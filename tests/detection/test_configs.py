@@ -11,11 +11,11 @@ from detectron2.config import CfgNode
 from detectron2.modeling import build_model
 
 import clop_det.detection.roi_heads  # noqa: F401  (registers Res5ROIHeadsExtraNorm)
+from clop_det.annotations.datasets import load_dataset, register_datasets
 from clop_det.checkpoints.loading import backbone_keys
+from clop_det.config.reading import flatten, read_config
 from clop_det.detection.config_check import check_config
-from clop_det.detection.datasets import load_dataset, register_datasets
 from clop_det.detection.scaling import fit_to_processes
-from clop_det.engine.options import flatten, read_config
 
 ROOT = Path(__file__).resolve().parents[2] / "configs" / "detection"
 CONFIGS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.yaml"))

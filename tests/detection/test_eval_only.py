@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from clop_det.detection.cli import main
+from clop_det.commands.train import main
 from clop_det.errors import UserError
 from clop_det.files import read_json
 from tests.detection.runs import command

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from clop_det.annotations.fractions import image_keys
+from clop_det.commands.train import main
 from clop_det.detection import trainer as trainer_module
-from clop_det.detection.cli import main
-from clop_det.detection.fractions import image_keys
 from clop_det.detection.trainer import DetectionTrainer
 from clop_det.files import read_json
 from tests.detection.runs import Crash, command, same_weights

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from clop_det.detection.cli import main
+from clop_det.commands.train import main
 from clop_det.detection.evaluation import Evaluation, TestSet
 from clop_det.detection.trainer import DetectionTrainer
 from clop_det.engine.metrics import read_metrics
@@ -49,7 +49,7 @@ def test_resuming_after_kill_9_gives_the_same_bytes(tiny_options: list[str], tmp
     changes = {"SOLVER__MAX_ITER": 9, "TEST__EVAL_PERIOD": 0, "PROBE__ENABLED": False, "TEST__PICTURES": 0}
     assert main(command(tiny_options, tmp_path / "whole", **changes)) == 0
     folder = tmp_path / "killed"
-    words = [sys.executable, "-W", "ignore", "-m", "clop_det.detection", *command(tiny_options, folder, **changes)]
+    words = [sys.executable, "-W", "ignore", "-m", "clop_det.commands.train", *command(tiny_options, folder, **changes)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.time() + 120

@@ -14,8 +14,8 @@ import pytest
 import torch
 from detectron2.config import CfgNode
 
+from clop_det.annotations.datasets import load_dataset, use_datasets
 from clop_det.detection import loader as module
-from clop_det.detection.datasets import load_dataset, use_datasets
 from clop_det.detection.loader import ImageCache, has_box, inference_loader, train_loader, training_records
 from clop_det.errors import UserError
 from tests.detection.conftest import entries

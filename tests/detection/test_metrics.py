@@ -16,9 +16,9 @@ from detectron2.evaluation import COCOEvaluator, PascalVOCDetectionEvaluator
 from detectron2.structures import Boxes, Instances
 from PIL import Image
 
+from clop_det.annotations.datasets import class_names, load_dataset, register_datasets
 from clop_det.detection.coco_backends import BACKENDS, coco_backend
 from clop_det.detection.coco_metric import coco_metrics
-from clop_det.detection.datasets import class_names, load_dataset, register_datasets
 from clop_det.detection.evaluation import score
 from clop_det.detection.ground_truth import Detections, GroundTruth, ground_truth, join_detections, pack_instances
 from clop_det.detection.voc_metric import Curve, area, as_written, best_overlaps, eleven_point, voc_metrics

@@ -9,10 +9,10 @@ from detectron2.modeling import build_backbone
 from detectron2.utils.events import EventStorage
 from torch import nn
 
+from clop_det.config.reading import read_config
 from clop_det.detection.loader import train_loader, training_records
 from clop_det.detection.model import build_detector, check_model, residual_features
 from clop_det.detection.roi_align import SmallMapROIAlign
-from clop_det.engine.options import read_config
 from clop_det.errors import UserError
 from tests.detection.runs import CONFIG
 

@@ -9,13 +9,13 @@ import torch
 from detectron2.config import CfgNode
 from PIL import Image
 
-from clop_det.detection.datasets import load_dataset
+from clop_det.annotations.datasets import load_dataset
 from clop_det.detection.model import build_detector
 from clop_det.detection.objects import object_crops, usable_boxes
 from clop_det.detection.probing import ObjectSets
 from clop_det.engine.seeding import generator
 from clop_det.errors import UserError
-from clop_det.evaluation.probes import run_probes
+from clop_det.probes.encoding import run_probes
 
 
 def record(path: Path, boxes: list[dict[str, Any]]) -> dict[str, Any]:

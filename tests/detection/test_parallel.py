@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from clop_det.detection.cli import main
+from clop_det.commands.train import main
 from clop_det.engine.metrics import read_metrics
 from clop_det.engine.stop import EXIT_STOPPED
 from clop_det.files import read_json
@@ -34,7 +34,7 @@ def run(*words: str) -> None:
 def together(tiny_options: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("two") / "run"
     changes = {"SOLVER__MAX_ITER": 2, "TEST__EVAL_PERIOD": 0, "TEST__IMS_PER_BATCH": 1}
-    run(*TORCHRUN, "-m", "clop_det.detection", *command(tiny_options, folder, **changes))
+    run(*TORCHRUN, "-m", "clop_det.commands.train", *command(tiny_options, folder, **changes))
     return folder
 
 
@@ -68,7 +68,7 @@ def test_num_gpus_on_a_machine_without_gpus_starts_processes(
         pytest.skip("starts GPU processes here")
     changes = {"MODEL__WEIGHTS": str(together / "model_final.pth"), "TEST__IMS_PER_BATCH": 1}
     words = command(tiny_options, tmp_path / "spawned", "--eval-only", "--num-gpus", "2", **changes)
-    run("-m", "clop_det.detection", *words)
+    run("-m", "clop_det.commands.train", *words)
     spawned = read_json(tmp_path / "spawned" / "evaluation.json")["metrics"]
     assert spawned == pytest.approx(read_json(together / "results.json")["metrics"])
 
@@ -81,8 +81,8 @@ def test_sigterm_to_the_parent_saves_leaves_with_its_code_and_resumes_exactly(
         pytest.skip("starts GPU processes here")
     changes = {"SOLVER__MAX_ITER": 20, "TEST__EVAL_PERIOD": 0, "PROBE__ENABLED": False, "TEST__PICTURES": 0}
     whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    run("-m", "clop_det.detection", *command(tiny_options, whole, "--num-gpus", "2", **changes))
-    words = ["-m", "clop_det.detection", *command(tiny_options, stopped, "--num-gpus", "2", **changes)]
+    run("-m", "clop_det.commands.train", *command(tiny_options, whole, "--num-gpus", "2", **changes))
+    words = ["-m", "clop_det.commands.train", *command(tiny_options, stopped, "--num-gpus", "2", **changes)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen([sys.executable, "-W", "ignore", *words], env=environment, stderr=subprocess.PIPE)
     try:
@@ -97,7 +97,7 @@ def test_sigterm_to_the_parent_saves_leaves_with_its_code_and_resumes_exactly(
     assert b"--resume continues" in told
     assert not (stopped / "results.json").exists()
     assert not (stopped / "model_final.pth").exists()
-    run("-m", "clop_det.detection", *command(tiny_options, stopped, "--resume", "--num-gpus", "2", **changes))
+    run("-m", "clop_det.commands.train", *command(tiny_options, stopped, "--resume", "--num-gpus", "2", **changes))
     assert same_weights(whole, stopped)
     lines = {line["iteration"]: line for line in read_metrics(stopped)}
     assert all(lines[line["iteration"]] == line for line in read_metrics(whole))
@@ -105,11 +105,11 @@ def test_sigterm_to_the_parent_saves_leaves_with_its_code_and_resumes_exactly(
 
 STOPPING = """
 import os, signal, sys
-from clop_det.detection import cli
+from clop_det.commands import train as cli
 from detectron2.utils import comm
 from clop_det.detection.evaluation import TestSet
 from clop_det.detection.trainer import DetectionTrainer
-from clop_det.engine.cli import run_tool
+from clop_det.commands.common import run_tool
 
 def stopping(owner, name, rank):
     call = getattr(owner, name)
@@ -148,6 +148,6 @@ def test_a_stop_of_one_process_within_an_evaluation_ends_all_and_loses_nothing(
     assert done.stderr.count("stopped; the state is saved") == 2, done.stderr[-2000:]
     assert (tmp_path / "run" / "model_0000001.pth").is_file()
     assert not (tmp_path / "run" / "model_final.pth").exists()
-    run(*TORCHRUN, "-m", "clop_det.detection", *command(tiny_options, tmp_path / "run", "--resume", **changes))
+    run(*TORCHRUN, "-m", "clop_det.commands.train", *command(tiny_options, tmp_path / "run", "--resume", **changes))
     assert (tmp_path / "run" / "metrics.json").read_bytes() == (together / "metrics.json").read_bytes()
     assert same_weights(together, tmp_path / "run")

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from detectron2.config import CfgNode
 
-from clop_det.detection import cli
-from clop_det.detection.cli import main
-from clop_det.detection.datasets import forget, use_datasets
+from clop_det.annotations.datasets import forget, use_datasets
+from clop_det.commands import train as cli
+from clop_det.commands.train import main
 from clop_det.detection.run_data import keep_data, log_checks
 from clop_det.engine.run_folder import start_logging
 from clop_det.errors import UserError

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from detectron2.config import CfgNode
 
+from clop_det.config.reading import read_config
 from clop_det.detection.report import figures_table
 from clop_det.detection.scaling import fit_to_processes
-from clop_det.engine.options import read_config
 from clop_det.errors import UserError
 
 

@@ -14,7 +14,7 @@ from detectron2.config import CfgNode
 from detectron2.modeling import GeneralizedRCNN
 from detectron2.utils.events import EventStorage
 
-from clop_det.detection.cli import main
+from clop_det.commands.train import main
 from clop_det.detection.trainer import DetectionTrainer
 from clop_det.engine.metrics import read_metrics
 from clop_det.errors import UserError
@@ -181,7 +181,7 @@ def test_a_folder_with_another_run_is_refused(finished: Path, tiny_options: list
 
 
 def test_unreadable_image_is_named(tiny_cfg: CfgNode, shapes_root: Path, tmp_path: Path) -> None:
-    from clop_det.detection.datasets import register_datasets
+    from clop_det.annotations.datasets import register_datasets
 
     copy = tmp_path / "broken"
     shutil.copytree(shapes_root, copy)

@@ -12,13 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from clop_det.checkpoints.convert import convert_checkpoint
-from clop_det.checkpoints.samples import random_network, write_sample
+from clop_det.commands.doctor import main
+from clop_det.config.reading import read_config
+from clop_det.conversion.convert import convert_checkpoint
+from clop_det.conversion.samples import random_network, write_sample
 from clop_det.doctor import diagnose
 from clop_det.doctor import resources as resources_module
-from clop_det.doctor.command import main
 from clop_det.doctor.findings import Finding
-from clop_det.engine.options import read_config
 
 _CONFIG = str(Path(__file__).resolve().parents[2] / "configs" / "detection" / "Base-R_18_FPN.yaml")
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from clop_det.config.reading import read_config
 from clop_det.engine import run_folder
-from clop_det.engine.options import read_config
 from clop_det.engine.run_folder import claim_run_folder, has_begun, own_run_folder, write_results
 from clop_det.errors import UserError
 from clop_det.files import read_json

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from clop_det.engine.options import read_config
+from clop_det.config.reading import read_config
 from clop_det.engine.schedule import build_schedule
 from clop_det.errors import UserError
 from clop_det.pretraining.optimizers import build_optimizer

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from detectron2.utils.events import EventStorage
 
-from clop_det.engine.options import read_config
+from clop_det.config.reading import read_config
 from clop_det.engine.wandb_writer import WandbWriter, check_wandb
 from clop_det.errors import UserError
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["clop_det.pretraining.cli"])
+CONTEXT.set_forkserver_preload(["clop_det.commands.pretrain"])
 
 
 def run_all(target: Callable[..., None], arguments: list[tuple[Any, ...]], seconds: float = 600) -> list[int | None]:

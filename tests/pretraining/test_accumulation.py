@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from clop_det.losses import build_loss
-from clop_det.modeling.encoder import Encoder, build_encoder
+from clop_det.methods.encoder import Encoder, build_encoder
+from clop_det.methods.single import PretrainModel
 from clop_det.pretraining.accumulation import backward_in_pieces, join_views, running_statistics_kept, split_views
-from clop_det.pretraining.model import PretrainModel
 
 MEAN, STD = [120.0] * 3, [60.0] * 3
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from clop_det.commands.pretrain import main
+from clop_det.config.reading import read_config
 from clop_det.engine.metrics import read_metrics
-from clop_det.engine.options import read_config
 from clop_det.errors import UserError
 from clop_det.losses import build_loss
-from clop_det.pretraining.cli import main
+from clop_det.methods.single import PretrainModel
 from clop_det.pretraining.collapse_watch import CollapseWatch, report_critical_rate
-from clop_det.pretraining.model import PretrainModel
 
 from .conftest import arguments
 

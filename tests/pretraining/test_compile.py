@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from clop_det.commands.pretrain import main
 from clop_det.engine import compiler
 from clop_det.engine.compiler import check_compiler, compiler_errors_named
 from clop_det.engine.metrics import read_metrics
 from clop_det.errors import UserError
-from clop_det.pretraining.cli import main
 
 from .conftest import arguments, same_files
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from clop_det.engine.options import read_config
+from clop_det.commands.pretrain import main
+from clop_det.config.reading import read_config
 from clop_det.errors import UserError
 from clop_det.files import read_json
-from clop_det.pretraining.cli import main
 from clop_det.pretraining.data import SPLIT_NAME, open_data, record_split
 
 from .conftest import BASE_CONFIG, write_images

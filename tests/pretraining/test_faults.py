@@ -19,13 +19,13 @@ import clop_det.data.store_build
 import clop_det.pretraining.probing
 from clop_det.checkpoints import integrity
 from clop_det.checkpoints.saving import SafeCheckpointer
-from clop_det.engine.cli import run_tool
+from clop_det.commands.common import run_tool
+from clop_det.commands.pretrain import main
 from clop_det.engine.metrics import MetricsWriter, read_metrics
 from clop_det.errors import UserError
 from clop_det.files import read_json
-from clop_det.pretraining.cli import main
+from clop_det.methods.single import PretrainModel
 from clop_det.pretraining.data import BatchSource
-from clop_det.pretraining.model import PretrainModel
 
 from .conftest import arguments, same_files
 from .processes import run_all

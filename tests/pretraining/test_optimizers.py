@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from clop_det.engine.options import read_config
+from clop_det.config.reading import read_config
 from clop_det.engine.schedule import build_schedule
 from clop_det.errors import UserError
 from clop_det.pretraining.optimizers import LARS, build_optimizer, describe_scale

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import torch
 
-from clop_det.engine.cli import run_tool
+from clop_det.commands.common import run_tool
+from clop_det.commands.pretrain import main
 from clop_det.engine.metrics import read_metrics
 from clop_det.files import read_json
+from clop_det.methods.single import PretrainModel
 from clop_det.pretraining import trainer
-from clop_det.pretraining.cli import main
 from clop_det.pretraining.data import BatchSource
-from clop_det.pretraining.model import PretrainModel
 
 from .conftest import arguments
 from .processes import run_all

@@ -10,10 +10,10 @@ import pytest
 import torch
 from detectron2.config import CfgNode
 
-from clop_det.engine.options import read_config
+from clop_det.commands.pretrain import main
+from clop_det.config.reading import read_config
 from clop_det.files import read_json
 from clop_det.pretraining.build import build_model, check_config
-from clop_det.pretraining.cli import main
 from clop_det.pretraining.data import BatchSource, PretrainData, open_data
 from clop_det.pretraining.optimizers import build_optimizer
 from tests import stand_ins

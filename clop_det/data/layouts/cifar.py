@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from clop_det.array_pickle import read_array_pickle
+from clop_det.checkpoints.array_pickle import read_array_pickle
 from clop_det.data.decoding import Pixels
 from clop_det.data.image_list import ImageList
 from clop_det.data.image_sources import ArrayFile

@@ -1,0 +1,1 @@
+"""Detection data: VOC and COCO readers, registration, checks, fractions."""

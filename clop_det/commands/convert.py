@@ -1,0 +1,117 @@
+"""The command line of tools/convert_checkpoint.py."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from clop_det.backbones import ARCHITECTURES
+from clop_det.commands.common import add_traceback_flag
+from clop_det.conversion.convert import ConversionReport, convert_checkpoint
+from clop_det.conversion.export import NAMINGS, export_checkpoint
+from clop_det.conversion.proof import TOLERANCE
+from clop_det.conversion.proof import table as parity_table
+from clop_det.conversion.sources.catalogue import source_names
+from clop_det.errors import UserError
+
+_EPILOG = f"""\
+sources: {", ".join(source_names())}.
+exit codes: 0 converted and proved; 2 refused, with the reason on the standard error and no output file."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    made = argparse.ArgumentParser(
+        prog="convert_checkpoint.py",
+        description="Convert a residual-network checkpoint to a Detectron2 file, proved on the real backbone.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument(
+        "source", type=Path, metavar="SOURCE", help="checkpoint: .pth, .pt, .ckpt, .pkl, .safetensors, ..."
+    )
+    made.add_argument("output", type=Path, metavar="OUTPUT", help=".pth to write (or .pkl; with --to: .safetensors)")
+    made.add_argument(
+        "--to", choices=("detectron2", *NAMINGS), default="detectron2", help="naming to write (default: %(default)s)"
+    )
+    made.add_argument("--source", dest="source_format", metavar="NAME", help="take it for this source; see below")
+    made.add_argument("--prefix", help="take the network under this prefix, where the file holds several")
+    made.add_argument("--arch", choices=sorted(ARCHITECTURES), help="refuse any other architecture")
+    made.add_argument("--allow-stem-reinit", action="store_true", help="leave a 3x3 CIFAR stem out, not refuse it")
+    made.add_argument(
+        "--trust-pickle", action="store_true", help="let the file run programs; only if you trust its author"
+    )
+    made.add_argument("--no-verify", action="store_true", help="skip the proof; the provenance will say so")
+    made.add_argument("--channel-order", choices=("RGB", "BGR"), help="of the source's images, if it does not say")
+    for name in ("mean", "std"):
+        made.add_argument(
+            f"--pixel-{name}", type=float, nargs=3, metavar="X", help=f"the source's {name}, on the scale of 0 to 255"
+        )
+    made.add_argument(
+        "--stride-in-1x1", action="store_true", default=None, help="the source strides as Caffe's nets do"
+    )
+    made.add_argument("--json", action="store_true", help="print the report as JSON")
+    add_traceback_flag(made)
+    return made
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Convert and print the report; returns the exit code."""
+    args = parser().parse_args(argv)
+    report = _convert(args) if args.to == "detectron2" else _export(args)
+    print(json.dumps(report.as_dict(), indent=2) if args.json else text(report))
+    return 0
+
+
+def _convert(args: argparse.Namespace) -> ConversionReport:
+    return convert_checkpoint(
+        args.source,
+        args.output,
+        source_format=args.source_format,
+        verify=not args.no_verify,
+        prefix=args.prefix,
+        arch=args.arch,
+        allow_stem_reinit=args.allow_stem_reinit,
+        trust_pickle=args.trust_pickle,
+        channel_order=args.channel_order,
+        pixel_mean=args.pixel_mean,
+        pixel_std=args.pixel_std,
+        stride_in_1x1=args.stride_in_1x1,
+    )
+
+
+def _export(args: argparse.Namespace) -> ConversionReport:
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name in ("prefix", "allow_stem_reinit", "channel_order", "pixel_mean", "pixel_std", "stride_in_1x1")
+        if getattr(args, name)
+    ]
+    if given or args.source_format not in (None, "detectron2"):
+        raise UserError(
+            f"{', '.join(given) or '--source'} says nothing about a Detectron2 file; leave it out with --to."
+        )
+    return export_checkpoint(
+        args.source,
+        args.output,
+        naming=args.to,
+        arch=args.arch,
+        verify=not args.no_verify,
+        trust_pickle=args.trust_pickle,
+    )
+
+
+def text(report: ConversionReport) -> str:
+    """The report for people."""
+    dropped = ", ".join(f"{len(names)} {reason}" for reason, names in report.dropped.items()) or "none"
+    lines = [
+        f"source   {report.source}: {report.reason}",
+        f"network  {report.arch}, {report.stem} stem",
+        f"tensors  {report.mapped} mapped; dropped: {dropped}",
+    ]
+    if report.parity:
+        lines.append(f"proof    relative error on Detectron2's own backbones, limit {TOLERANCE:.0e}")
+        lines += [f"         {line}" for line in parity_table(report.parity).splitlines()]
+    lines += [f"warning  {warning}" for warning in report.warnings]
+    lines.append(f"output   {report.output}  sha256 {report.sha256[:16]}...  {report.seconds:.1f} s")
+    return "\n".join(lines)

@@ -1,0 +1,40 @@
+"""The command line of tools/doctor.py."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+from clop_det.commands.common import argument_parser, load_config
+from clop_det.doctor.diagnosis import diagnose
+from clop_det.doctor.findings import ERROR, WARN, Finding
+
+_EPILOG = """example:
+  python tools/doctor.py --config-file configs/detection/digits/faster_rcnn_R_18_FPN_digits.yaml \\
+      MODEL.WEIGHTS converted.pth
+exit codes: 0 no error (there may be warnings); 1 an error; 2 the configuration itself cannot be read."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Print one line a check; returns 1 if any is an error."""
+    parser = argument_parser("Check a fine-tuning run before it starts: weights, configuration, data, disk.", _EPILOG)
+    parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    args = parser.parse_args(argv)
+    findings = diagnose(load_config(args), max(1, args.num_gpus) * args.num_machines, args.num_machines)
+    if args.json:
+        print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
+    else:
+        print(text(findings))
+    return int(any(finding.status == ERROR for finding in findings))
+
+
+def text(findings: list[Finding]) -> str:
+    """One line a finding, then the count."""
+    width = max(len(finding.check) for finding in findings)
+    lines = [
+        f"{finding.status:<5}  {finding.check:<{width}}  {finding.message}"
+        + (f"  -> {finding.remedy}" if finding.remedy else "")
+        for finding in findings
+    ]
+    errors, warnings = (sum(finding.status == status for finding in findings) for status in (ERROR, WARN))
+    return "\n".join([*lines, f"{errors} error(s), {warnings} warning(s) in {len(findings)} checks"])

@@ -1,0 +1,275 @@
+"""From the matrix to jobs: every config is resolved in full before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from detectron2.config import CfgNode, get_cfg
+
+from clop_det.comparison.planning.config import nearest, nested
+from clop_det.comparison.planning.jobs import JOBS_FOLDER, Job, digest_of, job_name
+from clop_det.comparison.planning.matrix import Detection, Init, Matrix, Point
+from clop_det.config import add_clop_config
+from clop_det.config.reading import merge_file, merge_mapping
+from clop_det.errors import UserError
+from clop_det.files import read_json, sha256_of, write_json
+from clop_det.losses import loss_options
+
+PLAN_NAME = "plan.json"
+REPORT_FOLDER = "report"
+CONVERTED = "backbone.pth"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of the results: what is compared, and the jobs that its figures come from ("" = none)."""
+
+    init: str
+    label_fraction: float | None
+    seed: int
+    detection: str
+    pretrain_grid: dict[str, Any]
+    detection_grid: dict[str, Any]
+    pretrain: str = ""
+    convert: str = ""
+    detect: str = ""
+    inspect: str = ""
+
+
+@dataclass
+class Plan:
+    """Cells and the jobs they need; `jobs` lists needs before their users."""
+
+    matrix: Matrix
+    cells: list[Cell] = field(default_factory=list)
+    jobs: dict[str, Job] = field(default_factory=dict)
+
+    @property
+    def root(self) -> Path:
+        """Folder of the run folders."""
+        return self.matrix.output / JOBS_FOLDER
+
+
+def build_plan(matrix: Matrix) -> Plan:
+    """Resolve the matrix.
+
+    Seeds vary slowest, so a comparison that is cut short is complete for the seeds it has.
+
+    Raises:
+        UserError: a config that does not resolve, an unknown loss, or two initialisations that are the same run.
+    """
+    plan = Plan(matrix)
+    builder = _Builder(plan)
+    for seed in matrix.seeds:
+        for fraction in matrix.fractions:
+            for init in matrix.inits:
+                for point in matrix.pretrain_grid if init.uses_grid else ((),):
+                    builder.add(init, fraction if init.uses_labels else None, seed, point)
+    return plan
+
+
+def write_plan(plan: Plan) -> None:
+    """Write plan.json: what the report needs to know beside the run folders; refuses another comparison's folder."""
+    path = plan.matrix.output / PLAN_NAME
+    report = plan.matrix.output / REPORT_FOLDER
+    if not path.exists() and report.is_dir() and any(report.iterdir()):
+        raise UserError(f"{report} is the report of something else. Move it away, or choose another OUTPUT_DIR.")
+    if path.exists():
+        other = read_json(path).get("name")
+        if other != plan.matrix.name:
+            raise UserError(f'{plan.matrix.output} holds the comparison "{other}". Choose another OUTPUT_DIR.')
+    matrix = plan.matrix
+    content = {
+        "name": matrix.name,
+        "description": matrix.description,
+        "inits": [init.name for init in matrix.inits],
+        "baseline": matrix.baseline,
+        "metric": matrix.metric,
+        "example_score": matrix.example_score,
+        "select": {item.name: [item.select_by, item.report_on] for item in matrix.detections if item.select_by},
+        "cells": [asdict(cell) for cell in plan.cells],
+    }
+    write_json(path, content)
+
+
+class _Builder:
+    """Adds cells and their jobs to a plan; a job that several cells share is added once."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan, self._matrix = plan, plan.matrix
+        self._hashes: dict[Path, str] = {}
+
+    def add(self, init: Init, fraction: float | None, seed: int, point: Point) -> None:
+        values = self._pretrain_values(init, fraction, seed, point)
+        cfg = self._pretrain_config(init, values) if init.pretrained else None
+        if fraction is not None and cfg is not None and (cfg.LABELS.PER_CLASS or cfg.LABELS.SPLIT_FILE):
+            self._check_one_fraction(init)
+            fraction = None
+        facts: dict[str, Any] = {"init": init.name, "loss": init.loss, "label_fraction": fraction, "seed": seed}
+        facts |= {"pretrain_grid": dict(point)}
+        labels = [init.name, _percent(fraction), *_point_label(point)]
+        pretrain = self._pretrain(cfg, [*labels, f"s{seed}"], self._with(facts, values)) if cfg is not None else None
+        convert = self._convert(init, pretrain, facts, labels, seed)
+        base = Cell(init.name, fraction, seed, "", dict(point), {}, _name(pretrain), _name(convert))
+        if not self._matrix.detections:
+            self._add_cell(base)
+        for detection in self._matrix.detections:
+            for setting in detection.grid:
+                self._detect(base, convert, detection, setting, facts, labels)
+
+    def _pretrain_values(self, init: Init, fraction: float | None, seed: int, point: Point) -> dict[str, Any]:
+        values = {**self._matrix.pretrain_opts, "LOSS.NAME": init.loss, **dict(point), **init.opts, "SEED": seed}
+        return values if fraction is None else {**values, "LABELS.FRACTION": fraction}
+
+    def _pretrain_config(self, init: Init, values: Mapping[str, Any]) -> CfgNode:
+        assert self._matrix.pretrain_config is not None  # checked with the matrix
+        cfg = resolve(self._matrix.pretrain_config, values, f"COMPARE.INITS {init.name}")
+        _check_loss(cfg, init.name)
+        return cfg
+
+    def _check_one_fraction(self, init: Init) -> None:
+        """Labels by count or from a given split do not depend on the label fraction: one row, not several."""
+        if len(self._matrix.fractions) > 1:
+            raise UserError(
+                f"COMPARE.INITS {init.name} takes its labels by LABELS.PER_CLASS or LABELS.SPLIT_FILE, so the label"
+                f" fractions {list(self._matrix.fractions)} would be the same run. Give one in COMPARE.LABEL_FRACTIONS."
+            )
+
+    def _pretrain(self, cfg: CfgNode, labels: list[str], facts: Mapping[str, Any]) -> Job:
+        digest = digest_of("pretrain", cfg, *self._contents(cfg.LABELS.SPLIT_FILE))
+        name = job_name("pretrain", labels, digest)
+        return self._add_job(Job("pretrain", name, digest, (), "model_final.pth", cfg, cfg.SOLVER.MAX_ITER, facts))
+
+    def _convert(
+        self, init: Init, pretrain: Job | None, facts: Mapping[str, Any], labels: list[str], seed: int
+    ) -> Job | None:
+        if not self._matrix.detections or (pretrain is None and init.checkpoint is None):
+            return None
+        if pretrain is not None:
+            source, content = str(self._plan.root / pretrain.name / pretrain.product), pretrain.digest
+            labels = [*labels, f"s{seed}"]
+        else:
+            assert init.checkpoint is not None
+            source, content = str(init.checkpoint), self._hash(init.checkpoint)
+            facts = {**facts, "seed": None}
+        digest = digest_of("convert", content, init.source)
+        arguments = {"source": source, "output": CONVERTED, "format": init.source}
+        needs = (pretrain.name,) if pretrain else ()
+        name = job_name("convert", labels, digest)
+        return self._add_job(Job("convert", name, digest, needs, CONVERTED, facts=facts, arguments=arguments))
+
+    def _detect(
+        self,
+        base: Cell,
+        convert: Job | None,
+        detection: Detection,
+        setting: Point,
+        facts: Mapping[str, Any],
+        labels: list[str],
+    ) -> None:
+        values = {**detection.opts, **dict(setting), "SEED": base.seed}
+        values["MODEL.WEIGHTS"] = str(self._plan.root / convert.name / convert.product) if convert else ""
+        cfg = resolve(detection.config, values, f"COMPARE.DETECTION {detection.name}")
+        for wanted in (detection.select_by, detection.report_on):
+            if wanted and wanted not in cfg.DATASETS.TEST:
+                raise UserError(f"COMPARE.DETECTION {detection.name} SELECT: {wanted} is not in {cfg.DATASETS.TEST}.")
+        start = convert.digest if convert else "random"
+        digest = digest_of("detect", cfg, start, *self._contents(cfg.DATASETS.TRAIN_SPLIT_FILE))
+        name = job_name("detect", [detection.name, *labels, *_point_label(setting), f"s{base.seed}"], digest)
+        facts = {**facts, "detection": detection.name, "detection_grid": dict(setting)}
+        facts |= {"pretrain": base.pretrain, "convert": base.convert}
+        needs = (convert.name,) if convert else ()
+        detect = Job(
+            "detect", name, digest, needs, "model_final.pth", cfg, cfg.SOLVER.MAX_ITER, self._with(facts, values)
+        )
+        self._add_job(detect)
+        inspect = self._inspect(detect, needs)
+        self._add_cell(
+            Cell(
+                **{**asdict(base), "detection": detection.name, "detection_grid": dict(setting)}
+                | {"detect": name, "inspect": _name(inspect)}
+            )
+        )
+
+    def _inspect(self, detect: Job, needs: tuple[str, ...]) -> Job | None:
+        count = self._matrix.examples
+        if not count or detect.facts["seed"] != self._matrix.seeds[0]:
+            return None
+        assert detect.config is not None
+        arguments = {"run": str(self._plan.root / detect.name), "examples": str(count)}
+        arguments["weights"] = detect.config.MODEL.WEIGHTS
+        digest = digest_of("inspect", detect.digest, count)
+        name = job_name("inspect", [detect.name.split("-", 1)[1].rsplit("-", 1)[0]], digest)
+        facts = {**detect.facts, "detect": detect.name}
+        return self._add_job(Job("inspect", name, digest, (*needs, detect.name), facts=facts, arguments=arguments))
+
+    def _with(self, facts: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+        return {**facts, "values": {key: value for key, value in values.items() if key != "MODEL.WEIGHTS"}}
+
+    def _add_job(self, job: Job) -> Job:
+        for other in self._plan.jobs.values():
+            if other.digest == job.digest and other.name != job.name:
+                raise UserError(
+                    f"{other.title} and {job.title} are the same run: their configs are equal. Remove one of the two"
+                    " entries of the matrix, or give it the setting that was meant to differ."
+                )
+        if job.config is not None:
+            job.config.OUTPUT_DIR = str(self._plan.root / job.name)
+            job.config.freeze()
+        return self._plan.jobs.setdefault(job.name, job)
+
+    def _add_cell(self, cell: Cell) -> None:
+        if cell not in self._plan.cells:
+            self._plan.cells.append(cell)
+
+    def _contents(self, file: str) -> list[str]:
+        """What a given split file adds to a digest: another content is another run."""
+        if file and not Path(file).is_file():
+            raise UserError(
+                f"no split file {file}: LABELS.SPLIT_FILE and DATASETS.TRAIN_SPLIT_FILE name existing files."
+            )
+        return [self._hash(Path(file))] if file else []
+
+    def _hash(self, path: Path) -> str:
+        if path not in self._hashes:
+            self._hashes[path] = sha256_of(path)
+        return self._hashes[path]
+
+
+def resolve(config: Path, values: Mapping[str, Any], where: str) -> CfgNode:
+    """Defaults, the YAML file and its bases, then `values` (dotted key -> value); not frozen.
+
+    Raises:
+        UserError: as `clop_det.config.reading.read_config`.
+    """
+    cfg = get_cfg()
+    add_clop_config(cfg)
+    merge_file(cfg, str(config))
+    merge_mapping(cfg, nested(values), where)
+    return cfg
+
+
+def _check_loss(cfg: CfgNode, init: str) -> None:
+    known = sorted(loss_options())
+    if cfg.LOSS.NAME not in known:
+        raise UserError(
+            f'COMPARE.INITS {init}: unknown loss "{cfg.LOSS.NAME}"; known are {", ".join(known)}.'
+            f"{nearest(str(cfg.LOSS.NAME), known)}"
+        )
+
+
+def _percent(fraction: float | None) -> str:
+    return "" if fraction is None else f"{100 * fraction:g}pct"
+
+
+def _point_label(point: Point) -> Iterator[str]:
+    for key, value in point:
+        text = "x".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+        yield f"{key.split('.')[-1].lower()}_{text}".replace("/", "_").replace(" ", "")
+
+
+def _name(job: Job | None) -> str:
+    return job.name if job else ""

@@ -1,0 +1,180 @@
+"""The page: one self-contained file, no network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jinja2
+
+from clop_det.comparison.report import tables
+from clop_det.comparison.report.examples import KEY, Gallery
+from clop_det.comparison.report.style import Picture, colours
+from clop_det.comparison.results import provenance
+from clop_det.comparison.results.rows import Row
+from clop_det.comparison.results.summary import Comparison
+from clop_det.comparison.running.progress import clock
+
+_RUN_COLUMNS = ("AP", "AP50", "knn_top1", "linear_top1", "rankme")
+_MOST_VERDICTS = 14  # sentences; differences.csv holds all
+_MOST_DIFFERENCES = 12  # columns of the table of settings
+
+
+def render_page(comparison: Comparison, pictures: Sequence[Picture], galleries: Sequence[Gallery]) -> str:
+    """The report as HTML; everything it needs is inside."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("clop_det.comparison.report"), autoescape=True, undefined=jinja2.StrictUndefined
+    )
+    header, lines = tables.main_table(comparison)
+    verdicts = tables.verdicts(comparison)
+    family_header, families = tables.family_table(comparison)
+    further_header, further = tables.further_table(comparison)
+    difference_header, differences = setting_differences(comparison)
+    page: str = environment.get_template("report.html.j2").render(
+        title=comparison.name,
+        description=comparison.description,
+        facts=_facts(comparison),
+        verdicts=verdicts[:_MOST_VERDICTS],
+        more_verdicts=max(0, len(verdicts) - _MOST_VERDICTS),
+        no_verdict=_no_verdict(comparison),
+        problems=problems(comparison),
+        header=header,
+        lines=_lines(comparison, lines),
+        against=header.index(f"against {comparison.baseline}"),
+        notes=tables.notes(comparison),
+        family_header=family_header,
+        families=_lines(comparison, families),
+        source_line=provenance.source_line(comparison),
+        further_header=further_header,
+        further=_lines(comparison, further),
+        chosen=[choice.sentence for choice in comparison.choices],
+        pictures=pictures,
+        galleries=galleries,
+        key=KEY,
+        run_header=_run_header(comparison),
+        run_lines=[_run_line(comparison, row) for row in comparison.rows],
+        difference_header=difference_header,
+        differences=differences,
+        provenance=provenance.common_facts(comparison),
+        provenance_warnings=provenance.warnings(comparison),
+        job_header=provenance.JOB_HEADER,
+        job_lines=provenance.job_lines(comparison),
+        footer="Made by clop_det from the run folders alone.",
+    )
+    return page
+
+
+def problems(comparison: Comparison) -> list[str]:
+    """One line for every row without figures, and what was left out."""
+    lines = list(comparison.remarks)
+    for row in comparison.rows:
+        if row.status != "done":
+            what = {"failed": f"failed: {row.reason}", "partial": "begun, not finished", "missing": "has not run"}[
+                row.status
+            ]
+            labels = tables.percent(row.setting.label_fraction, "labels")
+            where = ", ".join(filter(None, [row.setting.label, labels, row.setting.detection, f"seed {row.seed}"]))
+            lines.append(f"{where}: {what}")
+    return lines
+
+
+def setting_differences(comparison: Comparison) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """Config keys whose values differ between settings: names of the settings, and (key, value of each)."""
+    summaries = comparison.summaries[:_MOST_DIFFERENCES]
+    values = [summary.rows[0].values for summary in summaries]
+    keys = sorted({key for item in values for key in item} - {"SEED"})
+    lines = []
+    for key in keys:
+        cells = [str(item[key]) if key in item else tables.MISSING for item in values]
+        if len(set(cells)) > 1:
+            lines.append((key, cells))
+    several = len({summary.setting.detection for summary in summaries}) > 1
+    names = [
+        " · ".join(
+            filter(
+                None,
+                [
+                    summary.setting.label,
+                    tables.percent(summary.setting.label_fraction, "labels"),
+                    summary.setting.detection if several else "",
+                ],
+            )
+        )
+        for summary in summaries
+    ]
+    return names, lines
+
+
+def _facts(comparison: Comparison) -> list[tuple[str, str]]:
+    done = sum(row.status == "done" for row in comparison.rows)
+    runs = provenance.used_runs(comparison)
+    finished = [run.finished for run in runs]
+    seconds = sum(run.seconds or 0 for run in runs)
+    facts = [
+        ("initialisations", str(len(comparison.inits))),
+        ("seeds", str(len({row.seed for row in comparison.rows}))),
+        ("runs", f"{done} of {len(comparison.rows)}" if done < len(comparison.rows) else str(done)),
+        ("baseline", comparison.baseline),
+    ]
+    if seconds:
+        facts.append(("computing time", clock(seconds)))
+    if any(finished):
+        facts.append(("last run ended", max(finished).replace("T", " ").replace("Z", " UTC")))
+    return facts
+
+
+def _no_verdict(comparison: Comparison) -> str:
+    if comparison.most_seeds == 0:
+        return "No run has ended yet, so there is nothing to compare."
+    if comparison.most_seeds == 1:
+        return (
+            "Every setting has one seed. The figures below show what the runs gave; which initialisation wins, and by"
+            " how much, they cannot tell: that takes several seeds."
+        )
+    return f"No setting shares seeds with the baseline {comparison.baseline}, so there are no paired differences."
+
+
+def _lines(comparison: Comparison, lines: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
+    palette = colours(comparison.inits)
+    judged = ("ahead", "behind") if tables.more_is_better(comparison.metric) else ()
+    result = []
+    for summary, cells in zip(comparison.summaries, lines, strict=True):
+        verdict = summary.difference.verdict if summary.difference else ""
+        result.append(
+            {
+                "cells": cells,
+                "colour": palette[summary.setting.init],
+                "verdict": verdict if verdict in judged else "",
+            }
+        )
+    return result
+
+
+def _run_header(comparison: Comparison) -> list[str]:
+    names = [tables.NAMES.get(column, column) for column in _columns(comparison)]
+    return ["initialisation", "labels", "detection", "seed", *names, "wall time", "cost", "state", "run folder"]
+
+
+def _run_line(comparison: Comparison, row: Row) -> dict[str, Any]:
+    figures = []
+    for column in _columns(comparison):
+        value = row.metrics.get(column)
+        figures.append(tables.MISSING if value is None else f"{value:.{tables.digits(column)}f}")
+    runs = provenance.runs_of(row, comparison)
+    seconds = sum(run.seconds or 0 for run in runs)
+    cost = ", ".join(cost.text for cost in provenance.total_cost(runs)) or tables.MISSING
+    labels = tables.percent(row.setting.label_fraction)
+    head = [labels, row.setting.detection or tables.MISSING, str(row.seed)]
+    return {
+        "label": row.setting.label,
+        "colour": colours(comparison.inits)[row.setting.init],
+        "cells": [*head, *figures, clock(seconds) if seconds else tables.MISSING, cost],
+        "status": row.status,
+        "folder": row.folder.name if row.folder else "",
+    }
+
+
+def _columns(comparison: Comparison) -> list[str]:
+    found = {column for row in comparison.rows for column in row.metrics}
+    wanted = dict.fromkeys([comparison.metric, *_RUN_COLUMNS])
+    return [column for column in wanted if column in found or column == comparison.metric]

@@ -1,0 +1,60 @@
+"""Writes the report of a comparison: tables, pictures, page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from clop_det.comparison.report import csv_files, tables
+from clop_det.comparison.report.examples import galleries, sheet
+from clop_det.comparison.report.figures import all_figures
+from clop_det.comparison.report.html import problems, render_page
+from clop_det.comparison.report.style import Picture
+from clop_det.comparison.results.summary import Comparison
+from clop_det.files import atomic_write, write_text
+
+
+def write_report(comparison: Comparison, folder: Path) -> Path:
+    """Write everything into `folder`; returns the page.
+
+    Args:
+        comparison: what `read_comparison` gave.
+        folder: created if need be; files of an earlier report are replaced.
+    """
+    pictures = all_figures(comparison)
+    shown = galleries(comparison)
+    write_text(folder / "results.csv", csv_files.results_csv(comparison))
+    write_text(folder / "differences.csv", csv_files.differences_csv(comparison))
+    write_text(folder / "results.tex", tables.latex_table(comparison))
+    names = [(picture.title, f"figures/{picture.name}.png") for picture in pictures]
+    for picture in pictures:
+        _write_picture(picture, folder / "figures")
+    for index, gallery in enumerate(shown):
+        name = f"detections_{gallery.title or index}.png"
+        with atomic_write(folder / "figures" / name) as file:
+            file.write(sheet(gallery))
+        names.append((f"Detections on the same test images ({gallery.title})", f"figures/{name}"))
+    write_text(folder / "results.md", _markdown(comparison, names))
+    page = folder / "report.html"
+    write_text(page, render_page(comparison, pictures, shown))
+    return page
+
+
+def _write_picture(picture: Picture, folder: Path) -> None:
+    write_text(folder / f"{picture.name}.svg", picture.svg)
+    with atomic_write(folder / f"{picture.name}.png") as file:
+        file.write(picture.png)
+
+
+def _markdown(comparison: Comparison, pictures: list[tuple[str, str]]) -> str:
+    parts = [f"# {comparison.name}", comparison.description, tables.markdown_table(comparison)]
+    parts += tables.notes(comparison)
+    if comparison.choices:
+        parts.append("\n".join(f"- {choice.sentence}" for choice in comparison.choices))
+    verdicts = tables.verdicts(comparison)
+    if verdicts:
+        parts.append("\n".join(f"- {sentence}" for sentence in verdicts))
+    incomplete = problems(comparison)
+    if incomplete:
+        parts.append("Not complete:\n\n" + "\n".join(f"- {line}" for line in incomplete))
+    parts += [f"## {title}\n\n![{title}]({path})" for title, path in pictures]
+    return tables.join_lines(parts)

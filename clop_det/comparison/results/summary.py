@@ -1,0 +1,179 @@
+"""Settings over their seeds: intervals for every figure, paired differences against the baseline."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clop_det.comparison.planning.config import nearest
+from clop_det.comparison.results.rows import Row, Setting, one_a_seed, other_rows, planned_rows, report_on
+from clop_det.comparison.results.runs import Run, find_plans, find_runs
+from clop_det.comparison.results.statistics import Interval, PairedDifference, holm, mean_interval, paired_difference
+from clop_det.comparison.results.tuning import Choice, choose
+from clop_det.errors import UserError
+
+
+@dataclass
+class Summary:
+    """One setting over its seeds.
+
+    Attributes:
+        rows: its runs, by seed.
+        metrics: column -> interval over the seeds that have it.
+        difference: of the comparison's metric against the baseline; None if it is the baseline or nothing pairs.
+        against: the baseline's setting that the difference is taken to.
+    """
+
+    setting: Setting
+    rows: list[Row]
+    metrics: dict[str, Interval]
+    difference: PairedDifference | None = None
+    against: Setting | None = None
+
+    @property
+    def finished(self) -> int:
+        """Seeds whose run has ended."""
+        return sum(row.status == "done" for row in self.rows)
+
+    def by_seed(self, metric: str) -> dict[int, float]:
+        """Seed -> figure."""
+        return {row.seed: row.metrics[metric] for row in self.rows if metric in row.metrics}
+
+
+@dataclass
+class Comparison:
+    """Everything that the report shows; detections are drawn from `example_score` on."""
+
+    name: str
+    description: str
+    baseline: str
+    metric: str
+    rows: list[Row]
+    summaries: list[Summary]
+    runs: dict[str, Run]
+    choices: list[Choice] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    example_score: float = 0.5
+
+    @property
+    def inits(self) -> list[str]:
+        """Names of the initialisations, in the order of the matrix."""
+        return list(dict.fromkeys(row.setting.init for row in self.rows))
+
+    @property
+    def complete(self) -> bool:
+        """Whether every row has its figures."""
+        return all(row.status == "done" for row in self.rows)
+
+    @property
+    def most_seeds(self) -> int:
+        """Largest number of finished seeds of a setting."""
+        return max((summary.finished for summary in self.summaries), default=0)
+
+
+def read_comparison(folders: Sequence[Path], baseline: str = "", metric: str = "") -> Comparison:
+    """Rebuild a comparison from run folders, and from the plan.json beside them if there is one.
+
+    Raises:
+        UserError: a folder does not exist, holds no run, the baseline has none, or no run has the metric asked for.
+    """
+    plans = find_plans(folders)
+    runs = find_runs(folders)
+    rows, remarks = _rows(runs, plans)
+    if not rows:
+        raise UserError(f"no runs to report in {', '.join(map(str, folders))}.")
+    select = {name: pair for _, item in plans for name, pair in item.get("select", {}).items()}
+    for row in rows:
+        report_on(row, select.get(row.setting.detection, ("", ""))[1])
+    plan: Mapping[str, Any] = plans[0][1] if plans else {}
+    names = list(dict.fromkeys(row.setting.init for row in rows))
+    chosen = baseline or str(plan.get("baseline", ""))
+    if baseline and baseline not in names:
+        raise UserError(f'the baseline "{baseline}" is not among the runs: {", ".join(names)}.')
+    chosen = chosen or ("random" if "random" in names else names[0])
+    wanted = metric or str(plan.get("metric", "AP"))
+    if not any(row.setting.detection for row in rows) and wanted == "AP":
+        wanted = "knn_top1"  # a comparison that ends with pretraining
+    columns = sorted({column for row in rows if row.status == "done" for column in row.metrics})
+    if columns and wanted not in columns:
+        text = f'no run has a figure "{wanted}";{nearest(wanted, columns)} There are {", ".join(columns)}.'
+        if metric:
+            raise UserError(text)
+        remarks.append(f"{text} Name one by COMPARE.METRIC, or report --metric.")
+    compared, choices = choose(rows, select)
+    summaries = summarise(compared, chosen, wanted)
+    title = str(plan.get("name") or folders[0].resolve().name)
+    score = float(plan.get("example_score", 0.5))
+    return Comparison(
+        title, str(plan.get("description", "")), chosen, wanted, rows, summaries, runs, choices, remarks, score
+    )
+
+
+def _rows(runs: Mapping[str, Run], plans: Sequence[tuple[Path, Mapping[str, Any]]]) -> tuple[list[Row], list[str]]:
+    """What the plans ask for, and the runs outside the plans' folders; strays in those are named, not mixed in."""
+    planned = planned_rows(runs, [plan for _, plan in plans])
+    used = {folder.name for row in planned for folder in row.folders.values()}
+    left = {name: run for name, run in runs.items() if name not in used}
+    strays = {name for name, run in left.items() if any(top in run.folder.parents for top, _ in plans)}
+    others = other_rows({name: run for name, run in left.items() if name not in strays})
+    rows, remarks = one_a_seed([*planned, *others])
+    if strays:
+        remarks.append(
+            f"{len(strays)} jobs here are not part of the matrix any more and are left out: {_some(strays)}."
+        )
+    return rows, remarks
+
+
+def _some(names: Iterable[str], limit: int = 4) -> str:
+    ordered = sorted(names)
+    return ", ".join(ordered[:limit]) + (f" and {len(ordered) - limit} more" if len(ordered) > limit else "")
+
+
+def summarise(rows: Iterable[Row], baseline: str, metric: str) -> list[Summary]:
+    """Group rows by setting; p values are corrected over all differences together."""
+    groups: dict[Setting, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.setting, []).append(row)
+    summaries = [_summary(setting, sorted(items, key=lambda row: row.seed)) for setting, items in groups.items()]
+    for summary in summaries:
+        reference = None if summary.setting.init == baseline else _reference(summary.setting, summaries, baseline)
+        if reference is not None:
+            summary.against = reference.setting
+            summary.difference = paired_difference(summary.by_seed(metric), reference.by_seed(metric))
+    compared = [summary for summary in summaries if summary.difference is not None]
+    corrected = holm([summary.difference.p_t for summary in compared if summary.difference])
+    for summary, p_corrected in zip(compared, corrected, strict=True):
+        assert summary.difference is not None
+        summary.difference = dataclasses.replace(summary.difference, p_corrected=p_corrected)
+    return summaries
+
+
+def _summary(setting: Setting, rows: list[Row]) -> Summary:
+    columns = dict.fromkeys(column for row in rows for column in row.metrics)
+    metrics = {
+        column: mean_interval([row.metrics[column] for row in rows if column in row.metrics]) for column in columns
+    }
+    return Summary(setting, rows, metrics)
+
+
+def _reference(setting: Setting, summaries: Iterable[Summary], baseline: str) -> Summary | None:
+    """The baseline's summary under the same conditions; conditions that one of the two does not have do not count.
+
+    None if the baseline has none or several of them (a baseline at two label fractions, and a setting without one).
+    """
+    found = []
+    for candidate in summaries:
+        other = candidate.setting
+        if (
+            other.init == baseline
+            and (other.detection, other.detection_grid) == (setting.detection, setting.detection_grid)
+            and (
+                None in (other.label_fraction, setting.label_fraction) or other.label_fraction == setting.label_fraction
+            )
+            and (not other.pretrain_grid or not setting.pretrain_grid or other.pretrain_grid == setting.pretrain_grid)
+        ):
+            found.append(candidate)
+    return found[0] if len(found) == 1 else None

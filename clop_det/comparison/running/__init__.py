@@ -1,0 +1,1 @@
+"""Running jobs: launchers, progress, estimates."""

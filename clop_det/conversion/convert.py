@@ -1,0 +1,169 @@
+"""Any common residual-network checkpoint -> a Detectron2 file that has proved itself on the target."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from clop_det.checkpoints.reading import read_checkpoint
+from clop_det.checkpoints.writing import staged, write_detectron2
+from clop_det.conversion.contents import Contents, flatten
+from clop_det.conversion.identify import Network, check_finite, identify, without_stem
+from clop_det.conversion.naming import detectron2_name
+from clop_det.conversion.proof import Input, has_trivial_statistics, prove, stirred
+from clop_det.conversion.record import Options, make_record, warnings_for
+from clop_det.conversion.sources import Recognition, recognise
+from clop_det.errors import UserError
+from clop_det.files import StrPath, sha256_of
+
+
+@dataclass
+class ConversionReport:
+    """What was found, what was done with every tensor, and how exact the result is."""
+
+    source: str
+    reason: str
+    arch: str
+    stem: str
+    mapped: int
+    dropped: dict[str, list[str]]
+    parity: dict[str, dict[str, float]] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    output: Path | None = None
+    sha256: str = ""
+    seconds: float = 0.0
+
+    @property
+    def worst_error(self) -> float:
+        """Largest relative error of any stage on any target; NaN without proof."""
+        return max((error for errors in self.parity.values() for error in errors.values()), default=float("nan"))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON-able values, counts instead of names."""
+        return {
+            "source": self.source,
+            "reason": self.reason,
+            "arch": self.arch,
+            "stem": self.stem,
+            "tensors_mapped": self.mapped,
+            "tensors_dropped": {reason: len(names) for reason, names in self.dropped.items()},
+            "parity": self.parity,
+            "warnings": self.warnings,
+            "output": str(self.output),
+            "sha256": self.sha256,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def convert_checkpoint(
+    source: StrPath, output: StrPath, *, source_format: str | None = None, verify: bool = True, **options: Any
+) -> ConversionReport:
+    """Convert `source` to the Detectron2 file `output`; it is written only if the proof holds.
+
+    Args:
+        source: checkpoint of any source in the catalogue.
+        output: a `.pth`, or a `.pkl` in the layout of Detectron2's model zoo.
+        source_format: see `Options.source`.
+        verify: see `Options.verify`.
+        options: further fields of `Options`.
+
+    Raises:
+        UserError: unreadable or unsafe file, no or several networks, unexplained or missing tensors, a stem that
+            detection cannot use, wrong architecture, contradictory conventions, or a failed proof (`ParityError`).
+    """
+    wish = Options(source=source_format, verify=verify, **options)
+    started = time.perf_counter()
+    path, target = Path(source), checked_output(Path(source), Path(output), (".pth", ".pkl"))
+    contents, found, network = open_checkpoint(path, wish)
+    state = _usable_stem(path, found, network, wish.allow_stem_reinit)
+    record = make_record(path, contents, found, network, wish)
+    report = ConversionReport(
+        found.source, found.reason, network.architecture.name, network.stem, len(state), found.dropped
+    )
+    report.warnings = warnings_for(found, record)
+    with staged(target) as staging:
+        _write_and_prove(staging, state, record, report, as_pickle=target.suffix == ".pkl")
+    report.output, report.sha256 = target, sha256_of(target)
+    report.seconds = time.perf_counter() - started
+    return report
+
+
+def checked_output(source: Path, output: Path, suffixes: tuple[str, ...]) -> Path:
+    """`output`, if it can be written without harm to the source.
+
+    Raises:
+        UserError: wrong ending, a folder, or the source itself.
+    """
+    if output.suffix not in suffixes:
+        raise UserError(f"the output {output} must end in {' or '.join(suffixes)}; its reader chooses by the ending.")
+    if output.is_dir():
+        raise UserError(f"the output {output} is a folder; name a file in it.")
+    if output.exists() and source.exists() and output.samefile(source):
+        raise UserError(f"the output {output} is the source itself; choose another name.")
+    return output
+
+
+def open_checkpoint(path: Path, wish: Options) -> tuple[Contents, Recognition, Network]:
+    """Read a file, recognise its source and identify its network.
+
+    Raises:
+        UserError: unreadable or unsafe file, no or several networks, unexplained, missing or infinite tensors, another
+            architecture than the one wanted or than the file says of itself.
+    """
+    contents = flatten(read_checkpoint(path, trust_pickle=wish.trust_pickle), path)
+    try:
+        found = recognise(contents, source=wish.source, prefix=wish.prefix)
+        network = identify(found.state)
+        check_finite(found.state)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    expected = wish.arch or contents.provenance.get("arch")
+    if expected not in (None, network.architecture.name):
+        raise UserError(
+            f"{path} is a {network.architecture.name}, not a {expected}; leave --arch out, or give the right file."
+        )
+    return contents, found, network
+
+
+def _usable_stem(path: Path, found: Recognition, network: Network, allow: bool) -> dict[str, Tensor]:
+    if network.stem == "imagenet":
+        return found.state
+    if not allow:
+        raise UserError(
+            f"{path} has a 3x3 CIFAR stem, for which Detectron2's 7x7 stem has no place: a detector would start with a"
+            " random stem, silently. Pretrain with ENCODER.STEM imagenet, or accept it with --allow-stem-reinit."
+        )
+    found.dropped["3x3 stem (the detector's own stays random)"] = [
+        name for name in found.state if name not in without_stem(found.state)
+    ]
+    return without_stem(found.state)
+
+
+def _write_and_prove(
+    staging: Path, state: dict[str, Tensor], record: dict[str, Any], report: ConversionReport, as_pickle: bool
+) -> None:
+    arch = report.arch
+    source_input = Input(record["channel_order"], tuple(record["pixel_mean"]), tuple(record["pixel_std"]))
+    stride_in_1x1 = bool(record["stride_in_1x1"])
+    _write(staging, state, record, as_pickle)
+    if not record["verified"]:
+        return
+    report.parity = prove(staging, state, arch, source_input, stride_in_1x1=stride_in_1x1)
+    if not has_trivial_statistics(state):
+        return
+    # Normalisations as they were initialised hide mistakes, so the same names are proved once more with real ones.
+    with tempfile.TemporaryDirectory() as folder:
+        rehearsal, moved = Path(folder) / "stirred.pth", stirred(arch, state)
+        _write(rehearsal, moved, record, as_pickle)
+        again = prove(rehearsal, moved, arch, source_input, stride_in_1x1=stride_in_1x1)
+    report.parity.update({f"{target} (stirred BN)": errors for target, errors in again.items()})
+
+
+def _write(path: Path, state: dict[str, Tensor], record: dict[str, Any], as_pickle: bool) -> None:
+    renamed = {detectron2_name(name): tensor for name, tensor in state.items()}
+    write_detectron2(path, renamed, record, as_pickle=as_pickle)

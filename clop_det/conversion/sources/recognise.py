@@ -1,0 +1,174 @@
+"""Choosing the backbone in a file and accounting for every other tensor."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from clop_det.conversion.contents import Contents
+from clop_det.conversion.naming import has_caffe2_names, is_torchvision_name
+from clop_det.conversion.sources.catalogue import SOURCES, Source, source_names
+from clop_det.conversion.sources.drops import COUNTER, PROJECTOR, TWIN, drop_reason, is_counter, is_twin
+from clop_det.conversion.sources.roots import Root, find_roots
+from clop_det.errors import UserError
+
+_SAME = "the same tensors under another name"
+_PASSED_OVER = "another network, passed over by --prefix"
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """What a file was found to be.
+
+    Attributes:
+        source: name of the catalogue's entry.
+        reason: why, in words.
+        layout: how the backbone is spelled.
+        prefix: the backbone's prefix in the file.
+        state: the backbone's tensors under torchvision's names.
+        dropped: reason -> names in the file.
+        warning: what the file cannot say; "" if nothing.
+    """
+
+    source: str
+    reason: str
+    layout: str
+    prefix: str
+    state: dict[str, Tensor]
+    dropped: dict[str, list[str]]
+    warning: str
+
+
+def recognise(contents: Contents, *, source: str | None = None, prefix: str | None = None) -> Recognition:
+    """Recognise a checkpoint by content and account for every tensor in it.
+
+    Args:
+        contents: the file's tensors.
+        source: take it for this catalogue entry instead.
+        prefix: take the network under this prefix, where there are several.
+
+    Raises:
+        UserError: no residual network, several that differ, `source` or `prefix` does not fit, or tensors that are
+            neither backbone nor known to be superfluous (listed).
+    """
+    roots = find_roots(contents.tensors)
+    if not roots:
+        raise UserError(_no_network(contents))
+    entry, root = _choose(contents, roots, source, prefix)
+    state, dropped, unexplained = _account(contents, entry, root, roots, chosen=prefix is not None)
+    if unexplained:
+        shown = ", ".join(unexplained[:8]) + (f" and {len(unexplained) - 8} more" if len(unexplained) > 8 else "")
+        raise UserError(
+            f"{len(unexplained)} tensors are neither part of a known backbone nor known to be superfluous, so nothing"
+            f" is converted: {shown}. The file was taken for {entry.name} ({entry.why})."
+        )
+    reason = entry.why + f"; prefix {root.shown}"
+    if contents.wrappers:
+        reason += f"; wrappers taken off: {', '.join(contents.wrappers)}"
+    return Recognition(entry.name, reason, root.layout, root.prefix, state, dropped, entry.warning)
+
+
+def _choose(contents: Contents, roots: list[Root], source: str | None, prefix: str | None) -> tuple[Source, Root]:
+    candidates = [entry for entry in SOURCES if source is None or entry.name == source]
+    if not candidates:
+        near = difflib.get_close_matches(source or "", source_names(), n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise UserError(f"--source {source!r} is unknown; {hint}choose one of {', '.join(source_names())}.")
+    found = ", ".join(f"{root.shown} ({root.layout})" for root in roots)
+    if prefix is not None:
+        roots = [root for root in roots if root.prefix.rstrip(".") == prefix.rstrip(".")]
+        if not roots:
+            raise UserError(f"--prefix {prefix!r} holds no residual network; the file has them under: {found}.")
+    for entry in candidates:
+        if source is None and (not entry.by_content or not _has_marks(contents, entry)):
+            continue
+        fitting = [root for root in roots if entry.fits(root.prefix, root.layout)]
+        if len(fitting) > 1:
+            fitting = [root for root in fitting if not is_twin(root.prefix)] or fitting
+        if fitting and (len(fitting) == 1 or all(_equal(contents, fitting[0], other) for other in fitting[1:])):
+            return entry, fitting[0]
+        if fitting:
+            shown = ", ".join(root.shown for root in fitting)
+            raise UserError(f"the file holds several different networks ({shown}); name the wanted one with --prefix.")
+    raise UserError(
+        f"the file does not look like {source or 'any known source'}; its residual networks are under: {found}."
+        " Leave --source out to have it recognised."
+    )
+
+
+def _has_marks(contents: Contents, entry: Source) -> bool:
+    names = [*contents.tensors, *contents.keys]
+    return all(any(re.match(mark, name) for name in names) for mark in entry.marks)
+
+
+def _equal(contents: Contents, one: Root, other: Root) -> bool:
+    """Whether two roots hold the same tensors, bit for bit (an alias), not two networks."""
+    first = {inner: name for name, inner in one.names.items()}
+    second = {inner: name for name, inner in other.names.items()}
+    return first.keys() == second.keys() and all(
+        torch.equal(contents.tensors[first[inner]], contents.tensors[second[inner]]) for inner in first
+    )
+
+
+def _account(
+    contents: Contents, entry: Source, root: Root, roots: list[Root], chosen: bool
+) -> tuple[dict[str, Tensor], dict[str, list[str]], list[str]]:
+    others = {name: other for other in roots if other is not root for name in other.names}
+    # Looked up once a network, not once a tensor: comparing two networks reads all their tensors.
+    of_network = {
+        other.prefix: _reason_for_network(contents, root, other, chosen) for other in roots if other is not root
+    }
+    state: dict[str, Tensor] = {}
+    dropped: dict[str, list[str]] = {}
+    unexplained: list[str] = []
+    for name, tensor in contents.tensors.items():
+        inner = root.names.get(name)
+        reason: str | None
+        if inner is not None and is_torchvision_name(inner):
+            state[inner] = tensor
+            continue
+        if inner is not None:
+            reason = COUNTER if is_counter(inner) else None
+        elif name in others:
+            reason = _extra_reason(entry, name) or of_network[others[name].prefix]
+        else:
+            reason = _reason(entry, root, name)
+        if reason is None:
+            unexplained.append(name)
+        else:
+            dropped.setdefault(reason, []).append(name)
+    return state, dropped, unexplained
+
+
+def _extra_reason(entry: Source, name: str) -> str | None:
+    return next((reason for reason, pattern in entry.extra_drops if re.match(pattern, name)), None)
+
+
+def _reason(entry: Source, root: Root, name: str) -> str | None:
+    if entry.fc_is_projector and name.startswith(f"{root.prefix}fc."):
+        return PROJECTOR
+    return _extra_reason(entry, name) or drop_reason(name)
+
+
+def _reason_for_network(contents: Contents, root: Root, other: Root, chosen: bool) -> str | None:
+    if is_twin(other.prefix):
+        return TWIN
+    if _equal(contents, root, other):
+        return _SAME
+    return _PASSED_OVER if chosen else None
+
+
+def _no_network(contents: Contents) -> str:
+    names = ", ".join(list(contents.tensors)[:4])
+    message = (
+        f"the file holds {len(contents.tensors)} tensors but no residual network in a known spelling ({names}, ...)."
+    )
+    if has_caffe2_names(contents.tensors):
+        return message + " These are Caffe2's names; Detectron2 reads such a file as it is, with MODEL.WEIGHTS."
+    if any("patch_embed" in name or "pos_embed" in name for name in contents.tensors):
+        return message + " It looks like a vision transformer."
+    return message

@@ -1,7 +1,0 @@
-"""Checks of images and their annotations before training: kinds of fault, the policy for each, what was found."""
-
-from clop_det.data.checks.findings import Checks, Fault, Policies
-from clop_det.data.checks.image_facts import ImageFacts, facts_of, read_facts
-from clop_det.data.checks.kinds import KINDS, Kind
-
-__all__ = ["KINDS", "Checks", "Fault", "ImageFacts", "Kind", "Policies", "facts_of", "read_facts"]

@@ -1,0 +1,1 @@
+"""Pretraining methods: encoder, heads and loss in one module."""

@@ -1,0 +1,65 @@
+"""Encoder: a torchvision residual network without its classifier, and a projector (MLP) behind it."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from clop_det.backbones.architectures import ARCHITECTURES
+from clop_det.backbones.residual import build_backbone
+from clop_det.errors import UserError
+
+
+class Encoder(nn.Module):
+    """Backbone and projector.
+
+    Args:
+        backbone: torchvision ResNet whose `fc` is `nn.Identity`; images (M,3,H,W) -> features (M,D).
+        projector: features (M,D) -> embeddings (M,d), not normalised (the losses normalise).
+        feature_dim: D.
+        embedding_dim: d.
+    """
+
+    def __init__(self, backbone: nn.Module, projector: nn.Module, feature_dim: int, embedding_dim: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.projector = projector
+        self.feature_dim = feature_dim
+        self.embedding_dim = embedding_dim
+
+    def forward(self, views: Tensor) -> tuple[Tensor, Tensor]:
+        """Views (M,3,S,S) float, normalised -> features (M,D), embeddings (M,d)."""
+        features = self.backbone(views)
+        return features, self.projector(features)
+
+
+def build_projector(in_dim: int, hidden_dim: int, out_dim: int, num_layers: int = 2) -> nn.Sequential:
+    """MLP of `num_layers` linear layers; BatchNorm and ReLU between them, nothing behind the last.
+
+    Raises:
+        UserError: a size below 1.
+    """
+    for key, value in (("HIDDEN_DIM", hidden_dim), ("OUT_DIM", out_dim), ("NUM_LAYERS", num_layers)):
+        if value < 1:
+            raise UserError(f"PROJECTOR.{key} is {value}; it must be at least 1.")
+    layers: list[nn.Module] = []
+    width = in_dim
+    for _ in range(num_layers - 1):
+        # The bias would be cancelled by the BatchNorm behind it.
+        layers += [nn.Linear(width, hidden_dim, bias=False), nn.BatchNorm1d(hidden_dim), nn.ReLU(inplace=True)]
+        width = hidden_dim
+    layers.append(nn.Linear(width, out_dim))
+    return nn.Sequential(*layers)
+
+
+def build_encoder(
+    arch: str,
+    stem: str = "imagenet",
+    hidden_dim: int = 512,
+    out_dim: int = 128,
+    num_layers: int = 2,
+) -> Encoder:
+    """Randomly initialised encoder; see `build_backbone` and `build_projector` for arguments and errors."""
+    backbone = build_backbone(arch, stem)
+    feature_dim = ARCHITECTURES[arch].feature_dim
+    projector = build_projector(feature_dim, hidden_dim, out_dim, num_layers)
+    return Encoder(backbone, projector, feature_dim, out_dim)

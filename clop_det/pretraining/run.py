@@ -1,0 +1,94 @@
+"""A pretraining from its checks to results.json."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+from detectron2.utils import comm
+
+from clop_det.engine.metrics import read_metrics
+from clop_det.engine.run_folder import start_logging, write_results
+from clop_det.engine.schedule import build_schedule
+from clop_det.engine.wandb_writer import check_wandb
+from clop_det.pretraining.build import build_model, check_config
+from clop_det.pretraining.collapse_watch import RANKME, CollapseWatch, report_critical_rate
+from clop_det.pretraining.curves import draw_curves
+from clop_det.pretraining.data import BatchSource, PretrainData, open_data
+from clop_det.pretraining.nonfinite import NonFiniteGuard
+from clop_det.pretraining.optimizers import build_optimizer, describe_scale
+from clop_det.pretraining.probing import check_probes
+from clop_det.pretraining.trainer import PretrainTrainer, final_checkpoint
+from clop_det.provenance import collect_provenance
+
+
+def prepare(cfg: CfgNode, world_size: int = 1) -> PretrainData:
+    """Everything that can be refused is refused here, before a process starts or a file is touched."""
+    check_config(cfg, world_size)
+    check_probes(cfg)
+    check_wandb(cfg)
+    data = open_data(cfg)
+    cpu = torch.device("cpu")
+    BatchSource(cfg, data, 0, world_size, cpu)  # before the model: it checks mean and deviation of the pixels
+    model = build_model(cfg, len(data.train.classes), cpu)
+    build_schedule(cfg, build_optimizer(cfg, model))
+    NonFiniteGuard(cfg, data, model)
+    CollapseWatch(cfg)
+    return data
+
+
+def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
+    """One process of the run."""
+    start_logging(cfg)
+    logging.getLogger(__name__).info(describe_scale(cfg, comm.get_world_size()))
+    data = open_data(cfg)
+    trainer = PretrainTrainer(cfg, data, checkpoint_provenance(cfg, data))
+    start_iter = trainer.resume() if args.resume else 0
+    trainer.match_prototypes()
+    report_critical_rate(cfg, trainer.core.loss)
+    trainer.train(start_iter, cfg.SOLVER.MAX_ITER)
+    trainer.checkpointer.ensure_final(cfg.SOLVER.MAX_ITER - 1)
+    if comm.is_main_process():
+        metrics, extra = final_figures(trainer)
+        path = write_results(
+            cfg,
+            "pretraining",
+            metrics,
+            init=cfg.LOSS.NAME,
+            label_fraction=data.label_share(cfg),
+            iterations=cfg.SOLVER.MAX_ITER,
+            skipped_steps=trainer.guard.skipped,
+            processes=comm.get_world_size(),
+            **extra,
+        )
+        draw_curves(cfg.OUTPUT_DIR)
+        logging.getLogger(__name__).info("weights in %s, figures in %s", final_checkpoint(cfg), path)
+
+
+def final_figures(trainer: PretrainTrainer) -> tuple[dict[str, float], dict[str, Any]]:
+    """The figures of the last probes, and their `singular_values`; without probes those of the last batch looked at."""
+    if trainer.cfg.PROBE.ENABLED:
+        metrics = trainer.probes.latest or trainer.probes.run()
+        return metrics, {"singular_values": trainer.probes.spectrum()}
+    lines = [line for line in read_metrics(trainer.cfg.OUTPUT_DIR) if RANKME in line]
+    return {key: value for line in lines[-1:] for key, value in line.items() if key.startswith("embedding_")}, {}
+
+
+def checkpoint_provenance(cfg: CfgNode, data: PretrainData) -> dict[str, Any]:
+    """What a checkpoint says of itself: enough to convert it and to name it in a comparison."""
+    return {
+        **collect_provenance(cfg),
+        "arch": cfg.ENCODER.ARCH,
+        "stem": cfg.ENCODER.STEM,
+        "loss": cfg.LOSS.NAME,
+        "label_fraction": data.label_share(cfg),
+        "classification_root": cfg.CLASSIFICATION.ROOT,
+        "classes": list(data.train.classes),
+        "image_size": cfg.CLASSIFICATION.IMAGE_SIZE,
+        "pixel_mean": [float(value) for value in cfg.MODEL.PIXEL_MEAN],
+        "pixel_std": [float(value) for value in cfg.MODEL.PIXEL_STD],
+        "channel_order": "RGB",
+    }

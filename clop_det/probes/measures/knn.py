@@ -1,0 +1,106 @@
+"""Weighted k-nearest-neighbour classification of frozen features (Wu et al. 2018, arXiv 1805.01978, section 3.4)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from clop_det.probes.measures.checks import check_features, check_labels
+
+logger = logging.getLogger(__name__)
+
+# Similarities held at once: 64 MiB in float32, whatever the sizes of the bank and of the queries.
+_CHUNK_ELEMENTS = 1 << 24
+
+
+def knn_predict(
+    bank: Tensor,
+    bank_labels: Tensor,
+    queries: Tensor,
+    ks: Sequence[int] = (20, 200),
+    temperature: float = 0.07,
+) -> dict[int, Tensor]:
+    """Class of each query by a vote of its k nearest bank features, each voting with exp(cosine / temperature).
+
+    A k above the size of the bank means the whole bank, and a log line says so. Equal votes go to the lower class.
+
+    Args:
+        bank: features (N, D); bank and queries are L2-normalised here.
+        bank_labels: (N,) integers >= 0.
+        queries: features (M, D).
+        ks: numbers of neighbours; several cost little more than the largest alone.
+        temperature: of the vote, > 0.
+
+    Returns:
+        for each k of `ks`, the predicted labels (M,) int64 on the device of `queries`.
+
+    Raises:
+        ValueError: shapes, dtypes or values break the rules above, or a feature is not finite.
+    """
+    bank, queries = check_features("bank", bank), check_features("queries", queries)
+    bank_labels = check_labels("bank_labels", bank_labels, len(bank)).to(queries.device)
+    if bank.shape[1] != queries.shape[1]:
+        raise ValueError(f"bank has {bank.shape[1]} dimensions but queries have {queries.shape[1]}")
+    if not ks or any(k < 1 for k in ks):
+        raise ValueError(f"ks must be one or more integers >= 1, but is {tuple(ks)}")
+    if not temperature > 0:
+        raise ValueError(f"temperature must be > 0, but is {temperature}")
+    for k in ks:
+        if k > len(bank):
+            logger.warning("kNN with k = %d uses the whole bank, which has only %d images", k, len(bank))
+    bank = F.normalize(bank.to(queries), dim=1)
+    queries = F.normalize(queries, dim=1)
+    num_classes = int(bank_labels.max()) + 1
+    chunks = [
+        _vote(chunk @ bank.T, bank_labels, num_classes, ks, temperature)
+        for chunk in torch.split(queries, max(1, _CHUNK_ELEMENTS // len(bank)))
+    ]
+    return {k: torch.cat([chunk[k] for chunk in chunks]) for k in ks}
+
+
+def _vote(
+    similarity: Tensor, bank_labels: Tensor, num_classes: int, ks: Sequence[int], temperature: float
+) -> dict[int, Tensor]:
+    """Votes of a chunk of queries; `similarity` (m, N). The votes for a larger k continue those for a smaller one."""
+    bank_size = similarity.shape[1]
+    nearest, indices = similarity.topk(min(max(ks), bank_size), dim=1)
+    # A row's weights, all divided by the largest: the same vote, and no overflow at a small temperature.
+    weights = ((nearest - nearest[:, :1]) / temperature).exp()
+    neighbour_labels = bank_labels[indices]
+    votes = weights.new_zeros(len(similarity), num_classes)
+    predictions, counted = {}, 0
+    for k in sorted(set(ks)):
+        upto = min(k, bank_size)
+        votes.scatter_add_(1, neighbour_labels[:, counted:upto], weights[:, counted:upto])
+        predictions[k], counted = votes.argmax(dim=1), upto
+    return predictions
+
+
+def knn_top1(
+    bank: Tensor,
+    bank_labels: Tensor,
+    queries: Tensor,
+    query_labels: Tensor,
+    ks: Sequence[int] = (20, 200),
+    temperature: float = 0.07,
+) -> dict[int, float]:
+    """Top-1 accuracy, as a fraction 0..1, of `knn_predict` for each k of `ks`.
+
+    Args:
+        bank: features (N, D).
+        bank_labels: (N,).
+        queries: features (M, D).
+        query_labels: (M,) integers >= 0.
+        ks: numbers of neighbours.
+        temperature: of the vote, > 0.
+
+    Raises:
+        ValueError: as `knn_predict`.
+    """
+    predictions = knn_predict(bank, bank_labels, queries, ks, temperature)
+    query_labels = check_labels("query_labels", query_labels, len(queries)).to(queries.device)
+    return {k: float((predicted == query_labels).double().mean()) for k, predicted in predictions.items()}

@@ -1,0 +1,88 @@
+"""How many dimensions features really use: measures on their singular values."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from clop_det.probes.measures.checks import check_features
+
+
+def singular_values(features: Tensor, centre: bool = False) -> Tensor:
+    """Singular values of `features` (N, D), min(N, D) of them in float64, largest first.
+
+    Args:
+        features: (N, D).
+        centre: subtract the mean row first.
+
+    Raises:
+        ValueError: not a finite floating-point matrix.
+    """
+    matrix = check_features("features", features).double()
+    if centre:
+        scale = matrix.abs().max()
+        matrix = matrix - matrix.mean(dim=0)
+        # Equal rows leave rounding noise behind, whose spectrum looks like a full-rank one.
+        if matrix.abs().max() <= 8 * torch.finfo(torch.float64).eps * scale:
+            matrix = torch.zeros_like(matrix)
+    values: Tensor = torch.linalg.svdvals(matrix)
+    return values
+
+
+def rankme(features: Tensor, epsilon: float = 1e-7) -> float:
+    """RankMe (Garrido et al. 2023, arXiv 2210.02885, equations 1-2): exp(-sum_i p_i ln p_i), p = s/sum(s) + epsilon.
+
+    On the singular values s of the uncentred matrix, so one direction shared by all features counts as a dimension.
+    Between 1 and min(N, D); 0 for a matrix of zeros.
+
+    Raises:
+        ValueError: not a finite floating-point matrix.
+    """
+    return rankme_of(singular_values(features), epsilon)
+
+
+def rankme_of(values: Tensor, epsilon: float = 1e-7) -> float:
+    """`rankme` from singular values (R,) that are already at hand."""
+    total = values.sum()
+    if not total > 0:
+        return 0.0
+    p = values / total + epsilon
+    return float((-(p * p.log()).sum()).exp())
+
+
+def effective_rank(features: Tensor, centre: bool = False) -> float:
+    """Effective rank (Roy and Vetterli 2007): exp of the entropy of the singular values scaled to sum 1.
+
+    Between 1 and the rank of the matrix; 0 for a matrix of zeros. Differs from `rankme` by the exact zeros only.
+
+    Args:
+        features: (N, D).
+        centre: subtract the mean row first.
+
+    Raises:
+        ValueError: not a finite floating-point matrix.
+    """
+    return effective_rank_of(singular_values(features, centre))
+
+
+def effective_rank_of(values: Tensor) -> float:
+    """`effective_rank` from singular values (R,) that are already at hand."""
+    total = values.sum()
+    if not total > 0:
+        return 0.0
+    p = values / total
+    return float(torch.special.entr(p).sum().exp())
+
+
+def nesum(features: Tensor) -> float:
+    """NESum (He and Ozay 2022, "Exploring the Gap between Collapsed & Whitened Features"): sum_i lambda_i / lambda_1.
+
+    On the eigenvalues lambda of the covariance of `features` (N, D). Between 1 (one direction) and min(N - 1, D)
+    (white); 0 if all rows are equal.
+
+    Raises:
+        ValueError: not a finite floating-point matrix.
+    """
+    eigenvalues = singular_values(features, centre=True).square()
+    largest = eigenvalues[0]
+    return float(eigenvalues.sum() / largest) if largest > 0 else 0.0

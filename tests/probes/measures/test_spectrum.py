@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from clop_det.probes.measures.spectrum import effective_rank, nesum, rankme, singular_values
+
+
+def by_formula(values: list[float], epsilon: float) -> float:
+    p = [v / sum(values) + epsilon for v in values]
+    return math.exp(-sum(q * math.log(q) for q in p if q > 0))
+
+
+def with_singular_values(values: list[float], rows: int, columns: int) -> torch.Tensor:
+    u = torch.linalg.qr(torch.randn(rows, len(values), dtype=torch.float64))[0]
+    v = torch.linalg.qr(torch.randn(columns, len(values), dtype=torch.float64))[0]
+    return u @ torch.diag(torch.tensor(values, dtype=torch.float64)) @ v.T
+
+
+def test_singular_values_are_those_put_in() -> None:
+    torch.testing.assert_close(
+        singular_values(with_singular_values([5.0, 2.0, 0.5], 40, 3)),
+        torch.tensor([5.0, 2.0, 0.5], dtype=torch.float64),
+    )
+
+
+def test_measures_follow_their_formulas() -> None:
+    values = [5.0, 2.0, 0.5, 1e-3]
+    matrix = with_singular_values(values, 60, 4)
+    assert rankme(matrix) == pytest.approx(by_formula(values, 1e-7), rel=1e-12)
+    assert effective_rank(matrix) == pytest.approx(by_formula(values, 0.0), rel=1e-12)
+    rows = matrix - matrix.mean(dim=0)
+    eigenvalues = torch.linalg.eigvalsh(rows.T @ rows / len(rows))
+    assert nesum(matrix) == pytest.approx(float(eigenvalues.sum() / eigenvalues.max()), rel=1e-9)
+
+
+@pytest.mark.parametrize("k", [1, 2, 10, 64])
+def test_orthonormal_rows_have_rank_k(k: int) -> None:
+    rows = torch.linalg.qr(torch.randn(100, k, dtype=torch.float64))[0].T
+    assert rankme(rows) == pytest.approx(by_formula([1.0] * k, 1e-7), rel=1e-12)
+    assert rankme(rows) == pytest.approx(k, rel=1e-4)
+    assert effective_rank(rows) == pytest.approx(k, rel=1e-12)
+    # Ten images at each of K orthonormal prototypes: K dimensions, K - 1 once centred.
+    assert effective_rank(rows.repeat(10, 1)) == pytest.approx(k, rel=1e-12)
+    if k > 1:
+        assert effective_rank(rows.repeat(10, 1), centre=True) == pytest.approx(k - 1, rel=1e-9)
+        assert nesum(rows.repeat(10, 1)) == pytest.approx(k - 1, rel=1e-9)
+
+
+def test_rank_one_matrices() -> None:
+    row = torch.randn(1, 32, dtype=torch.float64)
+    line = torch.randn(50, 1, dtype=torch.float64) * row
+    assert effective_rank(line) == pytest.approx(1, abs=1e-9)
+    # The epsilon gives each of the 31 empty directions its share: -1e-7 ln 1e-7.
+    assert rankme(line) == pytest.approx(math.exp(31 * 1e-7 * 7 * math.log(10)), abs=1e-6)
+    assert nesum(line) == pytest.approx(1, abs=1e-9)
+    equal = row.repeat(50, 1)
+    assert effective_rank(equal, centre=True) == 0
+    assert nesum(equal) == 0
+
+
+def test_zeros_have_rank_zero() -> None:
+    zeros = torch.zeros(5, 3)
+    assert rankme(zeros) == effective_rank(zeros) == nesum(zeros) == 0
+
+
+def test_invariances() -> None:
+    x = torch.randn(80, 12, dtype=torch.float64) * torch.logspace(0, -3, 12, dtype=torch.float64)
+    rotation = torch.linalg.qr(torch.randn(12, 12, dtype=torch.float64))[0]
+    shift = torch.randn(12, dtype=torch.float64)
+    for measure in (rankme, effective_rank, nesum):
+        assert measure(-3 * x[torch.randperm(80)] @ rotation) == pytest.approx(measure(x), rel=1e-9)
+    assert nesum(x + shift) == pytest.approx(nesum(x), rel=1e-9)
+    # Uncentred on purpose: a shared direction changes RankMe.
+    assert abs(rankme(x + shift) - rankme(x)) > 0.2
+
+
+def test_half_precision_is_widened() -> None:
+    x = torch.randn(64, 8).bfloat16()
+    assert rankme(x) == pytest.approx(rankme(x.double()), rel=1e-12)
+
+
+@pytest.mark.parametrize("bad", [torch.ones(4), torch.ones(0, 3), torch.ones(2, 2).long(), torch.tensor([[math.nan]])])
+def test_bad_input_is_named(bad: torch.Tensor) -> None:
+    for measure in (rankme, effective_rank, nesum, singular_values):
+        with pytest.raises(ValueError, match="features must be"):
+            measure(bad)
