@@ -117,7 +117,7 @@ def _nearest(name: str, root: CfgNode) -> str:
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     # A right key in the wrong group: compare the last parts too.
     close = close or [key for key in known if key.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]][:1]
-    return f" Did you mean {close[0]}?" if close else " See clop_det/config.py and Detectron2's config reference."
+    return f" Did you mean {close[0]}?" if close else " See docs/reference/config.md and Detectron2's config reference."
 
 
 def _coerce(value: Any, old: Any, name: str, where: str) -> Any:

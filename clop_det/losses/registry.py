@@ -1,6 +1,6 @@
 """One registry for all losses: a name, a factory, and the options that become the config keys `LOSS.<NAME>.<OPTION>`.
 
-A new loss is one file in this folder with one `@register_loss`; nothing else has to change.
+A new loss is one file in this folder, or a module that IMPORTS names, with one `@register_loss`.
 """
 
 from __future__ import annotations
@@ -9,15 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from clop_det.keys import PRETRAINING, Key
 from clop_det.losses.base import Loss
+from clop_det.registry import Registry
 
-
-@dataclass(frozen=True)
-class Option:
-    """One setting of a loss: its default, and a sentence that gives meaning, unit and range."""
-
-    default: Any
-    help: str
+Option = Key  # the setting of a loss: its default, and a sentence that gives meaning, unit and range
 
 
 @dataclass(frozen=True)
@@ -36,15 +32,7 @@ class LossContext:
 
 
 Factory = Callable[[Mapping[str, Any], LossContext], Loss]
-
-
-@dataclass(frozen=True)
-class _Entry:
-    factory: Factory
-    options: dict[str, Option]
-
-
-_REGISTRY: dict[str, _Entry] = {}
+LOSSES: Registry[Factory] = Registry("loss", "LOSS", (PRETRAINING,), "LOSS.NAME")
 
 
 def register_loss(name: str, options: Mapping[str, Option] | None = None) -> Callable[[Factory], Factory]:
@@ -55,31 +43,19 @@ def register_loss(name: str, options: Mapping[str, Option] | None = None) -> Cal
         options: option name (upper case) -> `Option`; the factory gets a value for every one of them.
 
     Raises:
-        ValueError: the name is taken, or a name is not in the expected case.
+        UserError: the name is taken, or a name is not in the expected case.
     """
-
-    def register(factory: Factory) -> Factory:
-        declared = dict(options or {})
-        if name in _REGISTRY:
-            raise ValueError(f"name={name!r}: a loss of this name is already registered; choose another name")
-        if name != name.lower() or any(option != option.upper() for option in declared):
-            raise ValueError(
-                f"name={name!r}, options={sorted(declared)}: loss names are lower case, options upper case"
-            )
-        _REGISTRY[name] = _Entry(factory, declared)
-        return factory
-
-    return register
+    return LOSSES.register(name, options)
 
 
 def loss_names() -> list[str]:
     """Names of all registered losses, sorted."""
-    return sorted(_REGISTRY)
+    return LOSSES.names()
 
 
 def loss_options() -> dict[str, dict[str, Option]]:
     """Options of every registered loss: loss name -> option name -> `Option`."""
-    return {name: dict(_REGISTRY[name].options) for name in loss_names()}
+    return {name: dict(LOSSES.entry(name).options) for name in loss_names()}
 
 
 def build_loss(name: str, options: Mapping[str, Mapping[str, Any]], num_classes: int, embedding_dim: int) -> Loss:
@@ -98,13 +74,11 @@ def build_loss(name: str, options: Mapping[str, Mapping[str, Any]], num_classes:
     for argument, value in (("num_classes", num_classes), ("embedding_dim", embedding_dim)):
         if value < 1:
             raise ValueError(f"{argument}={value}: must be at least 1")
-    if name not in _REGISTRY:
-        raise ValueError(f"name={name!r}: no such loss; registered are {', '.join(loss_names())}")
+    entry = LOSSES.entry(name)
 
     def build(base: str) -> Loss:
         return build_loss(base, options, num_classes, embedding_dim)
 
-    entry = _REGISTRY[name]
     given = options.get(name, options.get(name.upper(), {}))
     unknown = sorted(set(given) - set(entry.options))
     if unknown:
@@ -112,4 +86,4 @@ def build_loss(name: str, options: Mapping[str, Mapping[str, Any]], num_classes:
             f"options={unknown}: loss {name!r} has no such option; it has {', '.join(entry.options) or 'none'}"
         )
     values = {option: given.get(option, declared.default) for option, declared in entry.options.items()}
-    return entry.factory(values, LossContext(num_classes, embedding_dim, build))
+    return entry.thing(values, LossContext(num_classes, embedding_dim, build))

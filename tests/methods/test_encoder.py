@@ -6,8 +6,8 @@ import torchvision
 from torch import nn
 
 from clop_det.backbones import ARCHITECTURES, build_backbone
-from clop_det.methods.encoder import build_encoder
 from clop_det.errors import UserError
+from clop_det.methods.encoder import build_encoder
 
 
 def test_shapes_of_features_and_embeddings():

@@ -1,0 +1,40 @@
+"""Config keys of detection data."""
+
+from __future__ import annotations
+
+from clop_det.annotations.checks.kinds import KINDS
+from clop_det.keys import DETECTION, Key, between, declare, one_of
+
+declare(
+    DETECTION,
+    {
+        "DATASETS.REGISTER": Key(
+            [],
+            "Detection data sets to register before the run: a list of mappings, see clop_det.annotations.datasets.",
+            content=False,
+        ),
+        "DATASETS.TRAIN_FRACTION": Key(
+            1.0,
+            "Share of the training images that the run may see: drawn from SEED alone, a larger share contains a"
+            " smaller; 1.0: all. Only images that hold a box count, if DATALOADER.FILTER_EMPTY_ANNOTATIONS. Frozen into"
+            " the run folder as train_split.json.",
+            between(0, 1, "(]"),
+        ),
+        "DATASETS.TRAIN_SPLIT_FILE": Key(
+            "",
+            "A given choice instead of a drawn one: such a JSON file, or a text file with one image id a line; empty:"
+            " drawn.",
+            content=False,
+        ),
+        **{
+            f"DATASETS.CHECKS.{kind.name.upper()}": Key(
+                kind.default,
+                f"What is done where {kind.meaning}."
+                + (f" repair: {kind.repair}." if kind.repair else "")
+                + f" drop: the {kind.dropped} is left out, with a count. fail: the run is refused.",
+                one_of(*kind.policies),
+            )
+            for kind in KINDS.values()
+        },
+    },
+)

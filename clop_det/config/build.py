@@ -1,0 +1,48 @@
+"""From declared keys to a `CfgNode`.
+
+Both stages use one config: Detectron2's own keys keep their meaning in pretraining (SEED, OUTPUT_DIR, SOLVER.BASE_LR,
+SOLVER.IMS_PER_BATCH, SOLVER.MAX_ITER, SOLVER.WARMUP_ITERS, TEST.EVAL_PERIOD, MODEL.PIXEL_MEAN, ...).
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+from typing import Any
+
+import torch
+from detectron2.config import CfgNode
+
+from clop_det.keys import BOTH, declared
+
+# Modules that declare keys and register what the package ships, imported by name as a user's modules are.
+BUILT_IN = (
+    "clop_det.engine.config",
+    "clop_det.data.config",
+    "clop_det.methods.config",
+    "clop_det.losses",
+    "clop_det.data.layouts",
+    "clop_det.probes.config",
+    "clop_det.pretraining.config",
+    "clop_det.annotations.config",
+    "clop_det.detection.config",
+    "clop_det.detection.roi_heads",
+)
+
+
+def add_clop_config(cfg: CfgNode) -> None:
+    """Add clop_det's keys and defaults to a fresh `get_cfg()`, in place; Detectron2 then knows its ROI heads, too."""
+    for name in BUILT_IN:
+        importlib.import_module(name)
+    # Detectron2 says "cuda" and fails without one; the device is resolved here so that config.yaml says what ran.
+    cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+    for name, item in declared(*BOTH).items():
+        add_key(cfg, name, item.key.default)
+
+
+def add_key(cfg: CfgNode, name: str, default: Any) -> None:
+    """Add a key by its dotted name, with the groups above it."""
+    *groups, last = name.split(".")
+    for group in groups:
+        cfg = cfg.setdefault(group, CfgNode())
+    cfg[last] = copy.deepcopy(default)

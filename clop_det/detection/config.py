@@ -1,0 +1,37 @@
+"""Config keys of fine-tuning and evaluation."""
+
+from __future__ import annotations
+
+from clop_det.keys import DETECTION, Key, at_least, declare, one_of
+
+declare(
+    DETECTION,
+    {
+        "DATALOADER.CACHE_MIB": Key(
+            1024,
+            "Decoded images that the loaders keep in memory, in MiB over all of them and their workers in a process"
+            " (training, each test set and precise BN share it evenly); 0: decode every time.",
+            at_least(0),
+            content=False,
+        ),
+        "MODEL.ROI_ALIGN": Key(
+            "auto",
+            "matmul: RoIAlign as matrix products on small feature maps (fast on CPUs, deterministic); torchvision: its"
+            " kernel; auto: matmul on CPUs.",
+            one_of("auto", "torchvision", "matmul"),
+        ),
+        "TEST.IMS_PER_BATCH": Key(8, "Test images of one size that are inferred at once.", at_least(1)),
+        "TEST.KEEP_BEST": Key(
+            "bbox/AP",
+            'Figure whose best checkpoint is kept as model_best.pth, e.g. "bbox/AP50"; empty: none.',
+        ),
+        "TEST.COCO_BACKEND": Key(
+            "pycocotools",
+            "What computes COCO's AP: a name of the registry in clop_det.detection.coco_backends; all give the same"
+            " figures.",
+        ),
+        "TEST.PICTURES": Key(
+            8, "Test images drawn with their detections at the end of a run; 0: none.", at_least(0), content=False
+        ),
+    },
+)

@@ -1,0 +1,31 @@
+"""Config keys of what both trainers share: arithmetic, checkpoints, services."""
+
+from __future__ import annotations
+
+from clop_det.keys import BOTH, PRETRAINING, Key, at_least, declare, one_of
+
+declare(
+    BOTH,
+    {
+        "SOLVER.PRECISION": Key(
+            "auto",
+            "bf16 autocast: where the processor computes in it (auto), always (bf16) or never (fp32). Detection on GPUs"
+            " also takes Detectron2's SOLVER.AMP.ENABLED: fp16 in training, gradients scaled.",
+            one_of("auto", "bf16", "fp32"),
+        ),
+        "SOLVER.KEEP_CHECKPOINTS": Key(
+            2, "Periodic checkpoints that are kept; the final one is always kept.", at_least(1), content=False
+        ),
+    },
+)
+declare(
+    PRETRAINING,
+    {
+        "WANDB.ENABLED": Key(
+            False,
+            'Whether a run reports to Weights & Biases (extra "wandb"; WANDB_MODE=offline needs no network).',
+            content=False,
+        ),
+        "WANDB.PROJECT": Key("clop_det", "Project of the run in Weights & Biases.", content=False),
+    },
+)
