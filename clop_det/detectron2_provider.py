@@ -1,20 +1,24 @@
 """Makes `import detectron2` work with whichever Detectron2 is installed.
 
-An official build always wins: the finder for the name `detectron2` itself stands at the end of `sys.meta_path`, so it
-is asked only for what the ordinary finders did not find. It then serves the complete Python package of Detectron2 0.6
-that the PyPI wheel `labgym` carries as `LabGym.detectron2`. A module has one object under either name, so no registry
-exists twice; for this the finder for submodules must stand *before* the ordinary ones, which would otherwise find the
-copy's files through the package's `__path__` and run each a second time.
+An official build always wins: the finder here first asks the ordinary finders, and steps in only where they find no
+package of that name, or merely a folder without one (an uninstalled clone beside the program). It then serves the
+complete Python package of Detectron2 0.6 that the PyPI wheel `labgym` carries as `LabGym.detectron2`. A module has one
+object under either name, so no registry exists twice; for this the finder must stand *before* the ordinary ones, which
+would otherwise find the copy's files through the package's `__path__` and run each a second time.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import importlib.util
+import json
+import subprocess
 import sys
 import warnings
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 
 _NAME = "detectron2"
@@ -46,29 +50,31 @@ class _AliasLoader:
         module.__spec__ = self._spec
 
 
-class _AliasFinder:
-    """Meta-path finder for `detectron2` itself, backed by the PyPI copy; to stand after the ordinary finders."""
+class _Finder:
+    """Meta-path finder for `detectron2` and, where that is the copy, for `detectron2.x`; to stand first."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if name != _NAME:
-            return None
-        if not copy_is_installed():
-            raise ModuleNotFoundError(REMEDY, name=name)
-        return _alias_spec(name)
-
-
-class _SubmoduleFinder:
-    """Meta-path finder for `detectron2.x` where `detectron2` is the copy; to stand before the ordinary finders."""
-
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+        if name == _NAME:
+            if self._official(name) is not None:
+                return None
+            if not copy_is_installed():
+                raise ModuleNotFoundError(REMEDY, name=name)
+            return _alias_spec(name)
         # A native build that lacks a submodule must not be completed from the copy.
         if not name.startswith(_NAME + ".") or sys.modules.get(_NAME) is not sys.modules.get(_COPY):
             return None
         return _alias_spec(name)
+
+    def _official(self, name: str) -> ModuleSpec | None:
+        """What the finders behind this one find, unless it is a mere folder (a namespace has no file)."""
+        for finder in sys.meta_path:
+            find = None if finder is self else getattr(finder, "find_spec", None)
+            spec = find(name, None) if find else None
+            if spec is not None and spec.origin is not None:
+                return spec  # type: ignore[no-any-return]
+        return None
 
 
 def _alias_spec(name: str) -> ModuleSpec | None:
@@ -89,15 +95,13 @@ def copy_is_installed() -> bool:
 
 
 def install() -> None:
-    """Put the finders on `sys.meta_path`; doing so twice changes nothing."""
-    if not any(isinstance(finder, _AliasFinder) for finder in sys.meta_path):
-        sys.meta_path.append(_AliasFinder())  # type: ignore[arg-type]
-    if not any(isinstance(finder, _SubmoduleFinder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _SubmoduleFinder())  # type: ignore[arg-type]
+    """Put the finder on `sys.meta_path`; doing so twice changes nothing."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Finder())  # type: ignore[arg-type]
 
 
 def describe() -> str:
-    """One line for the log: which Detectron2 runs, and its version.
+    """One line for the log: which Detectron2 runs, its version, and of an official build its commit where it is known.
 
     Raises:
         ModuleNotFoundError: neither the official build nor the copy is installed; the message holds the remedy.
@@ -105,5 +109,21 @@ def describe() -> str:
     module = importlib.import_module(_NAME)
     version = getattr(module, "__version__", "unknown")
     if module.__name__ == _NAME:
-        return f"detectron2 {version} (official build)"
+        commit = _commit(Path(str(module.__file__)).parent)
+        return f"detectron2 {version} (official build{f', commit {commit[:10]}' if commit else ''})"
     return f"detectron2 {version} (pure-Python copy from the PyPI wheel labgym; no compiled extension)"
+
+
+def _commit(package: Path) -> str:
+    """Commit of an official build, whose version is 0.6 at every commit: of its checkout, or what pip noted."""
+    if (package.parent / ".git").exists():
+        try:
+            git = ["git", "-C", str(package.parent), "rev-parse", "HEAD"]
+            return subprocess.run(git, capture_output=True, text=True, timeout=20, check=True).stdout.strip()
+        except (OSError, subprocess.SubprocessError):
+            return ""
+    try:
+        noted = json.loads(importlib.metadata.distribution(_NAME).read_text("direct_url.json") or "{}")
+        return str(noted.get("vcs_info", {}).get("commit_id", ""))
+    except (importlib.metadata.PackageNotFoundError, ValueError, AttributeError):
+        return ""

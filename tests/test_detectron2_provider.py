@@ -51,6 +51,25 @@ except ModuleNotFoundError:
     assert done.stdout.splitlines() == ["detectron2 9.9 (official build)", "not completed from the copy"], done.stderr
 
 
+@on_copy
+def test_a_mere_folder_of_that_name_is_no_official_build(tmp_path: Path) -> None:
+    (tmp_path / "detectron2" / "detectron2").mkdir(parents=True)
+    done = run_python("import clop_det, detectron2.config; print(detectron2.__name__)", tmp_path)
+    assert done.stdout.strip() == "LabGym.detectron2", done.stderr
+
+
+def test_an_official_checkout_is_named_with_its_commit(tmp_path: Path) -> None:
+    package = tmp_path / "checkout" / "detectron2"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("__version__ = '0.6'\n")
+    git = ["git", "-C", str(package.parent), "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "one"]):
+        subprocess.run([*git, *words], check=True)
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout[:10]
+    done = run_python("import clop_det.detectron2_provider as d; print(d.describe())", package.parent)
+    assert done.stdout.strip() == f"detectron2 0.6 (official build, commit {head})", done.stderr
+
+
 def test_neither_is_one_clear_error() -> None:
     code = """
 import sys, importlib.abc
