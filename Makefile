@@ -1,12 +1,16 @@
 # `make help` lists the targets. Every target that runs something sets up first: one .venv, made again only when
-# the requirements or the interpreter change.
+# the requirements, the interpreter or the Detectron2 that it can import change.
 PYTHON ?= python3
 PYTEST_ARGS ?= -n 2 --dist loadfile
 DETECTRON2_COPY := labgym==3.1.2
+# Where torch and torchvision come from, for another CUDA build than the package index's own:
+# make setup TORCH_INDEX=https://download.pytorch.org/whl/cu126
+TORCH_INDEX ?=
+EXTRAS := test,report,fast-eval,slurm
 
 VENV := .venv
 BIN := $(VENV)/bin
-REQUIREMENTS := $(shell (cat constraints.txt setup.py; $(PYTHON) --version; echo $(DETECTRON2_COPY)) 2>&1 | cksum | cut -d' ' -f1)
+REQUIREMENTS := $(shell (cat constraints.txt setup.py; $(PYTHON) tools/make_environment.py --stamp; echo $(DETECTRON2_COPY) $(TORCH_INDEX)) 2>&1 | cksum | cut -d' ' -f1)
 READY := $(VENV)/.ready-$(REQUIREMENTS)
 
 .PHONY: help setup demo demo-full test test-slow lint benchmarks clean
@@ -14,22 +18,19 @@ READY := $(VENV)/.ready-$(REQUIREMENTS)
 
 help:  ## List the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
-	@echo "  PYTHON=python3.12 picks the interpreter; PYTEST_ARGS='-k losses' picks tests."
+	@echo "  PYTHON=python3.12 picks the interpreter; PYTEST_ARGS='-k losses' picks tests; TORCH_INDEX=... a build of torch."
 
 setup: $(READY)  ## Create or update .venv (the other targets do this by themselves)
 
-# An official Detectron2 that $(PYTHON) can import is kept: the environment then builds on that interpreter's own
-# packages (its torch is what that Detectron2 was compiled for), and nothing is pinned over it.
 $(READY): constraints.txt setup.py
 	@echo "setting up $(VENV) (a few minutes, once)"
 	@rm -rf $(VENV)
-	@if $(PYTHON) -c 'import detectron2' 2>/dev/null; then \
+	@set -e; if [ "$$($(PYTHON) tools/make_environment.py $(VENV))" = official ]; then \
 		echo "using the Detectron2 installed for $(PYTHON)"; \
-		$(PYTHON) -m venv --system-site-packages $(VENV) && \
-		$(BIN)/pip install -q -e '.[test,report,fast-eval,slurm]'; \
+		$(BIN)/pip install -q -e '.[$(EXTRAS)]'; \
 	else \
-		$(PYTHON) -m venv $(VENV) && \
-		$(BIN)/pip install -q -c constraints.txt -e '.[test,report,fast-eval,slurm]' && \
+		[ -z "$(TORCH_INDEX)" ] || $(BIN)/pip install -q -c constraints.txt --index-url $(TORCH_INDEX) torch torchvision; \
+		$(BIN)/pip install -q -c constraints.txt -e '.[$(EXTRAS)]'; \
 		$(BIN)/pip install -q --no-deps --ignore-requires-python $(DETECTRON2_COPY); \
 	fi
 	@$(BIN)/python -c 'import clop_det, torch, torchvision; from clop_det import detectron2_provider as d; print("ready: torch", torch.__version__, "torchvision", torchvision.__version__, "|", d.describe())'

@@ -1,5 +1,7 @@
 """Package metadata of clop_det; versions that were really run together are pinned in constraints.txt."""
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 # What Detectron2's Python code imports; its PyPI copy is installed without its own dependencies (see the Makefile).
@@ -14,6 +16,7 @@ DETECTRON2_NEEDS = [
     "opencv-python-headless>=4.8",
     "pillow>=10",
     "pycocotools>=2.0.7",
+    "setuptools<82",  # detectron2.model_zoo imports pkg_resources
     "tabulate",
     "tensorboard>=2.15",
     "termcolor",
@@ -23,8 +26,25 @@ DETECTRON2_NEEDS = [
 
 setup(
     name="clop_det",
-    version="0.1.0",
-    description="Semi-supervised contrastive pretraining with orthonormal prototypes, carried to detection",
+    version="0.2.0",
+    description="Which pretraining gives the better detector? Contrastive pretraining, conversion with proof, comparison",
+    long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author="the clop_det authors",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    keywords=["detectron2", "object detection", "self-supervised learning", "contrastive learning", "pretraining"],
+    project_urls={"Paper (CLOP)": "https://arxiv.org/abs/2512.07880"},
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.10",
     packages=find_packages(include=["clop_det", "clop_det.*"]),
     package_data={"clop_det": ["py.typed"], "clop_det.comparison.report": ["templates/*"]},

@@ -5,6 +5,6 @@ Importing this package imports no framework; it only makes `import detectron2` w
 
 from clop_det import detectron2_provider
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 detectron2_provider.install()
