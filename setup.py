@@ -27,7 +27,7 @@ DETECTRON2_NEEDS = [
 setup(
     name="clop_det",
     version="0.2.0",
-    description="Which pretraining gives the better detector? Contrastive pretraining, conversion with proof, comparison",
+    description="Contrastive pretraining for Detectron2: conversion with proof, fine-tuning, paired comparison",
     long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     author="the clop_det authors",
