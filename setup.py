@@ -46,8 +46,13 @@ setup(
         "Typing :: Typed",
     ],
     python_requires=">=3.10",
-    packages=find_packages(include=["clop_det", "clop_det.*"]),
-    package_data={"clop_det": ["py.typed"], "clop_det.comparison.report": ["templates/*"]},
+    packages=[*find_packages(include=["clop_det", "clop_det.*"]), "clop_det.configs"],
+    package_dir={"clop_det.configs": "configs"},
+    package_data={
+        "clop_det": ["py.typed"],
+        "clop_det.comparison.report": ["templates/*"],
+        "clop_det.configs": ["*/*.yaml", "*/*/*.yaml"],
+    },
     install_requires=[
         "torch>=2.6",
         "torchvision>=0.21",
