@@ -37,6 +37,9 @@ class Loss(nn.Module):
         """Assign prototypes to classes by the (K, d) mean embeddings of the labelled images; most losses have none."""
         raise ValueError(f"class_means: {type(self).__name__} has no prototypes to match")
 
+    def after_step(self) -> None:
+        """Called once after every optimiser step, on every rank; for losses that count steps. Most do nothing."""
+
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Loss of the global batch.
 

@@ -52,6 +52,10 @@ class CLOP(Loss):
         """Assign prototypes to classes; see `PrototypePull.match_prototypes`."""
         self.pull.match_prototypes(class_means)
 
+    def after_step(self) -> None:
+        """Passed on to the base."""
+        self.base.after_step()
+
     def terms(self, batch: Batch) -> dict[str, Tensor]:
         """The terms of the base and `prototype_pull`, weighted."""
         pull = {name: self.weight * term for name, term in self.pull.terms(batch).items()}

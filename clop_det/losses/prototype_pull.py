@@ -58,7 +58,7 @@ class PrototypePull(Loss):
             raise ValueError(f"similarity={similarity!r}: several directions per class are defined for 'cosine' alone")
         if prototypes.dim() == 3 and learned:
             raise ValueError("learned=True: several directions per class stay orthogonal only when they are fixed")
-        vectors = _checked(prototypes)
+        vectors = checked_prototypes(prototypes)
         self.num_classes, self.embedding_dim = len(vectors), vectors.shape[-1]
         self.similarity = similarity
         self.assignment = assignment
@@ -129,8 +129,8 @@ def _unit(rows: Tensor) -> Tensor:
     return nn.functional.normalize(rows, dim=-1, eps=NORM_EPSILON)
 
 
-def _checked(prototypes: Tensor) -> Tensor:
-    """A normalised copy in the default dtype or float64."""
+def checked_prototypes(prototypes: Tensor) -> Tensor:
+    """A normalised copy of (K, d) or (K, m, d) prototypes; ValueError if they are not what a pull can use."""
     shape = tuple(prototypes.shape)
     if prototypes.dim() not in (2, 3) or not prototypes.numel() or not prototypes.is_floating_point():
         raise ValueError(f"prototypes: {prototypes.dtype} of shape {shape}; must be floats, (K, d) or (K, m, d)")

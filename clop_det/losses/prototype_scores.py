@@ -1,0 +1,182 @@
+"""Losses of the scores z . c_k of every view with fixed class prototypes: O(2N K d), no pair of views is formed."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clop_det.losses.base import Loss, check_positive
+from clop_det.losses.batch import Batch
+from clop_det.losses.prototype_pull import checked_prototypes
+from clop_det.losses.prototype_sets import build_prototypes
+from clop_det.losses.registry import LossContext, Option, register_loss
+
+SCORE_OPTIONS = {
+    "TEMPERATURE": Option(0.1, "Temperature T of the scores; above 0."),
+    "PROTOTYPES": Option("orthonormal", "Set of prototypes, as LOSS.CLOP.PROTOTYPES."),
+    "PROTOTYPE_SEED": Option(0, "Seed of the prototypes alone; at least 0."),
+}
+
+
+class PrototypeLoss(Loss):
+    """A loss of scores with fixed prototypes (K, d), one a class.
+
+    Args:
+        prototypes: (K, d), normalised here.
+        temperature: T > 0 of the scores.
+
+    Raises:
+        ValueError: prototypes that are not finite, of another shape or zero, or a temperature that is not above 0.
+    """
+
+    prototypes: Tensor
+
+    def __init__(self, prototypes: Tensor, temperature: float = 0.1) -> None:
+        super().__init__()
+        if prototypes.dim() != 2:
+            raise ValueError(f"prototypes: shape {tuple(prototypes.shape)}; must be (K, d), one direction a class")
+        self.temperature = check_positive("temperature", temperature)
+        vectors = checked_prototypes(prototypes)
+        self.num_classes, self.embedding_dim = vectors.shape
+        self.register_buffer("prototypes", vectors)
+
+    def logits(self, rows: Tensor) -> Tensor:
+        """(M, d) unit rows -> (M, K) cosines with the prototypes, over T."""
+        return rows @ self.prototypes.to(rows.dtype).t() / self.temperature
+
+    def extra_repr(self) -> str:
+        """Settings for printing."""
+        return f"prototypes={tuple(self.prototypes.shape)}, temperature={self.temperature}"
+
+
+class LabelledScores(PrototypeLoss):
+    """A pull of the labelled views to their prototypes by the scores; without a labelled view exactly 0.
+
+    A subclass gives `pull`.
+    """
+
+    name = ""
+
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        """One term, the loss's name."""
+        labels = batch.view_labels
+        labelled = labels >= 0
+        value = self.pull(self.logits(batch.unit[labelled]), labels[labelled])
+        # An empty selection has a live graph with zero gradients.
+        return {self.name: value if bool(labelled.any()) else (0 * batch.unit).sum()}
+
+    @abstractmethod
+    def pull(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(S, K) scores over T and (S,) labels of the labelled views of the global batch -> scalar."""
+
+
+class PrototypeSoftmax(LabelledScores):
+    """Cross-entropy of a softmax over the prototypes: a fixed classifier of unit rows.
+
+        mean_S  -log [ exp(z . c_y / T) / sum_k exp(z . c_k / T) ]
+
+    Source: Hoffer, Hubara, Soudry 2018 (fixed classifiers); Zhu et al. 2021 (fixed simplex ETF); Wang et al. 2017
+    (NormFace). Use it when classes should be told apart, not only placed: it pushes from the other prototypes too.
+    """
+
+    name = "prototype_softmax"
+
+    def pull(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """See the class."""
+        return torch.nn.functional.cross_entropy(logits, labels)
+
+
+class DotRegression(LabelledScores):
+    """Half the squared distance of the cosine from 1: the pull grows with the distance, and fades near the prototype.
+
+        mean_S  1/2 (z . c_y - 1)^2
+
+    Source: Yang et al. 2022 (arXiv 2203.09081); half the loss of hyperspherical prototype networks, Mettes, van der
+    Pol, Snoek 2019 (arXiv 1901.10514). Use it where classes are unbalanced: it does not push from other classes.
+    """
+
+    name = "dot_regression"
+
+    def __init__(self, prototypes: Tensor) -> None:
+        super().__init__(prototypes, temperature=1.0)
+
+    def pull(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """See the class."""
+        own = logits.gather(1, labels[:, None])[:, 0]
+        return (own - 1).square().mean() / 2
+
+
+class NTCE(LabelledScores):
+    """Cross-entropy with the prototype as the anchor: it finds its class's views among the labelled views of the batch.
+
+        mean_S  -log [ exp(c_y . z / T) / sum_{z' in S} exp(c_y . z' / T) ]
+
+    Source: arXiv 2605.20302. Use it where views should compete for a prototype, rather than prototypes for a view.
+    """
+
+    name = "ntce"
+
+    def pull(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """See the class."""
+        own = logits.gather(1, labels[:, None])[:, 0]
+        return (torch.logsumexp(logits, 0)[labels] - own).mean()
+
+
+class NONL(LabelledScores):
+    """As `NTCE`, with the views of other classes alone in the denominator.
+
+        mean_S  -log [ exp(c_y . z / T) / sum_{z' in S, y' != y} exp(c_y . z' / T) ]
+
+    A view for which the batch holds no other class has no term. Source: arXiv 2605.20302.
+    """
+
+    name = "nonl"
+
+    def pull(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """See the class."""
+        own_class = labels[:, None] == torch.arange(logits.shape[1], device=labels.device)
+        others = logits.masked_fill(own_class, -torch.inf)
+        present = (~own_class).any(0)[labels]
+        own = logits.gather(1, labels[:, None])[:, 0]
+        # A class without others would give -inf, whose gradient is no number: it is left out before the sum.
+        sums = torch.logsumexp(torch.where(torch.isfinite(others).any(0), others, torch.zeros_like(others)), 0)
+        return torch.where(present, sums[labels] - own, torch.zeros_like(own)).sum() / len(own)
+
+
+PULLS: dict[str, type[LabelledScores]] = {
+    "softmax": PrototypeSoftmax,
+    "squared": DotRegression,
+    "ntce": NTCE,
+    "nonl": NONL,
+}
+
+
+def prototypes_of(options: Mapping[str, Any], context: LossContext) -> Tensor:
+    """(K, d) prototypes as the options PROTOTYPES and PROTOTYPE_SEED say."""
+    return build_prototypes(
+        options["PROTOTYPES"], context.num_classes, context.embedding_dim, options["PROTOTYPE_SEED"]
+    )
+
+
+@register_loss("prototype_softmax", SCORE_OPTIONS)
+def _build_softmax(options: Mapping[str, Any], context: LossContext) -> Loss:
+    return PrototypeSoftmax(prototypes_of(options, context), options["TEMPERATURE"])
+
+
+@register_loss("dot_regression", {name: SCORE_OPTIONS[name] for name in ("PROTOTYPES", "PROTOTYPE_SEED")})
+def _build_dot_regression(options: Mapping[str, Any], context: LossContext) -> Loss:
+    return DotRegression(prototypes_of(options, context))
+
+
+@register_loss("ntce", SCORE_OPTIONS)
+def _build_ntce(options: Mapping[str, Any], context: LossContext) -> Loss:
+    return NTCE(prototypes_of(options, context), options["TEMPERATURE"])
+
+
+@register_loss("nonl", SCORE_OPTIONS)
+def _build_nonl(options: Mapping[str, Any], context: LossContext) -> Loss:
+    return NONL(prototypes_of(options, context), options["TEMPERATURE"])

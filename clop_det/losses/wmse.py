@@ -1,0 +1,64 @@
+"""W-MSE: views agree after whitening, which leaves no direction to collapse into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from clop_det.losses.base import Loss
+from clop_det.losses.batch import Batch, NonFiniteError
+from clop_det.losses.registry import LossContext, Option, register_loss
+
+
+class WMSE(Loss):
+    """Squared distance of the unit whitened views.
+
+        mean_i  2 - 2 cos(W z_i, W z'_i),   W = L^-1,  L L^T = (1 - eps) cov + eps I of the 2N centred views
+
+    Labels are not used; the whole batch is whitened at once, so 2N views must outnumber the d dimensions (twice as
+    many are advised). Source: Ermolov et al. 2021 (W-MSE, arXiv 2007.06346), equations 3-5.
+
+    Args:
+        embedding_dim: d.
+        epsilon: share eps of the identity in the covariance, from 0 to below 1; 0 is the paper's.
+
+    Raises:
+        ValueError: epsilon out of range.
+        NonFiniteError: (from a call) embeddings that span fewer than d dimensions, with epsilon 0.
+    """
+
+    def __init__(self, embedding_dim: int, epsilon: float = 1e-3) -> None:
+        super().__init__()
+        if not 0 <= epsilon < 1:
+            raise ValueError(f"epsilon={epsilon}: must be at least 0 and below 1")
+        self.embedding_dim = embedding_dim
+        self.min_images = embedding_dim // 2 + 1 if epsilon == 0 else 2
+        self.epsilon = epsilon
+
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        """One term, `wmse`."""
+        rows = batch.embeddings - batch.embeddings.mean(0)
+        covariance = rows.t() @ rows / (len(rows) - 1)
+        eye = torch.eye(len(covariance), dtype=rows.dtype, device=rows.device)
+        factor, failed = torch.linalg.cholesky_ex((1 - self.epsilon) * covariance + self.epsilon * eye)
+        if bool(failed):
+            raise NonFiniteError(
+                f"embeddings: they span fewer than their {len(eye)} dimensions and cannot be whitened; raise EPSILON"
+            )
+        white = torch.linalg.solve_triangular(factor, rows.t(), upper=False).t()
+        first, second = white.chunk(2)
+        return {"wmse": (2 - 2 * torch.nn.functional.cosine_similarity(first, second)).mean()}
+
+    def extra_repr(self) -> str:
+        """Settings for printing."""
+        return f"epsilon={self.epsilon}"
+
+
+@register_loss(
+    "wmse", {"EPSILON": Option(1e-3, "Share of the identity in the covariance that is whitened; from 0 to below 1.")}
+)
+def _build(options: Mapping[str, Any], context: LossContext) -> Loss:
+    return WMSE(context.embedding_dim, options["EPSILON"])
