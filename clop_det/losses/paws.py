@@ -55,7 +55,7 @@ class PAWS(Loss):
         sharp = self._sharpened(probabilities)
         target = sharp.detach().roll(batch.num_images, 0)
         target = target.masked_fill(target < _SMALLEST_TARGET, 0)
-        mean = sharp.mean(0)
+        mean = sharp.mean(0).clamp(min=torch.finfo(sharp.dtype).tiny)  # the logarithm of 0 has no gradient
         return {
             "paws_consistency": -torch.special.xlogy(target, probabilities).sum(1).mean(),
             "paws_mean_entropy": self.weight * torch.special.xlogy(mean, mean).sum(),

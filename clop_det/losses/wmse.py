@@ -16,9 +16,9 @@ from clop_det.losses.registry import LossContext, Option, register_loss
 class WMSE(Loss):
     """Squared distance of the unit whitened views.
 
-        mean_i  2 - 2 cos(W z_i, W z'_i),   W = L^-1,  L L^T = (1 - eps) cov + eps I of the 2N centred views
+        mean_i  2 - 2 cos(W z_i, W' z'_i),   W = L^-1,  L L^T = (1 - eps) cov + eps I of the N centred first views
 
-    Labels are not used; the whole batch is whitened at once, so 2N views must outnumber the d dimensions (twice as
+    and W' likewise of the second views. Labels are not used; the N images should outnumber the d dimensions (twice as
     many are advised). Source: Ermolov et al. 2021 (W-MSE, arXiv 2007.06346), equations 3-5.
 
     Args:
@@ -35,12 +35,16 @@ class WMSE(Loss):
         if not 0 <= epsilon < 1:
             raise ValueError(f"epsilon={epsilon}: must be at least 0 and below 1")
         self.embedding_dim = embedding_dim
-        self.min_images = embedding_dim // 2 + 1 if epsilon == 0 else 2
+        self.min_images = embedding_dim + 1 if epsilon == 0 else 2
         self.epsilon = epsilon
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:
         """One term, `wmse`."""
-        rows = batch.embeddings - batch.embeddings.mean(0)
+        first, second = (self._whitened(rows) for rows in batch.views)
+        return {"wmse": (2 - 2 * torch.nn.functional.cosine_similarity(first, second)).mean()}
+
+    def _whitened(self, rows: Tensor) -> Tensor:
+        rows = rows - rows.mean(0)
         covariance = rows.t() @ rows / (len(rows) - 1)
         eye = torch.eye(len(covariance), dtype=rows.dtype, device=rows.device)
         factor, failed = torch.linalg.cholesky_ex((1 - self.epsilon) * covariance + self.epsilon * eye)
@@ -48,9 +52,8 @@ class WMSE(Loss):
             raise NonFiniteError(
                 f"embeddings: they span fewer than their {len(eye)} dimensions and cannot be whitened; raise EPSILON"
             )
-        white = torch.linalg.solve_triangular(factor, rows.t(), upper=False).t()
-        first, second = white.chunk(2)
-        return {"wmse": (2 - 2 * torch.nn.functional.cosine_similarity(first, second)).mean()}
+        white: Tensor = torch.linalg.solve_triangular(factor, rows.t(), upper=False).t()
+        return white
 
     def extra_repr(self) -> str:
         """Settings for printing."""

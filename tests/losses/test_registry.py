@@ -23,7 +23,20 @@ from clop_det.losses import (
 from clop_det.losses.registry import LOSSES
 from tests.losses.helpers import every_loss, some_labels, two_views
 
-NAMES = ["barlow_twins", "clop", "cross_entropy", "dcl", "info_nce", "prototype_pull", "supcon", "vicreg"]
+NAMES = [
+    *(
+        "barlow_twins",
+        "clop",
+        "cross_entropy",
+        "dcl",
+        "direct_clr",
+        "dot_regression",
+        "fixmatch_prototypes",
+        "info_nce",
+    ),
+    *("lejepa", "mcr2", "mmcr", "nonl", "ntce", "paws", "prototype_pull", "prototype_softmax"),
+    *("simsiam", "suncet", "supcon", "swav_prototypes", "tsc", "vicreg", "wmse"),
+]
 
 
 @pytest.fixture
