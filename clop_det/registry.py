@@ -86,8 +86,8 @@ class Registry(Generic[T]):
         """
         if name not in self._entries:
             raise UserError(
-                f"{self.key} names the {self.kind} {name!r}, which is not registered.{nearest(name, self.names())} Known"
-                f" are {', '.join(self.names())}; IMPORTS names the modules that register more."
+                f"{self.key} names the {self.kind} {name!r}, which is not registered.{nearest(name, self.names())}"
+                f" Known are {', '.join(self.names())}; IMPORTS names the modules that register more."
             )
         return self._entries[name]
 

@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping
 from clop_det.config.build import register_built_in
 from clop_det.keys import COMPARISON, DETECTION, PRETRAINING, Declared, constraints, declared
 
-_WIDTH = 110
+_WIDTH, _INDENT = 110, " " * 6
 _STAGES = {PRETRAINING: "pretraining", DETECTION: "detection", COMPARISON: "comparison"}
 _HEAD = """\
 # Config keys
 
-This page is generated from the declarations in the code: `python -m clop_det.config.reference > docs/reference/config.md`.
+This page is generated from the declarations in the code, by
+`python -m clop_det.config.reference > docs/reference/config.md`.
 
 Pretraining and detection read one config: Detectron2's keys, which keep their meaning
 ([reference](https://detectron2.readthedocs.io/en/latest/modules/config.html)), and the keys below. A comparison
@@ -33,7 +34,8 @@ def keys_help(stage: str) -> str:
     _declare_all()
     lines = [f"config keys of {_STAGES[stage]} beside Detectron2's (docs/reference/config.md):"]
     for name, item in declared(stage).items():
-        lines += [f"  {name} ({_default(item)})", *textwrap.wrap(_meaning(item), _WIDTH, **_INDENT)]
+        meaning = textwrap.wrap(_meaning(item), _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT)
+        lines += [f"  {name} ({_default(item)})", *meaning]
     return "\n".join(lines)
 
 
@@ -51,9 +53,6 @@ def reference() -> str:
         parts.append(_table({name: item for name, item in own.items() if item.owner and item.owner[0] == kind}))
     parts += ["## Detectron2's keys with a rule here", _rules_table()]
     return "\n\n".join(part.strip() for part in parts) + "\n"
-
-
-_INDENT = {"initial_indent": " " * 6, "subsequent_indent": " " * 6}
 
 
 def _declare_all() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -114,7 +114,7 @@ def read_matrix(cfg: CN, folder: Path) -> Matrix:
         output=Path(cfg.OUTPUT_DIR),
         inits=inits,
         baseline=node.BASELINE,
-        fractions=tuple(map(float, _different(node.LABEL_FRACTIONS, "COMPARE.LABEL_FRACTIONS"))),
+        fractions=_different(map(float, node.LABEL_FRACTIONS), "COMPARE.LABEL_FRACTIONS"),
         seeds=_different(node.SEEDS, "COMPARE.SEEDS"),
         pretrain_config=find(node.PRETRAIN.CONFIG, folder) if needs_pretraining else None,
         pretrain_opts={**device, **_opts(node.PRETRAIN.OPTS, "COMPARE.PRETRAIN.OPTS")},
@@ -236,9 +236,10 @@ def _some(values: Any, where: str) -> Sequence[Any]:
     return values
 
 
-def _different(values: Sequence[Any], where: str) -> tuple[Any, ...]:
-    _unique([f"{value:g}" for value in values], where)
-    return tuple(values)
+def _different(values: Iterable[Any], where: str) -> tuple[Any, ...]:
+    values = tuple(values)
+    _unique([str(value) for value in values], where)
+    return values
 
 
 def _unique(names: Sequence[str], where: str) -> None:
