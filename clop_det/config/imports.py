@@ -6,6 +6,7 @@ imports them once, and knows afterwards which keys and files came from which ent
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.metadata
 import importlib.util
@@ -236,7 +237,7 @@ def _is_ours(filename: str) -> bool:
 
 
 def _modules_of(entry: str) -> set[str]:
-    """Names of the loaded modules of an entry: its own, and those of its folder or package that these refer to."""
+    """Names of the loaded modules of an entry: its own, and those of its folder or package that these import."""
     if entry not in _IMPORTED:
         return set()
     item, module = _IMPORTED[entry]
@@ -246,11 +247,26 @@ def _modules_of(entry: str) -> set[str]:
         if name in names or name not in sys.modules or not _belongs(name, item):
             continue
         names.add(name)
-        waiting += [other for other in sys.modules if other.startswith(f"{name}.")]
-        for value in list(vars(sys.modules[name]).values()):
-            used = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-            waiting += [used] if isinstance(used, str) else []
+        waiting += _imported_in(name, _file_of(sys.modules[name]))
     return names
+
+
+@cache
+def _imported_in(name: str, file: Path | None) -> tuple[str, ...]:
+    """Names of the modules that the source of a module imports, anywhere in it, and of the packages around them."""
+    try:
+        tree = ast.parse(file.read_bytes()) if file else ast.Module([], [])
+    except (OSError, SyntaxError, ValueError):
+        return ()
+    package = sys.modules[name].__package__ or ""
+    found: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            found += [f"{base}.{alias.name}" for alias in node.names]
+    return tuple(".".join(dotted.split(".")[: end + 1]) for dotted in found for end in range(dotted.count(".") + 1))
 
 
 def _belongs(name: str, item: Import) -> bool:
