@@ -6,13 +6,12 @@ keys `<GROUP>.<NAME>.<OPTION>`.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from clop_det.errors import UserError
-from clop_det.keys import Key, declare
+from clop_det.keys import Key, declare, nearest
 
 T = TypeVar("T")
 
@@ -69,7 +68,7 @@ class Registry(Generic[T]):
                     " lower case, options in capitals."
                 )
             prefix = f"{self.group}.{name.upper()}."
-            declare(self.stages, {prefix + option: key for option, key in own.items()}, (self.kind, name))
+            declare(self.stages, {prefix + option: key for option, key in own.items()}, (self.kind, name), module)
             self._entries[name] = Entry(name, thing, own, module)
             return thing
 
@@ -86,11 +85,9 @@ class Registry(Generic[T]):
             UserError: there is none; the nearest name and all names are given.
         """
         if name not in self._entries:
-            near = difflib.get_close_matches(str(name), self._entries, n=1, cutoff=0.5)
-            hint = f" Did you mean {near[0]}?" if near else ""
             raise UserError(
-                f"{self.key} names the {self.kind} {name!r}, which is not registered.{hint} Known are"
-                f" {', '.join(self.names())}; IMPORTS names the modules that register more."
+                f"{self.key} names the {self.kind} {name!r}, which is not registered.{nearest(name, self.names())}"
+                f" Known are {', '.join(self.names())}; IMPORTS names the modules that register more."
             )
         return self._entries[name]
 

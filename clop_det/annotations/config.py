@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clop_det.annotations.checks.kinds import KINDS
-from clop_det.keys import DETECTION, Key, between, declare, one_of
+from clop_det.keys import DETECTION, Key, between, declare, one_of, with_remedy
 
 declare(
     DETECTION,
@@ -32,7 +32,9 @@ declare(
                 f"What is done where {kind.meaning}."
                 + (f" repair: {kind.repair}." if kind.repair else "")
                 + f" drop: the {kind.dropped} is left out, with a count. fail: the run is refused.",
-                one_of(*kind.policies),
+                with_remedy(
+                    one_of(*kind.policies), "" if kind.repair else "There is nothing to repair such a fault with."
+                ),
             )
             for kind in KINDS.values()
         },

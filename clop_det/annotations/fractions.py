@@ -31,12 +31,7 @@ def draw(count: int, fraction: float, seed: int) -> list[int]:
     """Sorted indices of `fraction` of `count` images, rounded, at least one.
 
     With one seed and one `count` the larger of two draws contains the smaller.
-
-    Raises:
-        UserError: fraction outside (0, 1].
     """
-    if not 0 < fraction <= 1:
-        raise UserError(f"DATASETS.TRAIN_FRACTION is {fraction}; it must be in (0, 1].")
     order = torch.randperm(count, generator=generator(seed, "training split"))
     return sorted(order[: max(1, int(fraction * count + 0.5))].tolist())
 

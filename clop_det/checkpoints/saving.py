@@ -46,8 +46,6 @@ class SafeCheckpointer(DetectionCheckpointer):
         whole: bool = False,
         **checkpointables: Any,
     ) -> None:
-        if keep < 1:
-            raise UserError(f"SOLVER.KEEP_CHECKPOINTS is {keep}; at least 1 checkpoint must be kept.")
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
         self.keep = keep
         self.provenance = provenance

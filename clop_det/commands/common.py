@@ -6,22 +6,28 @@ import argparse
 import re
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
+from clop_det.config.imports import import_lines
 from clop_det.config.reading import read_config
+from clop_det.config.reference import keys_help
+from clop_det.engine.launching import is_first_process
 from clop_det.engine.stop import EXIT_STOPPED, StopRequested
 from clop_det.errors import UserError
 
 EXIT_BAD_INPUT = 2
 
 
-def argument_parser(description: str, epilog: str = "") -> argparse.ArgumentParser:
-    """Detectron2's argument parser (--config-file, --resume, --num-gpus, KEY VALUE ...) plus --traceback."""
-    parser: argparse.ArgumentParser = default_argument_parser(epilog or " ")
+def argument_parser(description: str, epilog: str = "", stage: str = "") -> argparse.ArgumentParser:
+    """Detectron2's argument parser (--config-file, --resume, --num-gpus, KEY VALUE ...) plus --traceback.
+
+    `stage`: whose own config keys `--help` lists; "": none.
+    """
+    parser: argparse.ArgumentParser = default_argument_parser(f"{epilog}\n{keys_help(stage) if stage else ''}")
     parser.description = description
     add_traceback_flag(parser)
     return parser
@@ -32,9 +38,13 @@ def add_traceback_flag(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--traceback", action="store_true", help="show the traceback of an error in the input, too")
 
 
-def load_config(args: argparse.Namespace) -> CfgNode:
-    """The frozen config that the arguments ask for; UserError on bad input."""
-    return read_config(args.config_file, args.opts or [])
+def load_config(args: argparse.Namespace, allow_imports: bool = True, out: TextIO | None = None) -> CfgNode:
+    """The frozen config that the arguments ask for; UserError on bad input. Says (on `out`) what it imports."""
+    cfg = read_config(args.config_file, args.opts or [], allow_imports=allow_imports)
+    if is_first_process(args):
+        for line in import_lines(cfg.IMPORTS):
+            print(line, file=out, flush=True)
+    return cfg
 
 
 def run_tool(main: Callable[[list[str] | None], int]) -> NoReturn:

@@ -11,7 +11,7 @@ from pathlib import Path
 from fvcore.common.config import CfgNode
 
 from clop_det.commands.common import add_traceback_flag
-from clop_det.comparison.planning.config import load_compare_config, nested
+from clop_det.comparison.planning.config import load_compare_config
 from clop_det.comparison.planning.earlier import earlier_runs
 from clop_det.comparison.planning.jobs import Job, check_folder, jobs_to_run
 from clop_det.comparison.planning.matrix import Matrix, read_matrix
@@ -25,8 +25,12 @@ from clop_det.comparison.running.measure import measure
 from clop_det.comparison.running.progress import Estimator, clock, finished_seconds
 from clop_det.comparison.running.scheduler import Outcome, Scheduler
 from clop_det.comparison.running.slurm import SubmititLauncher
+from clop_det.config.files import nested
+from clop_det.config.imports import import_lines
+from clop_det.config.reference import keys_help
 from clop_det.engine.stop import EXIT_STOPPED
 from clop_det.errors import UserError
+from clop_det.keys import COMPARISON
 from clop_det.locks import exclusive_lock
 
 EPILOG = """examples:
@@ -53,7 +57,7 @@ def main(argv: list[str] | None = None, commands: Commands = COMMANDS) -> int:
 def _run_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Pretrain, convert, fine-tune and probe a matrix of initialisations, and report.",
-        epilog=EPILOG,
+        epilog=f"{EPILOG}\n{keys_help(COMPARISON)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config-file", required=True, metavar="FILE", help="the comparison's YAML")
@@ -105,6 +109,9 @@ def _run(args: argparse.Namespace, commands: Commands) -> int:
     cfg = load_compare_config(args.config_file, args.opts)
     matrix = read_matrix(cfg, Path(args.config_file).parent)
     plan = build_plan(matrix)
+    configs = [cfg, *(job.config for job in plan.jobs.values() if job.config is not None)]
+    for line in import_lines(list(dict.fromkeys(entry for config in configs for entry in config.IMPORTS))):
+        print(line)
     for name, job in plan.jobs.items():
         check_folder(job, plan.root / name)
     jobs = select_jobs(plan, args.only)
@@ -128,8 +135,6 @@ def _run(args: argparse.Namespace, commands: Commands) -> int:
 
 def _launcher(args: argparse.Namespace, cfg: CfgNode, commands: Commands) -> Launcher:
     gpus = cfg.COMPARE.LAUNCH.GPUS_PER_JOB
-    if gpus < 1:
-        raise UserError(f"COMPARE.LAUNCH.GPUS_PER_JOB is {gpus}; it must be at least 1.")
     if args.launcher == "slurm":
         if not cfg.COMPARE.DEVICE:
             raise UserError(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 
 from clop_det.commands.common import argument_parser, load_config
+from clop_det.config.files import read_file
 from clop_det.doctor.diagnosis import diagnose
 from clop_det.doctor.findings import ERROR, WARN, Finding
 
@@ -19,8 +21,14 @@ def main(argv: list[str] | None = None) -> int:
     """Print one line a check; returns 1 if any is an error."""
     parser = argument_parser("Check a fine-tuning run before it starts: weights, configuration, data, disk.", _EPILOG)
     parser.add_argument("--json", action="store_true", help="print the findings as JSON")
+    parser.add_argument(
+        "--allow-imports", action="store_true", help="import what IMPORTS names in the config of a run folder, too"
+    )
     args = parser.parse_args(argv)
-    findings = diagnose(load_config(args), max(1, args.num_gpus) * args.num_machines, args.num_machines)
+    # A config of a run folder may be anybody's, and importing what it names would run code.
+    given = not args.config_file or not read_file(args.config_file).in_run_folder
+    cfg = load_config(args, args.allow_imports or given, sys.stderr if args.json else None)
+    findings = diagnose(cfg, max(1, args.num_gpus) * args.num_machines, args.num_machines)
     if args.json:
         print(json.dumps([dataclasses.asdict(finding) for finding in findings], indent=2))
     else:

@@ -19,7 +19,7 @@ from clop_det.annotations.datasets import class_names, load_dataset, set_num_cla
 from clop_det.annotations.images import read_image
 from clop_det.checkpoints.saving import SafeCheckpointer
 from clop_det.commands.common import run_tool
-from clop_det.comparison.planning.matrix import LEAST_SCORE
+from clop_det.comparison.planning.config import LEAST_SCORE
 from clop_det.comparison.report.examples import EXAMPLES_NAME
 from clop_det.config.reading import read_config
 from clop_det.data.images import Subset

@@ -5,6 +5,7 @@ from __future__ import annotations
 from clop_det.commands.common import argument_parser, load_config, run_tool
 from clop_det.engine.launching import expected_world_size, is_first_process, launch_workers, torchrun_restarts
 from clop_det.engine.run_folder import own_run_folder
+from clop_det.keys import PRETRAINING
 from clop_det.pretraining.data import record_split
 from clop_det.pretraining.run import prepare, worker
 
@@ -17,7 +18,9 @@ EPILOG = """examples:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    parser = argument_parser("Pretrain a residual network with a semi-supervised contrastive loss.", EPILOG)
+    parser = argument_parser(
+        "Pretrain a residual network with a semi-supervised contrastive loss.", EPILOG, PRETRAINING
+    )
     args = parser.parse_args(argv)
     cfg = load_config(args)
     args.resume = args.resume or torchrun_restarts()

@@ -7,6 +7,7 @@ from clop_det.detection.run import prepare, worker
 from clop_det.detection.run_data import keep_data
 from clop_det.engine.launching import is_first_process, launch_workers, torchrun_restarts
 from clop_det.engine.run_folder import own_run_folder
+from clop_det.keys import DETECTION
 
 EPILOG = """examples:
   python tools/train_net.py --config-file configs/detection/digits/faster_rcnn_R_18_FPN_digits.yaml \\
@@ -19,7 +20,9 @@ EPILOG = """examples:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    parser = argument_parser("Fine-tune a detector and evaluate it: AP beside classification probes.", EPILOG)
+    parser = argument_parser(
+        "Fine-tune a detector and evaluate it: AP beside classification probes.", EPILOG, DETECTION
+    )
     args = parser.parse_args(argv)
     cfg = load_config(args)
     args.resume = args.resume or (torchrun_restarts() and not args.eval_only)

@@ -42,14 +42,12 @@ class TwoViewAugmentation:
         pixel_std: three standard deviations, likewise.
 
     Raises:
-        UserError: `size` is not positive, or mean and std are not three numbers, std > 0.
+        UserError: mean and std are not three numbers, std > 0.
     """
 
     def __init__(
         self, settings: AugmentSettings, size: int, pixel_mean: Sequence[float], pixel_std: Sequence[float]
     ) -> None:
-        if size < 1:
-            raise UserError(f"view size is {size}; it must be at least 1 pixel")
         if len(pixel_mean) != 3 or len(pixel_std) != 3 or min(pixel_std) <= 0:
             raise UserError(
                 f"pixel mean {list(pixel_mean)} and std {list(pixel_std)}: each needs three numbers (R, G, B; 0..255),"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from clop_det.data.image_list import ImageList, joined
 from clop_det.data.images import Images
-from clop_det.data.layouts import read_images
+from clop_det.data.layouts import layout_options, read_images
 from clop_det.data.layouts.folder import read_unlabelled
 from clop_det.data.store import open_store
 from clop_det.data.streaming import open_stream
@@ -56,7 +56,7 @@ def list_images(settings: Mapping[str, Any], split: str) -> ImageList:
     """
     if not settings["ROOT"]:
         raise UserError("CLASSIFICATION.ROOT is empty; it must name a folder of images (or a digits:// address).")
-    listed = read_images(settings["LAYOUT"], settings["ROOT"], split)
+    listed = read_images(settings["LAYOUT"], settings["ROOT"], split, **layout_options(settings))
     if settings["UNLABELLED_ROOT"] and split == settings["TRAIN_SPLIT"]:
         listed = joined([listed, read_unlabelled(settings["UNLABELLED_ROOT"], listed.classes)])
     return listed

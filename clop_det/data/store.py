@@ -82,11 +82,9 @@ def open_store(
         unreadable: what to do with images that cannot be read; by default fail.
 
     Raises:
-        UserError: an unreadable image (named), no image, a size below 1, an unwritable cache, a full disk.
+        UserError: an unreadable image (named), no image, an unwritable cache, a full disk.
     """
     unreadable = unreadable or Unreadable()
-    if size < 1:
-        raise UserError(f"image size is {size}; it must be at least 1 pixel (CLASSIFICATION.IMAGE_SIZE)")
     if len(images) == 0:
         raise UserError(f"no image to decode in {images.root}")
     parent = Path(cache_dir) if cache_dir is not None else cache_folder() / "stores"

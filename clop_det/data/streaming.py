@@ -126,8 +126,6 @@ class StreamedViews:
     def __init__(
         self, listed: ImageList, plan: ViewPlan, device: torch.device, replacements: Replacements, workers: int
     ) -> None:
-        if workers < 0:
-            raise UserError(f"DATALOADER.NUM_WORKERS is {workers}; it must be 0 or more")
         self._listed, self._plan, self._device = listed, plan, device
         self._replacements, self._workers = replacements, workers
         self._next = -1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clop_det.keys import DETECTION, Key, at_least, declare, one_of
+from clop_det.keys import DETECTION, Key, at_least, constrain, declare, each, one_of, whole
 
 declare(
     DETECTION,
@@ -33,5 +33,12 @@ declare(
         "TEST.PICTURES": Key(
             8, "Test images drawn with their detections at the end of a run; 0: none.", at_least(0), content=False
         ),
+    },
+)
+constrain(
+    DETECTION,
+    {
+        "SOLVER.REFERENCE_WORLD_SIZE": at_least(0),
+        "INPUT.MIN_SIZE_TRAIN": each(whole(0)),
     },
 )

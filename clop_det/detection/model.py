@@ -13,9 +13,9 @@ from torch import Tensor, nn
 import clop_det.detection.roi_heads  # noqa: F401  (registers the heads that configs name)
 from clop_det.conversion.compatibility import uses_res5_head
 from clop_det.detection.roi_align import use_small_map_roi_align
-from clop_det.engine.precision import check_precision
 from clop_det.engine.seeding import derive_seed
 from clop_det.errors import UserError
+from clop_det.keys import DETECTION, check_rules
 
 # Last layers of every head: what comes out goes into losses and box arithmetic, which bf16 would blur.
 _LAST_LAYERS = ("objectness_logits", "anchor_deltas", "cls_score", "bbox_pred", "predictor")
@@ -45,19 +45,15 @@ def check_model(cfg: CfgNode) -> None:
     """Refuse what would run and mean nothing.
 
     Raises:
-        UserError: an unknown setting; fp16 without a GPU; a shallow network as C4; a frozen backbone without weights.
+        UserError: a value that breaks its key's rule; fp16 without a GPU; a shallow network as C4; a frozen backbone
+            without weights.
     """
+    check_rules(cfg, DETECTION)
     for _, check in MODEL_CHECKS:
         check(cfg)
 
 
-def _check_roi_align(cfg: CfgNode) -> None:
-    if cfg.MODEL.ROI_ALIGN not in ("auto", "torchvision", "matmul"):
-        raise UserError(f'MODEL.ROI_ALIGN is "{cfg.MODEL.ROI_ALIGN}": it must be "auto", "torchvision" or "matmul".')
-
-
 def _check_precision(cfg: CfgNode) -> None:
-    check_precision(cfg.SOLVER.PRECISION)
     if cfg.SOLVER.AMP.ENABLED and not cfg.MODEL.DEVICE.startswith("cuda"):
         raise UserError(
             f"SOLVER.AMP.ENABLED is fp16 with scaled gradients, which needs a GPU, but MODEL.DEVICE is"
@@ -89,7 +85,6 @@ def _check_frozen_layers(cfg: CfgNode) -> None:
 
 # (Name for a report, check that raises UserError), in order.
 MODEL_CHECKS: tuple[tuple[str, Callable[[CfgNode], None]], ...] = (
-    ("RoIAlign", _check_roi_align),
     ("precision", _check_precision),
     ("C4", _check_res5_head),
     ("frozen layers", _check_frozen_layers),

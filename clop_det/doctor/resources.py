@@ -11,7 +11,7 @@ import torch
 
 from clop_det import detectron2_provider
 from clop_det.annotations.datasets import set_num_classes, use_datasets
-from clop_det.data.layouts import read_images
+from clop_det.data.opening import list_images
 from clop_det.detection.loader import training_records
 from clop_det.detection.run_data import check_data as check_run_data
 from clop_det.detection.run_data import data_sets, run_checks
@@ -90,8 +90,7 @@ def check_probe_images(situation: Situation) -> Iterator[Finding]:
         return
     settings = cfg.CLASSIFICATION
     counts = [
-        f"{len(read_images(settings.LAYOUT, settings.ROOT, split).files)} in {split}"
-        for split in (settings.TRAIN_SPLIT, settings.EVAL_SPLIT)
+        f"{len(list_images(settings, split).files)} in {split}" for split in (settings.TRAIN_SPLIT, settings.EVAL_SPLIT)
     ]
     yield Finding("probes", OK, f"{settings.ROOT}: {', '.join(counts)}")
 

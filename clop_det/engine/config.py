@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clop_det.keys import BOTH, PRETRAINING, Key, at_least, declare, one_of
+from clop_det.keys import BOTH, PRETRAINING, Key, at_least, constrain, declare, one_of, with_remedy
 
 declare(
     BOTH,
@@ -16,6 +16,19 @@ declare(
         "SOLVER.KEEP_CHECKPOINTS": Key(
             2, "Periodic checkpoints that are kept; the final one is always kept.", at_least(1), content=False
         ),
+    },
+)
+constrain(
+    BOTH,
+    {
+        "SEED": with_remedy(at_least(0), "A run is a function of its seed."),
+        "SOLVER.IMS_PER_BATCH": at_least(1),
+        "SOLVER.MAX_ITER": at_least(1),
+        "SOLVER.CHECKPOINT_PERIOD": at_least(1),
+        "SOLVER.LR_SCHEDULER_NAME": one_of("WarmupCosineLR", "WarmupMultiStepLR", "WarmupStepWithFixedGammaLR"),
+        "SOLVER.WARMUP_METHOD": one_of("linear", "constant"),
+        "SOLVER.WARMUP_ITERS": at_least(0),
+        "DATALOADER.NUM_WORKERS": at_least(0),
     },
 )
 declare(

@@ -17,6 +17,7 @@ from detectron2.engine import launch
 from detectron2.utils import comm
 from torch import distributed
 
+from clop_det.config.imports import import_again
 from clop_det.engine.allocator import keep_freed_memory
 from clop_det.engine.descent import stop_with_parent
 from clop_det.engine.rendezvous import join_group
@@ -119,6 +120,7 @@ def _started_worker(
 def _work(worker: Callable[[CfgNode, argparse.Namespace], None], cfg: CfgNode, args: argparse.Namespace) -> None:
     if cfg.MODEL.DEVICE == "cpu":
         keep_freed_memory()
+    import_again(cfg)  # a spawned process has imported nothing of a user's yet
     worker(cfg, args)
 
 

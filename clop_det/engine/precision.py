@@ -8,8 +8,6 @@ from typing import Any
 
 import torch
 
-from clop_det.errors import UserError
-
 
 def _cpu_flags() -> frozenset[str]:
     try:
@@ -29,19 +27,8 @@ def computes_in_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and bool({"avx512_bf16", "amx_bf16"} & _cpu_flags())
 
 
-def check_precision(setting: str) -> None:
-    """Refuse a SOLVER.PRECISION other than "auto", "bf16" and "fp32" with a UserError."""
-    if setting not in ("auto", "bf16", "fp32"):
-        raise UserError(f'SOLVER.PRECISION is "{setting}": it must be "auto", "bf16" or "fp32".')
-
-
 def use_bf16(setting: str, device: torch.device) -> bool:
-    """Resolve SOLVER.PRECISION ("auto", "bf16" or "fp32") for a device.
-
-    Raises:
-        UserError: another value.
-    """
-    check_precision(setting)
+    """Resolve SOLVER.PRECISION ("auto", "bf16" or "fp32") for a device."""
     chosen = computes_in_bf16(device) if setting == "auto" else setting == "bf16"
     logging.getLogger(__name__).info("precision: %s (SOLVER.PRECISION %s)", "bf16" if chosen else "fp32", setting)
     return chosen

@@ -18,7 +18,7 @@ from detectron2.utils.events import get_event_storage
 from detectron2.utils.logger import setup_logger
 
 from clop_det import detectron2_provider
-from clop_det.config.reading import flatten
+from clop_det.config.files import flatten
 from clop_det.engine.metrics import METRICS_NAME
 from clop_det.engine.seeding import derive_seed
 from clop_det.errors import UserError
@@ -80,6 +80,10 @@ def claim_run_folder(cfg: CfgNode, resume: bool) -> Path:
     return folder
 
 
+# Keys that say where a run and its modules lie, which may move.
+_PLACES = ("OUTPUT_DIR", "IMPORTS")
+
+
 def has_begun(folder: Path) -> bool:
     """Whether a run has left a checkpoint or a line of metrics in `folder`."""
     metrics = folder / METRICS_NAME
@@ -138,4 +142,4 @@ def _differences(config_path: Path, cfg: CfgNode) -> list[str]:
     new = dict(flatten(yaml.safe_load(cfg.dump())))
     missing = object()
     keys = sorted(set(old) | set(new))
-    return [key for key in keys if key != "OUTPUT_DIR" and old.get(key, missing) != new.get(key, missing)]
+    return [key for key in keys if key not in _PLACES and old.get(key, missing) != new.get(key, missing)]

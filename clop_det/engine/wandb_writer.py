@@ -11,7 +11,7 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.utils.events import EventWriter, get_event_storage
 
-from clop_det.config.reading import flatten
+from clop_det.config.files import flatten
 from clop_det.errors import UserError
 
 

@@ -6,7 +6,6 @@ from torch import Tensor, nn
 
 from clop_det.backbones.architectures import ARCHITECTURES
 from clop_det.backbones.residual import build_backbone
-from clop_det.errors import UserError
 
 
 class Encoder(nn.Module):
@@ -33,14 +32,7 @@ class Encoder(nn.Module):
 
 
 def build_projector(in_dim: int, hidden_dim: int, out_dim: int, num_layers: int = 2) -> nn.Sequential:
-    """MLP of `num_layers` linear layers; BatchNorm and ReLU between them, nothing behind the last.
-
-    Raises:
-        UserError: a size below 1.
-    """
-    for key, value in (("HIDDEN_DIM", hidden_dim), ("OUT_DIM", out_dim), ("NUM_LAYERS", num_layers)):
-        if value < 1:
-            raise UserError(f"PROJECTOR.{key} is {value}; it must be at least 1.")
+    """MLP of `num_layers` linear layers; BatchNorm and ReLU between them, nothing behind the last."""
     layers: list[nn.Module] = []
     width = in_dim
     for _ in range(num_layers - 1):

@@ -13,6 +13,7 @@ from clop_det.engine.compiler import check_compiler
 from clop_det.engine.device import check_device
 from clop_det.engine.precision import use_bf16
 from clop_det.errors import UserError
+from clop_det.keys import PRETRAINING, check_rules
 from clop_det.losses import build_loss, loss_options
 from clop_det.methods.encoder import build_encoder
 from clop_det.methods.single import PretrainModel
@@ -21,15 +22,7 @@ from clop_det.methods.sync_batch_norm import synchronise_batch_norm
 
 def check_config(cfg: CfgNode, world_size: int = 1) -> None:
     """Refuse settings that pretraining cannot honour with this many processes; UserError names the key."""
-    if cfg.SEED < 0:
-        raise UserError(f"SEED is {cfg.SEED}; a run is a function of its seed, so it must be 0 or more.")
-    if cfg.INPUT.FORMAT != "RGB":
-        raise UserError(f"INPUT.FORMAT is {cfg.INPUT.FORMAT}; pretraining reads RGB. Set INPUT.FORMAT RGB.")
-    for key in ("MAX_ITER", "CHECKPOINT_PERIOD", "ACCUMULATE", "KEEP_CHECKPOINTS"):
-        if cfg.SOLVER[key] < 1:
-            raise UserError(f"SOLVER.{key} is {cfg.SOLVER[key]}; it must be at least 1.")
-    if cfg.SOLVER.AMP.ENABLED:
-        raise UserError("SOLVER.AMP.ENABLED is True; pretraining has no fp16. Set it False, and SOLVER.PRECISION bf16.")
+    check_rules(cfg, PRETRAINING)
     check_device(cfg.MODEL.DEVICE)
     if cfg.SOLVER.COMPILE:
         check_compiler(torch.device(cfg.MODEL.DEVICE))
@@ -76,6 +69,7 @@ def build_model(cfg: CfgNode, num_classes: int, device: torch.device) -> Pretrai
     options = {
         loss: {option: cfg.LOSS[loss.upper()][option.upper()] for option in declared}
         for loss, declared in loss_options().items()
+        if loss.upper() in cfg.LOSS or not declared  # others may be registered by modules of another config
     }
     try:
         loss = build_loss(cfg.LOSS.NAME, options, num_classes, cfg.PROJECTOR.OUT_DIM)

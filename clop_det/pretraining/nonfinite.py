@@ -36,8 +36,6 @@ class NonFiniteGuard:
     """
 
     def __init__(self, cfg: CfgNode, data: PretrainData, model: PretrainModel) -> None:
-        if cfg.SOLVER.MAX_SKIPPED < 0:
-            raise UserError(f"SOLVER.MAX_SKIPPED is {cfg.SOLVER.MAX_SKIPPED}; it must be 0 or more steps.")
         self._cfg, self._data, self._model = cfg, data, model
         self._limit = cfg.SOLVER.MAX_SKIPPED
         self._buffers: list[Tensor] = []

@@ -19,7 +19,6 @@ from clop_det.pretraining.pictures import spectrum_picture
 from clop_det.probes.encoding import encode_images, probe_features
 from clop_det.probes.measures.embeddings import embedding_figures
 from clop_det.probes.measures.spectrum import singular_values
-from clop_det.probes.settings import check_probe_settings
 
 _log = logging.getLogger(__name__)
 
@@ -27,7 +26,6 @@ _log = logging.getLogger(__name__)
 def check_probes(cfg: CfgNode) -> None:
     """Refuse settings of the probes that cannot be honoured; UserError names the key."""
     probe = cfg.PROBE
-    check_probe_settings(probe)
     if not (probe.ENABLED and probe.KEEP_BEST):
         return
     known = _figure_names(tuple(probe.KNN_K))

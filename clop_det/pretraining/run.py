@@ -15,10 +15,9 @@ from clop_det.engine.run_folder import start_logging, write_results
 from clop_det.engine.schedule import build_schedule
 from clop_det.engine.wandb_writer import check_wandb
 from clop_det.pretraining.build import build_model, check_config
-from clop_det.pretraining.collapse_watch import RANKME, CollapseWatch, report_critical_rate
+from clop_det.pretraining.collapse_watch import RANKME, report_critical_rate
 from clop_det.pretraining.curves import draw_curves
 from clop_det.pretraining.data import BatchSource, PretrainData, open_data
-from clop_det.pretraining.nonfinite import NonFiniteGuard
 from clop_det.pretraining.optimizers import build_optimizer, describe_scale
 from clop_det.pretraining.probing import check_probes
 from clop_det.pretraining.trainer import PretrainTrainer, final_checkpoint
@@ -35,8 +34,6 @@ def prepare(cfg: CfgNode, world_size: int = 1) -> PretrainData:
     BatchSource(cfg, data, 0, world_size, cpu)  # before the model: it checks mean and deviation of the pixels
     model = build_model(cfg, len(data.train.classes), cpu)
     build_schedule(cfg, build_optimizer(cfg, model))
-    NonFiniteGuard(cfg, data, model)
-    CollapseWatch(cfg)
     return data
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from clop_det.keys import BOTH, DETECTION, PRETRAINING, Key, above, at_least, declare, each
+from clop_det.keys import BOTH, DETECTION, PRETRAINING, Key, above, at_least, declare, each, whole
 
 declare(
     BOTH,
     {
         "PROBE.ENABLED": Key(True, "Whether evaluations fit probes on frozen features."),
         "PROBE.KNN_K": Key(
-            (20, 200), "Neighbours of the kNN votes; the first is reported as knn_top1.", each(at_least(1))
+            (20, 200), "Neighbours of the kNN votes; the first is reported as knn_top1.", each(whole(1))
         ),
         "PROBE.KNN_TEMPERATURE": Key(0.07, "Temperature of the votes exp(cosine / T).", above(0)),
         "PROBE.MAX_BANK": Key(

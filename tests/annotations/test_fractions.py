@@ -47,12 +47,6 @@ def test_at_least_one_image_remains() -> None:
     assert len(draw(7, 0.01, 0)) == 1
 
 
-@pytest.mark.parametrize("fraction", [0.0, -0.1, 1.01, float("nan")])
-def test_fractions_outside_the_range(fraction: float) -> None:
-    with pytest.raises(UserError, match=r"TRAIN_FRACTION is .*\(0, 1\]"):
-        draw(10, fraction, 0)
-
-
 def test_a_frozen_choice_comes_back(tmp_path: Path) -> None:
     save_split(tmp_path / "s.json", KEYS, [3, 17, 99], fraction=0.015, seed=4)
     assert load_split(tmp_path / "s.json", KEYS) == [3, 17, 99]

@@ -31,7 +31,7 @@ def test_measuring_runs_the_first_steps_and_leaves_nothing(
     workplace: Workplace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (workplace.control / "slow").touch()  # 0.05 s a step
-    (workplace.folder / "pretrain.yaml").write_text("SOLVER: {MAX_ITER: 1000}\n")
+    (workplace.folder / "pretrain.yaml").write_text("INPUT: {FORMAT: RGB}\nSOLVER: {MAX_ITER: 1000}\n")
     (workplace.folder / "detect.yaml").write_text("SOLVER: {MAX_ITER: 2000}\nDATASETS: {TRAIN: [a], TEST: [b]}\n")
     workplace.write({"SEEDS": [0, 1]})
     assert workplace.run("--dry-run", "--measure") == 0

@@ -101,7 +101,7 @@ def test_a_failed_job_is_reported_and_does_not_stop_the_rest(
 def test_a_stop_signal_stops_the_jobs_and_the_next_start_goes_on(workplace: Workplace) -> None:
     slow = workplace.control / "slow"
     slow.touch()
-    (workplace.folder / "pretrain.yaml").write_text("SOLVER: {MAX_ITER: 400}\n")
+    (workplace.folder / "pretrain.yaml").write_text("INPUT: {FORMAT: RGB}\nSOLVER: {MAX_ITER: 400}\n")
     process = workplace.start("--jobs", "2")
     jobs = workplace.output / "jobs"
     wait_for(lambda: any(jobs.glob("pretrain-*/state.json")))
@@ -126,7 +126,7 @@ def test_a_stop_signal_stops_the_jobs_and_the_next_start_goes_on(workplace: Work
 def test_a_killed_comparison_leaves_no_orphan_and_goes_on(workplace: Workplace) -> None:
     slow = workplace.control / "slow"
     slow.touch()
-    (workplace.folder / "pretrain.yaml").write_text("SOLVER: {MAX_ITER: 400}\n")
+    (workplace.folder / "pretrain.yaml").write_text("INPUT: {FORMAT: RGB}\nSOLVER: {MAX_ITER: 400}\n")
     workplace.write({"INITS": ["clop", "random"]})
     process = workplace.start()
     jobs = workplace.output / "jobs"
@@ -144,7 +144,7 @@ def test_a_killed_comparison_leaves_no_orphan_and_goes_on(workplace: Workplace) 
 
 def test_a_job_that_a_stop_ended_has_not_failed(workplace: Workplace) -> None:
     (workplace.control / "slow").touch()
-    (workplace.folder / "pretrain.yaml").write_text("SOLVER: {MAX_ITER: 4000}\n")
+    (workplace.folder / "pretrain.yaml").write_text("INPUT: {FORMAT: RGB}\nSOLVER: {MAX_ITER: 4000}\n")
     workplace.write({"INITS": ["clop", "random"]})
     process = workplace.start()
     jobs = workplace.output / "jobs"

@@ -49,7 +49,7 @@ def test_a_comparison_with_a_failure(workplace: Workplace) -> None:
 
 def test_a_preempted_job_saves_is_queued_again_and_resumes(workplace: Workplace) -> None:
     (workplace.control / "slow").touch()
-    (workplace.folder / "pretrain.yaml").write_text("SOLVER: {MAX_ITER: 100}\n")
+    (workplace.folder / "pretrain.yaml").write_text("INPUT: {FORMAT: RGB}\nSOLVER: {MAX_ITER: 100}\n")
     plan = plan_of(workplace)
     name = next(name for name, job in plan.jobs.items() if job.kind == "pretrain")
     folder = plan.root / name
@@ -69,7 +69,7 @@ def test_a_preempted_job_saves_is_queued_again_and_resumes(workplace: Workplace)
 
 def test_a_stop_is_obeyed_between_steps(workplace: Workplace) -> None:
     (workplace.control / "slow").touch()
-    (workplace.folder / "pretrain.yaml").write_text("SOLVER: {MAX_ITER: 400}\n")
+    (workplace.folder / "pretrain.yaml").write_text("INPUT: {FORMAT: RGB}\nSOLVER: {MAX_ITER: 400}\n")
     plan = plan_of(workplace)
     name = next(name for name, job in plan.jobs.items() if job.kind == "pretrain")
     folder = plan.root / name

@@ -32,7 +32,7 @@ class Workplace:
         self.output = folder / "out"
         self.config = folder / "compare.yaml"
         self.control.mkdir(parents=True)
-        (folder / "pretrain.yaml").write_text("SOLVER: {MAX_ITER: 6}\n")
+        (folder / "pretrain.yaml").write_text("INPUT: {FORMAT: RGB}\nSOLVER: {MAX_ITER: 6}\n")
         (folder / "detect.yaml").write_text("SOLVER: {MAX_ITER: 8}\nDATASETS: {TRAIN: [a], TEST: [b]}\n")
         self.write({})
 

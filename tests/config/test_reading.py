@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from clop_det.config.changed import CHANGED
 from clop_det.config.reading import read_config
 from clop_det.errors import UserError
+from clop_det.keys import value_of
 
 
 def write(path: Path, text: str) -> str:
@@ -69,7 +71,10 @@ def test_yaml_that_would_run_code_is_refused(tmp_path: Path) -> None:
         (b"- SEED\n", "no mapping"),
         (b"OUTPUT_DIR: \xe4\n", "not UTF-8"),
         (b"_BASE_: odd.yaml\nSEED: 1\n", "its own _BASE_"),
-        (b"_BASE_: 3\n", "_BASE_"),
+        (b"_BASE_: 3\n", "_BASE_ in .* must be the path"),
+        (b"OUTPUT_DIR: 007\n", "must be of type str. Put it in quotes"),
+        (b"SEED: 1\nSEED.X: 2\n", "SEED"),
+        (b"SEED: {X: 2}\n", "SEED"),
         (b"SEED:\n", "SEED in .* has no value"),
     ],
 )
@@ -94,3 +99,58 @@ def test_every_default_survives_a_round_trip_through_its_own_yaml(tmp_path: Path
     cfg = read_config("", [])
     again = read_config(write(tmp_path / "config.yaml", cfg.dump()), [])
     assert yaml.safe_load(again.dump()) == yaml.safe_load(cfg.dump())  # YAML has no tuples
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("PROBE.ENABLED", "false", False),
+        ("PROBE.ENABLED", "off", False),
+        ("SOLVER.BASE_LR", "1e-4", 1e-4),
+        ("SOLVER.BASE_LR", "2", 2.0),
+        ("SOLVER.STEPS", "(3, 4)", (3, 4)),
+        ("SOLVER.STEPS", "[3, 4]", (3, 4)),
+        ("SOLVER.STEPS", "()", ()),
+        ("SOLVER.WEIGHT_DECAY_BIAS", "1e-4", 1e-4),
+        ("SOLVER.WEIGHT_DECAY_BIAS", "None", None),
+        ("AUGMENT.BLUR_SIGMA", "[1e-1, 2]", (0.1, 2)),
+        ("DATASETS.TRAIN", "[a, b]", ("a", "b")),
+        ("DATASETS.TRAIN", "('a',)", ("a",)),
+        ("DATASETS.REGISTER", "[{NAME: a, LAYOUT: voc, ROOT: ../x}]", [{"NAME": "a", "LAYOUT": "voc", "ROOT": "../x"}]),
+        ("DATASETS.REGISTER", "[{'NAME': 'a', 'YEAR': 2007}]", [{"NAME": "a", "YEAR": 2007}]),
+        ("OUTPUT_DIR", "007", "007"),
+        ("OUTPUT_DIR", "on", "on"),
+        ("OUTPUT_DIR", "1e5", "1e5"),
+        ("OUTPUT_DIR", "null", "null"),
+        ("OUTPUT_DIR", "a: b #c", "a: b #c"),
+        ("OUTPUT_DIR", "'quoted'", "quoted"),
+        ("OUTPUT_DIR", "", ""),
+    ],
+)
+def test_values_on_the_command_line_are_yaml_in_the_type_of_the_key(key: str, text: str, value: object) -> None:
+    found = value_of(read_config("", [key, text]), key, "absent")
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_dotted_and_nested_keys_and_several_bases_mean_the_same(tmp_path: Path) -> None:
+    write(tmp_path / "one.yaml", "SOLVER.BASE_LR: 0.5\nSOLVER.MAX_ITER: 7\nSEED: 1\n")
+    write(tmp_path / "two.yaml", "SOLVER: {MAX_ITER: 8}\nSEED: 2\n")
+    config = write(tmp_path / "run.yaml", "_BASE_: [one.yaml, two.yaml]\nSOLVER: {BASE_LR: 1e-2}\n")
+    cfg = read_config(config, [])
+    assert (cfg.SOLVER.BASE_LR, cfg.SOLVER.MAX_ITER, cfg.SEED) == (0.01, 8, 2)
+
+
+def test_a_key_of_an_earlier_version_says_what_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CHANGED, "PROBE.OLD", "is called PROBE.BATCH_SIZE; rename it.")
+    monkeypatch.setitem(CHANGED, "GONE", "is no more; remove it.")
+    with pytest.raises(UserError, match=r"^config key PROBE.OLD in the command line is called PROBE.BATCH_SIZE;"):
+        read_config("", ["PROBE.OLD", "1"])
+    with pytest.raises(UserError, match=r"^config key GONE.DEEP.KEY in the command line is no more; remove it.$"):
+        read_config("", ["GONE.DEEP.KEY", "1"])
+
+
+def test_an_unknown_key_of_a_runs_own_config_may_be_one_of_another_version(tmp_path: Path) -> None:
+    for name, said in (("config.yaml", True), ("mine.yaml", False)):
+        with pytest.raises(UserError, match="Did you mean SOLVER.BASE_LR") as caught:
+            read_config(write(tmp_path / name, "SOLVER: {BASE_LR_NEW: 1}\n"), [])
+        assert ("another version" in str(caught.value)) == said

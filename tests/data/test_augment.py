@@ -237,8 +237,6 @@ def test_wrong_arguments_are_refused() -> None:
         augmentation.apply(_photos(4).float(), params)
     with pytest.raises(ValueError, match="4 images given for 3"):
         augmentation.apply(_photos(3), params)
-    with pytest.raises(UserError, match="view size is 0"):
-        TwoViewAugmentation(EVERYTHING, 0, [0] * 3, [1] * 3)
     with pytest.raises(UserError, match="std > 0"):
         TwoViewAugmentation(EVERYTHING, 8, [0] * 3, [1, 0, 1])
     with pytest.raises(UserError, match="three numbers"):

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from clop_det.data.layouts import ImageList, layout_names, read_images, register_layout
+from clop_det.data.layouts import LAYOUTS, ImageList, layout_names, read_images, register_layout
+from clop_det.data.opening import list_images
 from clop_det.errors import UserError
+from clop_det.keys import Key, declared
 
 
 def _touch(root: Path, *files: str) -> None:
@@ -136,20 +138,24 @@ def test_a_folder_of_a_class_that_cannot_be_listed_is_named(tmp_path: Path, monk
 
 
 def test_unknown_layout_names_the_known(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"unknown layout 'zip'.*known: .*folder"):
+    with pytest.raises(UserError, match=r"CLASSIFICATION.LAYOUT names the layout 'zip', .*Known are .*folder"):
         read_images("zip", tmp_path, "train")
 
 
 def test_a_registered_layout_is_found_and_a_name_is_taken_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clop_det.data.layouts.registry._LAYOUTS", {})
+    monkeypatch.setattr(LAYOUTS, "_entries", {})
+    monkeypatch.setattr("clop_det.keys._DECLARED", {})
 
-    @register_layout("one")
-    def read_one(root: Path, split: str) -> ImageList:
-        return ImageList(root, (f"{split}.png",), torch.tensor([0]), ("thing",))
+    @register_layout("one", {"SUFFIX": Key(".png", "Ending of the files.")})
+    def read_one(root: Path, split: str, suffix: str) -> ImageList:
+        return ImageList(root, (f"{split}{suffix}",), torch.tensor([0]), ("thing",))
 
-    assert layout_names() == ("one",)
-    assert read_images("one", tmp_path, "x").files == ("x.png",)
-    with pytest.raises(ValueError, match="registered twice"):
+    assert layout_names() == ["one"]
+    assert "CLASSIFICATION.LAYOUTS.ONE.SUFFIX" in declared()
+    assert read_images("one", tmp_path, "x", suffix=".bmp").files == ("x.bmp",)
+    settings = {"LAYOUT": "one", "ROOT": str(tmp_path), "LAYOUTS": {"ONE": {"SUFFIX": ".jpg"}}, "UNLABELLED_ROOT": ""}
+    assert list_images(settings, "y").files == ("y.jpg",)
+    with pytest.raises(UserError, match="layout 'one' of .* is registered already"):
         register_layout("one")(read_one)
 
 

@@ -62,8 +62,6 @@ def test_projector_depth_and_bias():
     [
         ({"arch": "resnet81"}, ["ENCODER.ARCH", "resnet81", "resnet18"]),
         ({"arch": "resnet18", "stem": "tiny"}, ["ENCODER.STEM", "tiny", "cifar"]),
-        ({"arch": "resnet18", "out_dim": 0}, ["PROJECTOR.OUT_DIM", "0"]),
-        ({"arch": "resnet18", "num_layers": 0}, ["PROJECTOR.NUM_LAYERS", "0"]),
     ],
 )
 def test_bad_configuration_names_key_and_value(arguments: dict[str, object], words: list[str]):

@@ -91,13 +91,6 @@ def test_it_stops_only_if_asked_and_patient(stop: str, lines: int, ends: bool) -
     assert bool(saved) == ends
 
 
-@pytest.mark.parametrize("option", ["MIN_RANKME -1.0", "MAX_MEAN_NORM 0.0", "MAX_MEAN_NORM 1.5", "PATIENCE 0"])
-def test_bad_thresholds_are_named(option: str) -> None:
-    key, value = option.split()
-    with pytest.raises(UserError, match=r"COLLAPSE\.MIN_RANKME"):
-        watch_of(f"COLLAPSE.{key}", value)
-
-
 @pytest.mark.parametrize(("rate", "level"), [("51.1", logging.INFO), ("51.3", logging.WARNING)])
 def test_the_critical_rate_is_that_of_a_mean_over_all_embeddings(
     rate: str, level: int, caplog: pytest.LogCaptureFixture

@@ -51,23 +51,12 @@ def test_norms_are_not_decayed(name: str) -> None:
     assert decay[id(model[0].weight)] == 0.1
 
 
-def test_bad_settings_are_named() -> None:
-    with pytest.raises(UserError, match="Did you mean AdamW"):
-        build_optimizer(read_config("", ["SOLVER.OPTIMIZER", "Adam"]), nn.Linear(1, 1))
-    with pytest.raises(UserError, match=r"SOLVER\.BASE_LR"):
-        build_optimizer(read_config("", ["SOLVER.BASE_LR", "0"]), nn.Linear(1, 1))
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["SOLVER.NESTEROV", "True", "SOLVER.OPTIMIZER", "LARS"], r"SOLVER\.NESTEROV is True.*LARS"),
         (["SOLVER.NESTEROV", "True", "SOLVER.OPTIMIZER", "AdamW"], r"SOLVER\.NESTEROV is True.*AdamW"),
         (["SOLVER.NESTEROV", "True", "SOLVER.MOMENTUM", "0"], r"SOLVER\.NESTEROV is True.*MOMENTUM 0"),
-        (["SOLVER.MOMENTUM", "-0.1"], r"SOLVER\.MOMENTUM is -0\.1"),
-        (["SOLVER.WEIGHT_DECAY", "-1"], r"SOLVER\.WEIGHT_DECAY is -1"),
-        (["SOLVER.CLIP_GRADIENTS.ENABLED", "True", "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "all"], "CLIP_TYPE 'all'"),
-        (["SOLVER.CLIP_GRADIENTS.ENABLED", "True", "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "0"], "CLIP_VALUE 0"),
     ],
 )
 def test_settings_that_no_optimiser_honours_are_named(options: list[str], message: str) -> None:
@@ -108,10 +97,3 @@ def test_the_learning_rate_follows_the_global_batch_by_rule(rule: str, expected:
     line = describe_scale(cfg, world_size=4)
     assert "global batch 1024 images = 4 x 256" in line
     assert f"learning rate 0.1 -> {expected:g}" in line
-
-
-def test_unknown_rules_and_references_are_named() -> None:
-    with pytest.raises(UserError, match="must be one of none, linear, sqrt"):
-        build_optimizer(read_config("", ["SOLVER.LR_SCALING", "cubic"]), nn.Linear(1, 1))
-    with pytest.raises(UserError, match=r"SOLVER\.LR_REFERENCE_BATCH is 0"):
-        build_optimizer(read_config("", ["SOLVER.LR_REFERENCE_BATCH", "0"]), nn.Linear(1, 1))

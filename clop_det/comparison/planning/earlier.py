@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from clop_det.comparison.planning.jobs import JOB_CONFIG, NOT_CONTENT, Job
-from clop_det.config.reading import flatten
+from clop_det.config.files import flatten
 from clop_det.engine.run_folder import RESULTS_NAME
 
 _SHOWN = 6  # keys

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from detectron2.config import CfgNode
 
-from clop_det.config.reading import flatten
+from clop_det.config.files import flatten
 from clop_det.engine.run_folder import CONFIG_NAME, RESULTS_NAME
 from clop_det.errors import UserError
 from clop_det.files import read_json, write_json, write_text

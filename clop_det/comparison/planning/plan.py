@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 
-from clop_det.comparison.planning.config import nearest, nested
 from clop_det.comparison.planning.jobs import JOBS_FOLDER, Job, digest_of, job_name
 from clop_det.comparison.planning.matrix import Detection, Init, Matrix, Point
-from clop_det.config import add_clop_config
-from clop_det.config.reading import merge_file, merge_mapping
+from clop_det.config.files import read_file
+from clop_det.config.imports import KEY as IMPORTS
+from clop_det.config.imports import Import, check_is_imported
+from clop_det.config.reading import assemble, merge_mapping, run_defaults
 from clop_det.errors import UserError
 from clop_det.files import read_json, sha256_of, write_json
-from clop_det.losses import loss_options
+from clop_det.keys import DETECTION, PRETRAINING, check_rules
+from clop_det.losses.registry import LOSSES
 
 PLAN_NAME = "plan.json"
 REPORT_FOLDER = "report"
@@ -126,8 +128,13 @@ class _Builder:
 
     def _pretrain_config(self, init: Init, values: Mapping[str, Any]) -> CfgNode:
         assert self._matrix.pretrain_config is not None  # checked with the matrix
-        cfg = resolve(self._matrix.pretrain_config, values, f"COMPARE.INITS {init.name}")
-        _check_loss(cfg, init.name)
+        where = f"COMPARE.INITS {init.name}"
+        cfg = resolve(self._matrix.pretrain_config, values, where, self._matrix.imports)
+        try:
+            check_is_imported(LOSSES, cfg.LOSS.NAME, cfg)
+            check_rules(cfg, PRETRAINING)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
         return cfg
 
     def _check_one_fraction(self, init: Init) -> None:
@@ -172,7 +179,12 @@ class _Builder:
     ) -> None:
         values = {**detection.opts, **dict(setting), "SEED": base.seed}
         values["MODEL.WEIGHTS"] = str(self._plan.root / convert.name / convert.product) if convert else ""
-        cfg = resolve(detection.config, values, f"COMPARE.DETECTION {detection.name}")
+        where = f"COMPARE.DETECTION {detection.name}"
+        cfg = resolve(detection.config, values, where, self._matrix.imports)
+        try:
+            check_rules(cfg, DETECTION)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
         for wanted in (detection.select_by, detection.report_on):
             if wanted and wanted not in cfg.DATASETS.TEST:
                 raise UserError(f"COMPARE.DETECTION {detection.name} SELECT: {wanted} is not in {cfg.DATASETS.TEST}.")
@@ -239,26 +251,19 @@ class _Builder:
         return self._hashes[path]
 
 
-def resolve(config: Path, values: Mapping[str, Any], where: str) -> CfgNode:
+def resolve(config: Path, values: Mapping[str, Any], where: str, imports: Sequence[str] = ()) -> CfgNode:
     """Defaults, the YAML file and its bases, then `values` (dotted key -> value); not frozen.
+
+    `imports`: entries of IMPORTS beside those that the file names.
 
     Raises:
         UserError: as `clop_det.config.reading.read_config`.
     """
-    cfg = get_cfg()
-    add_clop_config(cfg)
-    merge_file(cfg, str(config))
-    merge_mapping(cfg, nested(values), where)
+    file = read_file(str(config))
+    shared = [Import(entry, f"{IMPORTS} of the comparison", Path()) for entry in imports]
+    cfg = assemble(run_defaults, file, [*shared, *file.imports])
+    merge_mapping(cfg, values, where)
     return cfg
-
-
-def _check_loss(cfg: CfgNode, init: str) -> None:
-    known = sorted(loss_options())
-    if cfg.LOSS.NAME not in known:
-        raise UserError(
-            f'COMPARE.INITS {init}: unknown loss "{cfg.LOSS.NAME}"; known are {", ".join(known)}.'
-            f"{nearest(str(cfg.LOSS.NAME), known)}"
-        )
 
 
 def _percent(fraction: float | None) -> str:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clop_det.comparison.planning.config import nearest
 from clop_det.comparison.results.rows import Row, Setting, one_a_seed, other_rows, planned_rows, report_on
 from clop_det.comparison.results.runs import Run, find_plans, find_runs
 from clop_det.comparison.results.statistics import Interval, PairedDifference, holm, mean_interval, paired_difference
 from clop_det.comparison.results.tuning import Choice, choose
 from clop_det.errors import UserError
+from clop_det.keys import nearest
 
 
 @dataclass

@@ -1,0 +1,160 @@
+"""Config files: safe YAML with a `_BASE_` chain, and the values that are written on a command line."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from clop_det.config.imports import KEY as IMPORTS
+from clop_det.config.imports import Import, resolved
+from clop_det.errors import UserError
+
+_BASE = "_BASE_"
+# Files that runs and comparisons write; a folder that holds one is a run folder.
+RUN_FILES = ("config.yaml", "job.yaml")
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader, with 1e-4 as a number: YAML 1.1 takes it for text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+@dataclass(frozen=True)
+class ConfigFile:
+    """What a YAML file says together with its bases.
+
+    Attributes:
+        values: nested, without `_BASE_` and IMPORTS.
+        imports: the entries of IMPORTS, those of the bases first.
+        files: the files that were read.
+    """
+
+    values: dict[str, Any]
+    imports: tuple[Import, ...]
+    files: tuple[Path, ...]
+
+    @property
+    def in_run_folder(self) -> bool:
+        """Whether a run folder's file takes part: one that a program wrote, perhaps somebody else's."""
+        return any((path.parent / name).exists() for path in self.files for name in RUN_FILES)
+
+
+def read_file(config_file: str, _derived: tuple[Path, ...] = ()) -> ConfigFile:
+    """Read a YAML file over its `_BASE_` (a path relative to the file, or a list, of which the later win).
+
+    Raises:
+        UserError: a file of the chain does not exist, is not text, not safe YAML or no mapping, or is its own base; an
+            entry of IMPORTS that names nothing.
+    """
+    path = Path(config_file)
+    if path.resolve() in _derived:
+        raise UserError(f"{config_file} is its own _BASE_, over one or more files. Break the circle.")
+    content = _mapping(path)
+    bases, entries = content.pop(_BASE, []), content.pop(IMPORTS, [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+        raise UserError(f"_BASE_ in {config_file} is {bases!r}; it must be the path of a YAML file.")
+    values: dict[str, Any] = {}
+    imports: tuple[Import, ...] = ()
+    files: tuple[Path, ...] = ()
+    for base in bases:
+        below = read_file(str(path.parent / Path(base).expanduser()), (*_derived, path.resolve()))
+        _merge(values, below.values)
+        imports, files = imports + below.imports, files + below.files
+    _merge(values, nested(dict(flatten(content))))
+    own = resolved(entries, path.parent, f"{IMPORTS} of {config_file}")
+    return ConfigFile(values, (*imports, *own), (*files, path))
+
+
+def read_pairs(words: Sequence[str]) -> list[tuple[str, str]]:
+    """["KEY", "VALUE", ...] as pairs.
+
+    Raises:
+        UserError: an option (--resume) among them, an odd number of words.
+    """
+    misplaced = [word for word in words if word.startswith("--")]
+    if misplaced:
+        raise UserError(f"{' '.join(misplaced)} must come before the KEY VALUE pairs on the command line.")
+    if len(words) % 2:
+        raise UserError(f"overrides come as KEY VALUE pairs, got an odd number of words: {' '.join(words)}")
+    return list(zip(words[::2], words[1::2], strict=True))
+
+
+def value_from(text: str, default: Any = None) -> Any:
+    """A value as written on a command line: YAML, or Python's notation where YAML finds only text, as "(1, 2)".
+
+    Where the default is a string, the text stays one, whatever it looks like (007, on, 1e5); quotes around it fall.
+    """
+    try:
+        value = yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError):
+        value = text
+    if isinstance(default, str):
+        return value if isinstance(value, str) and text[:1] in ("'", '"') else text
+    if not isinstance(value, str):
+        return value
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return value
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every (dotted key, value) of a nested mapping, depth first; {"A": {"B": 1}} and {"A.B": 1} both give "A.B", 1."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """{"A.B": 1} becomes {"A": {"B": 1}}.
+
+    Raises:
+        UserError: a key and another one below it.
+    """
+    tree: dict[str, Any] = {}
+    for key, value in flat.items():
+        *parents, leaf = key.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+            if not isinstance(node, dict):
+                raise UserError(f"{key} is set, and {parent} too, which is a group of keys and takes no value.")
+        if isinstance(node.get(leaf), dict):
+            raise UserError(f"{key} is a group of keys and takes no value ({value!r}), and keys in it are set, too.")
+        node[leaf] = value
+    return tree
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text: {error}. Save it as UTF-8.") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise UserError(f"{path} is not safe, well-formed YAML: {' '.join(str(error).split())}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the config {path}: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} holds no mapping of config keys.")
+    return content
+
+
+def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = value
