@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from clop_det.losses import CLOP, DCL, InfoNCE, SupCon, orthonormal_prototypes
-from clop_det.losses.reference import plain_dcl, plain_info_nce, plain_supcon
+from plain_losses import plain_dcl, plain_info_nce, plain_supcon
 
 Case = tuple[str, str]  # loss, implementation
 OURS, FLOOR = "ours", "matmul floor"
