@@ -41,9 +41,9 @@ def rank_main(rank: int, world_size: int, port: int, argv: list[str]) -> None:
 @contextmanager
 def double_precision() -> Iterator[None]:
     """Training in fp64, where sums in another order stay equal: this tiny run multiplies a difference by 10 a step."""
-    embed, project, build = Method.embed, Method.project, trainer.build_method
+    encode, project, build = Method.encode, Method.project, trainer.build_method
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Method, "embed", lambda self, views: embed(self, views.double()))
+        patch.setattr(Method, "encode", lambda self, pixels, *other: encode(self, pixels.double(), *other))
         patch.setattr(Method, "project", lambda self, features: project(self, features.double()))
         patch.setattr(trainer, "LOG_PERIOD", 1)
         patch.setattr(trainer, "build_method", lambda *arguments: build(*arguments).double())
