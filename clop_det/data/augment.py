@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from clop_det.data.view_parameters import AugmentSettings, ViewParameters, draw_parameters
+from clop_det.data.view_parameters import AugmentSettings, ViewParameters
 from clop_det.errors import UserError
 
 __all__ = ["AugmentSettings", "ViewAugmentation", "ViewParameters"]
@@ -33,7 +33,7 @@ _CHUNK_VALUES = 1 << 18  # floats of one intermediate result of a chunk on the C
 
 
 class ViewAugmentation:
-    """Draws parameters for the views of each image and applies them.
+    """Makes views of images, from parameters that `draw_parameters` has drawn.
 
     Args:
         settings: probabilities and ranges.
@@ -56,10 +56,6 @@ class ViewAugmentation:
         self._mean = torch.tensor([float(value) for value in pixel_mean]).view(1, 3, 1, 1)
         self._std = torch.tensor([float(value) for value in pixel_std]).view(1, 3, 1, 1)
         self._basis = _colour_basis()
-
-    def draw(self, n: int, generator: torch.Generator) -> ViewParameters:
-        """Parameters of two views for each of `n` images, on the CPU, a function of the generator's state alone."""
-        return draw_parameters(self.settings, n, generator)
 
     def apply_to_crops(self, crops: Tensor, params: ViewParameters) -> Tensor:
         """Turn crops that were cut and resized elsewhere into views: flip, colour, blur, solarisation, normalisation.

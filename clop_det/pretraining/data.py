@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -36,8 +37,11 @@ class PretrainData:
     val: ClassificationImages
     visible: VisibleLabels
     """The training labels that the loss is told."""
-    visible_labels: Tensor
-    """The same as labels (N,) of all training images, -1 where hidden."""
+
+    @cached_property
+    def visible_labels(self) -> Tensor:
+        """The same as labels (N,) of all training images, -1 where hidden."""
+        return self.visible.masked(len(self.listed))
 
     @property
     def labelled(self) -> Tensor:
@@ -73,8 +77,7 @@ def open_data(cfg: CfgNode) -> PretrainData:
             f"CLASSIFICATION.EVAL_SPLIT {settings.EVAL_SPLIT} of {settings.ROOT} has no labelled image to evaluate the "
             "probes on. Choose another split, or set PROBE.ENABLED False."
         )
-    visible = visible_labels(cfg, listed)
-    return PretrainData(listed, train, val, visible, visible.masked(len(train)))
+    return PretrainData(listed, train, val, visible_labels(cfg, listed))
 
 
 def visible_labels(cfg: CfgNode, listed: ImageList) -> VisibleLabels:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -194,3 +195,14 @@ def test_the_package_depends_on_torch_alone() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert run.stdout.strip() == "[] []"
+
+
+@pytest.mark.usefixtures("_registry")
+def test_the_loss_in_the_docs_runs_word_for_word() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "losses.md").read_text(encoding="utf-8")
+    block = page.split("## A new loss")[1].split("```python\n")[1].split("```")[0]
+    exec(compile(block, "docs/losses.md", "exec"), {"__name__": "docs_example"})
+    loss = build_loss("clop", {"clop": {"BASE": "uniformity"}, "uniformity": {"TEMPERATURE": 1.0}}, 3, 8)
+    parts = loss.parts(two_views(6, 8, torch.float32), some_labels(6, 3))
+    assert parts.keys() == {"uniformity", "prototype_pull"}
+    assert loss.base.temperature == 1.0

@@ -111,9 +111,11 @@ def test_the_critical_rate_is_that_of_a_mean_over_all_embeddings(
     assert "the critical one, 51.2" in record.getMessage()
 
 
-def test_a_loss_without_temperature_has_no_critical_rate(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_attribute_called_temperature_means_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    loss = build_loss("vicreg", {}, 3, 8)
+    loss.temperature = 1e-6
     with caplog.at_level(logging.INFO, "clop_det"):
-        report_critical_rate(read_config("", []), build_loss("vicreg", {}, 3, 8))
+        report_critical_rate(read_config("", []), loss)
     assert not caplog.records
 
 
