@@ -6,7 +6,7 @@ from torch import Tensor
 
 from clop_det.data.views import Views
 from clop_det.keys import at_least
-from clop_det.losses import VICReg
+from clop_det.losses import Loss, VICReg
 from clop_det.methods import Method, MethodContext, build_projector, register_method
 
 
@@ -22,6 +22,8 @@ class TwoHeads(Method):
 
     The second head is called `tower`. Its tensors are in the checkpoint, and conversion leaves them out.
     """
+
+    loss: Loss
 
     def __init__(self, context: MethodContext, weight: float = 0.1, out_dim: int = 64) -> None:
         super().__init__(context)

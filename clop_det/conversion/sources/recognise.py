@@ -158,9 +158,10 @@ def _reason(entry: Source, root: Root, name: str) -> str | None:
 
 def _declared_head(contents: Contents, entry: Source, name: str) -> str | None:
     """A pretraining run of this project says of itself which of its tensors are no part of the encoder."""
-    heads = contents.provenance.get("heads") if entry.name == "clop_det" else None
-    part = name.removeprefix("model.").split(".")[0]
-    return f"head of the method {contents.provenance.get('method')}" if part in (heads or ()) else None
+    heads = contents.provenance.get("heads")
+    if entry.name != "clop_det" or not isinstance(heads, list) or not name.startswith("model."):
+        return None
+    return f"head of the method {contents.provenance.get('method')}" if name.split(".")[1] in heads else None
 
 
 def _reason_for_network(contents: Contents, root: Root, other: Root, chosen: bool) -> str | None:
