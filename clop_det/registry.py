@@ -6,14 +6,17 @@ keys `<GROUP>.<NAME>.<OPTION>`.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from clop_det.errors import UserError
-from clop_det.keys import Key, declare, nearest
+from clop_det.keys import Key, Rule, declare, nearest
 
 T = TypeVar("T")
+# What is said of an option of a class: its help, or (help, rule), where the signature gives the default; or all of it.
+Explained = str | tuple[str, Rule] | Key
 
 
 @dataclass(frozen=True)
@@ -104,3 +107,47 @@ class Registry(Generic[T]):
         for part in (*self.group.split("."), name.upper()) if entry.options else ():
             node = node[part]
         return {option: node[option] for option in entry.options}
+
+
+def class_factory(
+    thing: Callable[..., T], explained: Mapping[str, Explained], supplied: Mapping[str, Callable[[Any], Any]]
+) -> tuple[Callable[[Mapping[str, Any], Any], T], dict[str, Key]]:
+    """A factory `(options, context) -> thing(...)` for a class, and its options as keys.
+
+    An option is an argument of the constructor, named like it in capitals, with the default of the signature.
+
+    Args:
+        thing: the class.
+        explained: option name -> help, or (help, rule), or a whole `Key`.
+        supplied: arguments that are no options -> how the context gives them; passed where the constructor has them.
+
+    Raises:
+        UserError: an argument that is not explained or has no default, or an explanation without an argument.
+    """
+    arguments = inspect.signature(thing).parameters
+    given = {name: get for name, get in supplied.items() if name in arguments}
+    own = {name.upper(): argument for name, argument in arguments.items() if name not in given}
+    wrong = sorted(set(own) ^ set(explained))
+    keys = {name: _option(own[name].default, explained[name]) for name in own if name in explained}
+    wrong += [name for name, key in keys.items() if key.default is inspect.Parameter.empty]
+    if wrong:
+        raise UserError(
+            f"the class {thing.__module__}.{thing.__qualname__} cannot be registered because of {', '.join(wrong)}."
+            f" Every argument of its constructor except {', '.join(supplied)} is an option: give it a default, and"
+            " explain it under its name in capitals."
+        )
+
+    def build(options: Mapping[str, Any], context: Any) -> T:
+        return thing(
+            **{name: get(context) for name, get in given.items()},
+            **{name.lower(): value for name, value in options.items()},
+        )
+
+    build.__module__, build.__qualname__ = thing.__module__, thing.__qualname__
+    return build, keys
+
+
+def _option(default: Any, said: Explained) -> Key:
+    if isinstance(said, Key):
+        return said
+    return Key(default, said) if isinstance(said, str) else Key(default, *said)

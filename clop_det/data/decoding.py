@@ -70,12 +70,17 @@ def resized_box(image: Image.Image, box: tuple[float, float, float, float], size
             the result is that of torchvision's `resized_crop`.
         size: side of the result in pixels.
     """
-    left, width = _whole_pixels(box[0], box[2], image.width)
-    top, height = _whole_pixels(box[1], box[3], image.height)
-    cut = image.crop((left, top, left + width, top + height))
+    cut = image.crop(whole_pixels(box, image.width, image.height))
     if cut.size != (size, size):
         cut = cut.resize((size, size), Image.Resampling.BILINEAR)
     return np.ascontiguousarray(np.asarray(cut).transpose(2, 0, 1))
+
+
+def whole_pixels(box: tuple[float, float, float, float], width: int, height: int) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom in pixels of a box that `resized_box` is given for an image of this size."""
+    left, across = _whole_pixels(box[0], box[2], width)
+    top, down = _whole_pixels(box[1], box[3], height)
+    return left, top, left + across, top + down
 
 
 def _whole_pixels(start: float, extent: float, length: int) -> tuple[int, int]:

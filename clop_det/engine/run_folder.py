@@ -23,6 +23,7 @@ from clop_det.engine.metrics import METRICS_NAME
 from clop_det.engine.seeding import derive_seed
 from clop_det.errors import UserError
 from clop_det.files import write_json, write_text
+from clop_det.keys import declared
 from clop_det.locks import exclusive_lock
 from clop_det.provenance import collect_provenance
 
@@ -140,6 +141,10 @@ def _differences(config_path: Path, cfg: CfgNode) -> list[str]:
         raise UserError(f"cannot read {config_path}: {error}. Choose another OUTPUT_DIR.") from error
     old = dict(flatten(there if isinstance(there, dict) else {}))
     new = dict(flatten(yaml.safe_load(cfg.dump())))
+    # A key that the version of that run did not have counts with its default.
+    for name, item in declared().items():
+        default = item.key.default
+        old.setdefault(name, list(default) if isinstance(default, tuple) else default)
     missing = object()
-    keys = sorted(set(old) | set(new))
-    return [key for key in keys if key not in _PLACES and old.get(key, missing) != new.get(key, missing)]
+    keys = [*new, *(key for key in old if key not in new and key not in declared())]
+    return sorted(key for key in keys if key not in _PLACES and old.get(key, missing) != new.get(key, missing))

@@ -37,6 +37,17 @@ class Loss(nn.Module):
         """Assign prototypes to classes by the (K, d) mean embeddings of the labelled images; most losses have none."""
         raise ValueError(f"class_means: {type(self).__name__} has no prototypes to match")
 
+    def critical_learning_rate(self, num_embeddings: int) -> float | None:
+        """Learning rate of free embeddings past which the loss's repulsion alone makes their mean grow.
+
+        Args:
+            num_embeddings: n, views of the global batch; two for each image.
+
+        Returns:
+            None for a loss without such a threshold. See docs/collapse.md.
+        """
+        return None
+
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Loss of the global batch.
 

@@ -1,4 +1,4 @@
-"""Config keys of the network that a method trains."""
+"""Config keys of the method and of the network that it trains."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from clop_det.keys import PRETRAINING, Key, at_least, declare, one_of
 declare(
     PRETRAINING,
     {
+        "METHOD.NAME": Key(
+            "single", "Pretraining method: the name of a registered method; single is one encoder and a loss."
+        ),
         "ENCODER.ARCH": Key("resnet18", "Network to pretrain: resnet18, resnet34, resnet50, wide_resnet50_2, ..."),
         "ENCODER.STEM": Key(
             "imagenet",
@@ -24,6 +27,6 @@ declare(
             128, "Dimension d of the embeddings; orthonormal prototypes need d >= number of classes.", at_least(1)
         ),
         "PROJECTOR.NUM_LAYERS": Key(2, "Linear layers of the projector.", at_least(1)),
-        "LOSS.NAME": Key("clop", "Pretraining loss: the name of a registered loss."),
+        "LOSS.NAME": Key("clop", "Pretraining loss, where the method takes one: the name of a registered loss."),
     },
 )

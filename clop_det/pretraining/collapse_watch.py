@@ -11,7 +11,6 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 from torch import Tensor
 
-from clop_det.collapse.thresholds import critical_learning_rate
 from clop_det.errors import UserError
 from clop_det.losses.base import Loss
 from clop_det.losses.batch import gather_views
@@ -26,7 +25,7 @@ def batch_figures(embeddings: Tensor) -> dict[str, float]:
     """`embedding_figures` of the global batch, the same on every rank; all ranks call it.
 
     Args:
-        embeddings: (2n,d) of this rank; the same n on every rank.
+        embeddings: (V n, d) of this rank; as many on every rank.
     """
     world_size = comm.get_world_size()
     if world_size > 1:
@@ -93,22 +92,18 @@ class CollapseWatch(HookBase):
 
 
 def report_critical_rate(cfg: CfgNode, loss: Loss) -> None:
-    """Log the learning rate beside the critical one of the loss's repulsion; a warning if it is past that.
+    """Log the learning rate beside the critical one that the loss names; a warning if it is past that.
 
     The critical rate (docs/collapse.md) is one of free embeddings under plain gradient descent. Between them and a
     learning rate of weights stands the encoder, so below it is no promise; past it is a reason to look.
     """
-    found = (getattr(module, "temperature", None) for module in loss.modules())
-    temperatures = [value for value in found if isinstance(value, float)]
-    if not temperatures:
-        return
     embeddings = 2 * cfg.SOLVER.IMS_PER_BATCH
-    # The losses of this package are means over all embeddings of the global batch.
-    critical = critical_learning_rate(min(temperatures), "mean", embeddings)
-    rate = scaled_learning_rate(cfg)
+    critical, rate = loss.critical_learning_rate(embeddings), scaled_learning_rate(cfg)
+    if critical is None:
+        return
     _log.log(
         logging.WARNING if rate > critical else logging.INFO,
-        "learning rate %g is %.2g times the critical one, %g (temperature %g, mean over %d embeddings)%s",
-        *(rate, rate / critical, critical, min(temperatures), embeddings),
+        "learning rate %g is %.2g times the critical one, %g (that of the loss's repulsion, for %d embeddings)%s",
+        *(rate, rate / critical, critical, embeddings),
         ": repulsion alone may collapse the embeddings; lower SOLVER.BASE_LR" if rate > critical else "",
     )

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
-from clop_det.data.augment import AugmentSettings, TwoViewAugmentation
+from clop_det.data.augment import AugmentSettings, ViewAugmentation
 from clop_det.data.image_list import ImageList
 from clop_det.data.label_studies import long_tail, noisy_labels
 from clop_det.data.opening import ClassificationImages, list_images, open_images
 from clop_det.data.split_files import load_split, save_split
 from clop_det.data.splits import VisibleLabels, label_split
-from clop_det.data.views import ViewPlan
+from clop_det.data.views import TWO_VIEWS, ViewGroup, ViewPlan, Views, only_group
 from clop_det.engine.run_folder import has_begun
 from clop_det.engine.seeding import derive_seed
 from clop_det.errors import UserError
@@ -36,8 +37,11 @@ class PretrainData:
     val: ClassificationImages
     visible: VisibleLabels
     """The training labels that the loss is told."""
-    visible_labels: Tensor
-    """The same as labels (N,) of all training images, -1 where hidden."""
+
+    @cached_property
+    def visible_labels(self) -> Tensor:
+        """The same as labels (N,) of all training images, -1 where hidden."""
+        return self.visible.masked(len(self.listed))
 
     @property
     def labelled(self) -> Tensor:
@@ -53,7 +57,7 @@ class PretrainData:
 
 
 def open_data(cfg: CfgNode) -> PretrainData:
-    """Open (decoding on first use) the images, and draw or load the label split; write it into the run folder.
+    """Open the images (the first time, they are decoded into the cache), and draw or load the label split.
 
     Raises:
         UserError: a root that does not exist, a fraction outside (0, 1], a class without images, another data set's
@@ -73,8 +77,7 @@ def open_data(cfg: CfgNode) -> PretrainData:
             f"CLASSIFICATION.EVAL_SPLIT {settings.EVAL_SPLIT} of {settings.ROOT} has no labelled image to evaluate the "
             "probes on. Choose another split, or set PROBE.ENABLED False."
         )
-    visible = visible_labels(cfg, listed)
-    return PretrainData(listed, train, val, visible, visible.masked(len(train)))
+    return PretrainData(listed, train, val, visible_labels(cfg, listed))
 
 
 def visible_labels(cfg: CfgNode, listed: ImageList) -> VisibleLabels:
@@ -120,24 +123,34 @@ def record_split(cfg: CfgNode, data: PretrainData) -> None:
 
 
 class BatchSource:
-    """Batch i of a run: views and labels of this rank's part of the global batch."""
+    """Batch i of a run: views and labels of this rank's part of the global batch.
 
-    def __init__(self, cfg: CfgNode, data: PretrainData, rank: int, world_size: int, device: torch.device) -> None:
-        batch = cfg.SOLVER.IMS_PER_BATCH
+    Raises:
+        UserError: a batch that is too small, too large or cannot be shared, views that nothing can make, or settings
+            of the augmentation out of range.
+    """
+
+    def __init__(
+        self,
+        cfg: CfgNode,
+        data: PretrainData,
+        needed: tuple[ViewGroup, ...] = TWO_VIEWS,
+        rank: int = 0,
+        world_size: int = 1,
+        device: torch.device | None = None,
+    ) -> None:
+        batch, size = cfg.SOLVER.IMS_PER_BATCH, cfg.CLASSIFICATION.IMAGE_SIZE
         self._check(batch, world_size, len(data.train))
-        augment = TwoViewAugmentation(
-            AugmentSettings.from_config(cfg.AUGMENT),
-            cfg.CLASSIFICATION.IMAGE_SIZE,
-            cfg.MODEL.PIXEL_MEAN,
-            cfg.MODEL.PIXEL_STD,
-        )
-        self._plan = ViewPlan(augment, cfg.SEED, len(data.train), batch, rank, world_size)
-        self._views = data.train.views(self._plan, device)
+        settings = AugmentSettings.from_config(cfg.AUGMENT)
+        augment = ViewAugmentation(settings, size, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
+        group = only_group(needed, size, cfg.METHOD.NAME)
+        self._plan = ViewPlan(augment, cfg.SEED, len(data.train), batch, rank, world_size, group)
+        self._device = device or torch.device("cpu")
+        self._views = data.train.views(self._plan, self._device)
         self._labels = data.visible_labels
-        self._device = device
 
-    def __call__(self, iteration: int) -> tuple[Tensor, Tensor]:
-        """Views (2n,3,S,S) float and labels (n,) of batch `iteration`, on the device; n = global batch / ranks."""
+    def __call__(self, iteration: int) -> tuple[Views, Tensor]:
+        """Views and labels (n,) of batch `iteration`, on the device; n = global batch / ranks."""
         labels = self._labels[self._plan.indices(iteration)].to(self._device)
         return self._views(iteration), labels
 

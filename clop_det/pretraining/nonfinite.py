@@ -22,7 +22,7 @@ from clop_det.data.batches import batch_indices
 from clop_det.engine.seeding import derive_seed
 from clop_det.errors import UserError
 from clop_det.files import write_json
-from clop_det.methods.single import PretrainModel
+from clop_det.methods import Method
 from clop_det.pretraining.data import PretrainData
 
 _log = logging.getLogger(__name__)
@@ -35,16 +35,16 @@ class NonFiniteGuard:
         skipped: steps left out so far; part of a checkpoint.
     """
 
-    def __init__(self, cfg: CfgNode, data: PretrainData, model: PretrainModel) -> None:
-        self._cfg, self._data, self._model = cfg, data, model
+    def __init__(self, cfg: CfgNode, data: PretrainData, method: Method) -> None:
+        self._cfg, self._data, self._method = cfg, data, method
         self._limit = cfg.SOLVER.MAX_SKIPPED
         self._buffers: list[Tensor] = []
         self.skipped = 0
 
     def remember(self) -> None:
-        """Before a step: keep what its forward pass may spoil (BatchNorm's running statistics)."""
+        """Before a step: keep what its forward pass may spoil (BatchNorm's running statistics, a queue)."""
         if self._limit:
-            self._buffers = [buffer.clone() for buffer in self._model.buffers()]
+            self._buffers = [buffer.clone() for buffer in self._method.buffers()]
 
     def handle(self, iteration: int, fault: str, optimizer: torch.optim.Optimizer) -> None:
         """Leave the step out, or stop.
@@ -52,7 +52,7 @@ class NonFiniteGuard:
         Raises:
             UserError: more than SOLVER.MAX_SKIPPED steps; names batch and dump.
         """
-        for buffer, kept in zip(self._model.buffers(), self._buffers, strict=False):
+        for buffer, kept in zip(self._method.buffers(), self._buffers, strict=False):
             buffer.copy_(kept)
         self.skipped += 1
         indices = self._batch(iteration)
@@ -89,7 +89,7 @@ class NonFiniteGuard:
         content: dict[str, Any] = {"iteration": iteration, "fault": fault, "seed": self._cfg.SEED}
         write_json(path, {**content, "indices": indices, "labels": labels, "files": files})
         if optimizer is not None:
-            state = {"model": self._model.state_dict(), "optimizer": optimizer.state_dict()}
+            state = {"model": self._method.state_dict(), "optimizer": optimizer.state_dict()}
             save_torch(plain({**content, **state, "config": self._cfg.dump()}), path.with_suffix(".pt"))
 
 

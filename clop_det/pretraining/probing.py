@@ -13,7 +13,7 @@ from detectron2.utils import comm
 from clop_det.data.images import Subset
 from clop_det.data.opening import probe_indices
 from clop_det.errors import UserError
-from clop_det.methods.single import PretrainModel
+from clop_det.methods import Method
 from clop_det.pretraining.data import PretrainData
 from clop_det.pretraining.pictures import spectrum_picture
 from clop_det.probes.encoding import encode_images, probe_features
@@ -46,7 +46,7 @@ class ProbeHook(HookBase):
     With PROBE.ENABLED False it does none of that.
     """
 
-    def __init__(self, model: PretrainModel, data: PretrainData, cfg: CfgNode) -> None:
+    def __init__(self, model: Method, data: PretrainData, cfg: CfgNode) -> None:
         self._model, self._data, self._cfg = model, data, cfg
         self._period = cfg.TEST.EVAL_PERIOD
         self.latest: dict[str, float] = {}

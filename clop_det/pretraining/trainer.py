@@ -1,8 +1,7 @@
-"""The pretraining loop: Detectron2's TrainerBase and hooks around one step of the loss."""
+"""The pretraining loop: Detectron2's TrainerBase and hooks around one step (`step.py`)."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +18,21 @@ from clop_det.engine.schedule import build_schedule
 from clop_det.engine.seeding import derive_seed
 from clop_det.engine.stop import StopSignal
 from clop_det.engine.wandb_writer import WandbWriter
-from clop_det.losses.batch import NonFiniteError
-from clop_det.pretraining.accumulation import backward_in_pieces
-from clop_det.pretraining.build import build_model, wrap_for_ranks
+from clop_det.pretraining.accumulation import total
+from clop_det.pretraining.build import build_method, method_facts, wrap_for_ranks
 from clop_det.pretraining.collapse_watch import CollapseWatch, batch_figures
 from clop_det.pretraining.data import BatchSource, PretrainData
-from clop_det.pretraining.nonfinite import NonFiniteGuard, why_not_finite
+from clop_det.pretraining.nonfinite import NonFiniteGuard
 from clop_det.pretraining.optimizers import build_optimizer
 from clop_det.pretraining.pictures import view_grid
 from clop_det.pretraining.probing import ProbeHook
+from clop_det.pretraining.step import PretrainStep, Taken
 
 LOG_PERIOD = 20
 
 
 class PretrainTrainer(TrainerBase):
-    """Pretrains an encoder; state is (model, optimiser, schedule, iteration), everything else derives from the config.
+    """Runs a method; state is (method, optimiser, schedule, iteration), everything else derives from the config.
 
     Args:
         cfg: the frozen config.
@@ -45,20 +44,25 @@ class PretrainTrainer(TrainerBase):
         super().__init__()
         self.cfg, self.data = cfg, data
         device = torch.device(cfg.MODEL.DEVICE)
-        world_size = comm.get_world_size()
-        # Initial weights: the same for every loss and on every rank.
+        # Initial weights: the same for every method and loss, and on every rank.
         torch.manual_seed(derive_seed(cfg.SEED, "weights"))
-        self.core = build_model(cfg, len(data.train.classes), device)
+        self.core = build_method(cfg, len(data.train.classes), device)
+        self.facts = method_facts(cfg, self.core)
         self.model = wrap_for_ranks(cfg, self.core)
         self.model.train()
-        self.optimizer = build_optimizer(cfg, self.core)
+        self.optimizer = build_optimizer(cfg, torch.nn.ModuleList(self.core.trained))
         self.scheduler = build_schedule(cfg, self.optimizer)
-        self.batches = BatchSource(cfg, data, comm.get_rank(), world_size, device)
+        self.guard = NonFiniteGuard(cfg, data, self.core)
+        batches = BatchSource(cfg, data, self.core.views_needed, comm.get_rank(), comm.get_world_size(), device)
+        self.step = PretrainStep(cfg, self.core, self.model, self.optimizer, batches, self.guard)
         self.checkpointer = SafeCheckpointer(
-            self.core, cfg.OUTPUT_DIR, keep=cfg.SOLVER.KEEP_CHECKPOINTS, provenance=provenance, trainer=self
+            self.core,
+            cfg.OUTPUT_DIR,
+            keep=cfg.SOLVER.KEEP_CHECKPOINTS,
+            provenance={**provenance, **self.facts},
+            trainer=self,
         )
         self.probes = ProbeHook(self.core, data, cfg)
-        self.guard = NonFiniteGuard(cfg, data, self.core)
         self.watch = CollapseWatch(cfg)
         self.writer = self._build_writer()
         self._stop = StopSignal(self._save_now)
@@ -76,7 +80,7 @@ class PretrainTrainer(TrainerBase):
         Done once, before the first step (a checkpoint holds the assignment), with the initial encoder, on every rank.
         """
         loss = self.core.loss
-        if not loss.needs_matching:
+        if loss is None or not loss.needs_matching:
             return
         data, size = self.data, self.cfg.PROBE.BATCH_SIZE
         self.core.eval()
@@ -93,30 +97,10 @@ class PretrainTrainer(TrainerBase):
             super().train(start_iter, max_iter)
 
     def run_step(self) -> None:
-        start = time.perf_counter()
-        views, labels = self.batches(self.iter)
-        data_time = time.perf_counter() - start
-        self.guard.remember()
-        self.optimizer.zero_grad(set_to_none=True)
-        try:
-            parts = self._backward(views, labels)
-            norm = gradient_norm(self.core)
-            fault = why_not_finite(parts, norm)
-        except NonFiniteError as error:
-            fault = str(error)
-        if fault is not None:
-            self.guard.handle(self.iter, fault, self.optimizer)
-            return
-        self.optimizer.step()
-        self._log(parts, norm, views, data_time)
-
-    def _backward(self, views: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Gradients of the global batch's loss into the parameters; the loss's parts."""
-        if self.cfg.SOLVER.ACCUMULATE > 1:
-            return backward_in_pieces(self.core, views, labels, self.cfg.SOLVER.ACCUMULATE)
-        parts: dict[str, torch.Tensor] = self.model(views, labels)
-        _total(parts).backward()  # type: ignore[no-untyped-call]
-        return parts
+        taken = self.step(self.iter)
+        # Reading a scalar waits for the device, so look only where a line is written.
+        if taken is not None and self.writer.is_due(self.iter, self.max_iter):
+            self._log(taken)
 
     def state_dict(self) -> dict[str, Any]:
         """Iteration, hooks (the schedule, the best figure, ...), the optimiser and how many steps were left out."""
@@ -129,20 +113,18 @@ class PretrainTrainer(TrainerBase):
         self.optimizer.load_state_dict(state_dict["optimizer"])
         self.guard.skipped = state_dict.get("skipped_steps", 0)
 
-    def _log(self, parts: dict[str, torch.Tensor], norm: torch.Tensor, views: torch.Tensor, data_time: float) -> None:
-        # Reading a scalar waits for the device, so look only where a line is written.
-        if not self.writer.is_due(self.iter, self.max_iter):
-            return
-        named = {f"loss_{name}": part for name, part in parts.items()}
-        named |= {"total_loss": _total(parts), "gradient_norm": norm}
-        assert self.core.latest_embeddings is not None
-        # On every rank: the batch is gathered, and all must see a collapse at the same step.
+    def _log(self, taken: Taken) -> None:
+        named = {f"loss_{name}": part for name, part in taken.parts.items()}
+        named |= {"total_loss": total(taken.parts), "gradient_norm": taken.gradient_norm}
         figures = {name: value.detach().item() for name, value in named.items()}
-        figures |= batch_figures(self.core.latest_embeddings)
+        if self.core.latest_embeddings is not None:
+            # On every rank: the batch is gathered, and all must see a collapse at the same step.
+            figures |= batch_figures(self.core.latest_embeddings)
         self.storage.put_scalars(smoothing_hint=False, **figures)
-        self.storage.put_scalar("data_time", data_time)
+        self.storage.put_scalar("data_time", taken.data_seconds)
         if comm.is_main_process() and (self.iter == self.start_iter or self.probes.is_due(self.iter + 1)):
-            self.storage.put_image("views", view_grid(views, self.core.pixel_mean, self.core.pixel_std))
+            grid = view_grid(taken.views.pixels, self.core.pixel_mean, self.core.pixel_std)
+            self.storage.put_image("views", grid)
 
     def _build_writer(self) -> AlignedWriter:
         cfg = self.cfg
@@ -174,15 +156,6 @@ class PretrainTrainer(TrainerBase):
 
     def _save_now(self) -> None:
         self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
-
-
-def gradient_norm(model: torch.nn.Module) -> torch.Tensor:
-    """Norm over all gradients, scalar."""
-    return torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
-
-
-def _total(parts: dict[str, torch.Tensor]) -> torch.Tensor:
-    return sum(parts.values(), torch.zeros((), device=next(iter(parts.values())).device))
 
 
 def final_checkpoint(cfg: CfgNode) -> Path:

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from clop_det.config.reading import read_config
 from clop_det.engine import run_folder
@@ -42,6 +43,19 @@ def test_the_same_run_needs_resume_once_it_has_a_checkpoint(tmp_path: Path) -> N
     with pytest.raises(UserError, match="--resume"):
         claim_run_folder(cfg, resume=False)
     assert claim_run_folder(cfg, resume=True) == tmp_path
+
+
+def test_a_run_of_an_earlier_version_goes_on_with_the_defaults_of_new_keys(tmp_path: Path) -> None:
+    cfg = read_config("", ["OUTPUT_DIR", str(tmp_path)])
+    (tmp_path / "model_0000009.pth").touch()
+    earlier = yaml.safe_load(cfg.dump())
+    del earlier["METHOD"], earlier["AUGMENT"]["CROP_SCALE"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(earlier))
+    assert claim_run_folder(cfg, resume=True) == tmp_path
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({**earlier, "GONE": 1}))
+    other = read_config("", ["OUTPUT_DIR", str(tmp_path), "AUGMENT.CROP_SCALE", "(0.1, 1.0)"])
+    with pytest.raises(UserError, match=r"differs in AUGMENT\.CROP_SCALE, GONE\."):
+        claim_run_folder(other, resume=True)
 
 
 def test_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

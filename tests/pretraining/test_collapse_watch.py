@@ -11,7 +11,7 @@ from clop_det.config.reading import read_config
 from clop_det.engine.metrics import read_metrics
 from clop_det.errors import UserError
 from clop_det.losses import build_loss
-from clop_det.methods.single import PretrainModel
+from clop_det.methods.single import Single
 from clop_det.pretraining.collapse_watch import CollapseWatch, report_critical_rate
 
 from .conftest import arguments
@@ -104,19 +104,21 @@ def test_the_critical_rate_is_that_of_a_mean_over_all_embeddings(
     assert "the critical one, 51.2" in record.getMessage()
 
 
-def test_a_loss_without_temperature_has_no_critical_rate(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_attribute_called_temperature_means_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    loss = build_loss("vicreg", {}, 3, 8)
+    loss.temperature = 1e-6
     with caplog.at_level(logging.INFO, "clop_det"):
-        report_critical_rate(read_config("", []), build_loss("vicreg", {}, 3, 8))
+        report_critical_rate(read_config("", []), loss)
     assert not caplog.records
 
 
 def test_a_collapsed_run_warns_saves_and_stops(
     tmp_path: Path, tiny_options: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    embed = PretrainModel.embed
+    embed = Single.embed
     drift = torch.zeros(8)
     drift[0] = 1e3
-    monkeypatch.setattr(PretrainModel, "embed", lambda self, views: embed(self, views) + drift)
+    monkeypatch.setattr(Single, "embed", lambda self, views: embed(self, views) + drift)
     options = [*tiny_options, "COLLAPSE.STOP", "True", "COLLAPSE.PATIENCE", "1", "TEST.EVAL_PERIOD", "0"]
     with pytest.raises(UserError, match="the embeddings have collapsed"):
         main(arguments(tmp_path / "run", options))

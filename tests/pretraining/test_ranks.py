@@ -14,9 +14,11 @@ import torch
 
 from clop_det.commands.common import run_tool
 from clop_det.commands.pretrain import main
+from clop_det.data.views import Views
 from clop_det.engine.metrics import read_metrics
 from clop_det.files import read_json
-from clop_det.methods.single import PretrainModel
+from clop_det.methods import Method
+from clop_det.methods.single import Single
 from clop_det.pretraining import trainer
 from clop_det.pretraining.data import BatchSource
 
@@ -39,12 +41,12 @@ def rank_main(rank: int, world_size: int, port: int, argv: list[str]) -> None:
 @contextmanager
 def double_precision() -> Iterator[None]:
     """Training in fp64, where sums in another order stay equal: this tiny run multiplies a difference by 10 a step."""
-    embed, project, build = PretrainModel.embed, PretrainModel.project, trainer.build_model
+    encode, project, build = Method.encode, Method.project, trainer.build_method
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PretrainModel, "embed", lambda self, views: embed(self, views.double()))
-        patch.setattr(PretrainModel, "project", lambda self, features: project(self, features.double()))
+        patch.setattr(Method, "encode", lambda self, pixels, *other: encode(self, pixels.double(), *other))
+        patch.setattr(Method, "project", lambda self, features: project(self, features.double()))
         patch.setattr(trainer, "LOG_PERIOD", 1)
-        patch.setattr(trainer, "build_model", lambda *arguments: build(*arguments).double())
+        patch.setattr(trainer, "build_method", lambda *arguments: build(*arguments).double())
         yield
 
 
@@ -140,21 +142,21 @@ def spoilt_rank_main(rank: int, world_size: int, port: int, argv: list[str], fol
 
 
 def spoil_one_rank() -> None:
-    batch, loss_parts, now = BatchSource.__call__, PretrainModel.loss_parts, [0]
+    batch, loss_parts, now = BatchSource.__call__, Single.loss_parts, [0]
 
-    def spoilt_batch(self: BatchSource, iteration: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def spoilt_batch(self: BatchSource, iteration: int) -> tuple[Views, torch.Tensor]:
         now[0] = iteration
         views, labels = batch(self, iteration)
         if iteration == 1:
-            views[0, 0, 0, 0] = torch.nan
+            views.pixels[0, 0, 0, 0, 0] = torch.nan
         return views, labels
 
-    def spoilt_parts(self: PretrainModel, embeddings: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    def spoilt_parts(self: Single, embeddings: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
         if now[0] == 3:
             embeddings.register_hook(lambda gradient: gradient / 0)
         return loss_parts(self, embeddings, labels)
 
-    BatchSource.__call__, PretrainModel.loss_parts = spoilt_batch, spoilt_parts
+    BatchSource.__call__, Single.loss_parts = spoilt_batch, spoilt_parts
 
 
 def test_a_step_that_is_not_finite_on_one_rank_is_left_out_by_all(

@@ -137,6 +137,8 @@ def _account(
             reason = _extra_reason(entry, name) or of_network[others[name].prefix]
         else:
             reason = _reason(entry, root, name)
+        if inner is None and reason is None:
+            reason = _declared_head(contents, entry, name)
         if reason is None:
             unexplained.append(name)
         else:
@@ -152,6 +154,14 @@ def _reason(entry: Source, root: Root, name: str) -> str | None:
     if entry.fc_is_projector and name.startswith(f"{root.prefix}fc."):
         return PROJECTOR
     return _extra_reason(entry, name) or drop_reason(name)
+
+
+def _declared_head(contents: Contents, entry: Source, name: str) -> str | None:
+    """A pretraining run of this project says of itself which of its tensors are no part of the encoder."""
+    heads = contents.provenance.get("heads")
+    if entry.name != "clop_det" or not isinstance(heads, list) or not name.startswith("model."):
+        return None
+    return f"head of the method {contents.provenance.get('method')}" if name.split(".")[1] in heads else None
 
 
 def _reason_for_network(contents: Contents, root: Root, other: Root, chosen: bool) -> str | None:

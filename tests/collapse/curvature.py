@@ -1,7 +1,7 @@
 """The critical learning rate of parameters rather than points: where a step along the sharpest direction overshoots.
 
 On free points under repulsion the loss (summed) has curvature 2/T in the direction of the mean, so 2 / (2/T) = T is the
-critical learning rate of `clop_det.collapse.thresholds`. For the weights of an encoder the same number is 2 over the
+critical learning rate of points (docs/collapse.md). For the weights of an encoder the same number is 2 over the
 largest eigenvalue of the loss's Hessian in the weights, which has to be measured.
 """
 
