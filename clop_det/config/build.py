@@ -19,6 +19,7 @@ from clop_det.keys import BOTH, declared
 BUILT_IN = (
     "clop_det.engine.config",
     "clop_det.data.config",
+    "clop_det.backbones",
     "clop_det.methods.config",
     "clop_det.losses",
     "clop_det.data.layouts",

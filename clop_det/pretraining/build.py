@@ -9,6 +9,7 @@ from detectron2.config import CfgNode
 from detectron2.engine import create_ddp_model
 from detectron2.utils import comm
 
+from clop_det.backbones.registry import backbone_options
 from clop_det.engine.compiler import check_compiler
 from clop_det.engine.device import check_device
 from clop_det.engine.precision import use_bf16
@@ -41,15 +42,15 @@ def check_config(cfg: CfgNode, world_size: int = 1) -> None:
         )
 
 
-def _bf16(cfg: CfgNode, device: torch.device) -> bool:
+def _bf16(cfg: CfgNode, device: torch.device, stride: int) -> bool:
     """SOLVER.PRECISION resolved; fp32 where the CPU's bf16 convolutions cannot be trusted.
 
     A 3x3 convolution of stride 2 over a single pixel leaves its bf16 weight gradient partly uninitialised on the CPU
-    (measured: torch 2.14, oneDNN, 20 of 30 trials not finite; fp32 none). The last stage meets that at 16 px and less.
+    (measured: torch 2.14, oneDNN, 20 of 30 trials not finite; fp32 none). The last stage meets that where an image's
+    side is at most `stride`, that of the map which this stage reads.
     """
     chosen = use_bf16(cfg.SOLVER.PRECISION, device)
-    stride_before_res5 = 16 if cfg.ENCODER.STEM == "imagenet" else 4
-    if not chosen or device.type != "cpu" or stride_before_res5 < cfg.CLASSIFICATION.IMAGE_SIZE:
+    if not chosen or device.type != "cpu" or stride < cfg.CLASSIFICATION.IMAGE_SIZE:
         return chosen
     reason = (
         f"at CLASSIFICATION.IMAGE_SIZE {cfg.CLASSIFICATION.IMAGE_SIZE} the CPU's bf16 convolutions are not reliable"
@@ -68,7 +69,7 @@ def build_model(cfg: CfgNode, num_classes: int, device: torch.device) -> Pretrai
     """
     encoder = build_encoder(
         cfg.ENCODER.ARCH,
-        cfg.ENCODER.STEM,
+        backbone_options(cfg),
         cfg.PROJECTOR.HIDDEN_DIM,
         cfg.PROJECTOR.OUT_DIM,
         cfg.PROJECTOR.NUM_LAYERS,
@@ -81,7 +82,7 @@ def build_model(cfg: CfgNode, num_classes: int, device: torch.device) -> Pretrai
         loss = build_loss(cfg.LOSS.NAME, options, num_classes, cfg.PROJECTOR.OUT_DIM)
     except ValueError as error:
         raise UserError(f"LOSS.NAME {cfg.LOSS.NAME}, PROJECTOR.OUT_DIM {cfg.PROJECTOR.OUT_DIM}: {error}") from error
-    bf16, layout = _bf16(cfg, device), cfg.SOLVER.CHANNELS_LAST
+    bf16, layout = _bf16(cfg, device, encoder.backbone.stride_before_last), cfg.SOLVER.CHANNELS_LAST
     return PretrainModel(encoder, loss, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, bf16, layout).to(device)
 
 
