@@ -6,7 +6,8 @@ name.
 
 A tensor has two names. Its own name is the one that the network's `state_dict` gives it, e.g. `layer1.0.conv1.weight`.
 Detectron2's name is the one below `backbone.` or `backbone.bottom_up.` in a detector, e.g. `res2.0.conv1.weight`. The
-two must differ, for they tell a converted file from one that is not.
+two must differ, for they tell a converted file from one that is not. By default Detectron2's name is the own name
+behind the family's, as in a Detectron2 backbone that keeps the network in an attribute of that name.
 """
 
 from __future__ import annotations
@@ -18,37 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from detectron2.config import CfgNode, get_cfg
-from detectron2.modeling import build_backbone as build_detectron2_backbone
+from detectron2.config import CfgNode
 from torch import Tensor, nn
 
+from clop_det.backbones.detectors import TargetDetector, last_map
 from clop_det.backbones.parts import DETECTRON2, OWN, Architecture, Backbone, Network, Root, Setting
 from clop_det.errors import UserError
-
-
-class TargetDetector(nn.Module):
-    """The parts of a detector that hold backbone weights, under the names that a detector gives them."""
-
-    def __init__(self, cfg: CfgNode) -> None:
-        super().__init__()
-        self.backbone = build_detectron2_backbone(cfg)
-
-    def stages(self, images: Tensor) -> dict[str, Tensor]:
-        """Images (N,3,H,W), normalised -> {stage: (N,C,H,W)} of the network below the feature pyramid."""
-        return dict(bottom_up(self)(images))
-
-
-def bottom_up(detector: Any) -> Any:
-    """The network that a detector carries: the one below its feature pyramid, or its backbone."""
-    return getattr(detector.backbone, "bottom_up", detector.backbone)
-
-
-def last_map(detector: Any, images: Tensor) -> Tensor:
-    """The map (N,C,H,W) of largest stride that the network below a detector's feature pyramid gives, in fp32."""
-    network = bottom_up(detector)
-    strides = {name: shape.stride for name, shape in network.output_shape().items()}
-    last: Tensor = network(images)[max(strides, key=lambda name: strides[name])]
-    return last.float()
 
 
 class Family(ABC):
@@ -58,15 +34,13 @@ class Family(ABC):
         name: set by `register_backbone`.
         noun: what one is called in messages, e.g. "residual network".
         layout: whose names the own names are, e.g. "torchvision".
-        shown: own names in words, e.g. "conv1 ... layer4"; `shown_detectron2`: Detectron2's.
+        shown: own names in words, e.g. "conv1 ... layer4"; `shown_detectron2`: Detectron2's, if they are overridden.
         anchor: own name of a tensor that every network of the family has.
         parts: first parts of all own names; what else stands under the same prefix is not backbone.
-        detectron2_parts: first parts of all of Detectron2's names.
+        detectron2_parts: first parts of all of Detectron2's names, if they are overridden.
         classifier: first part of the classifier's names, which is not carried.
-        pattern: matches Detectron2's name of a tensor within a detector's, from its first letter on (begin it with
-            `(?<![^.])`), without BatchNorm's counters; the group `part` is the stage, or a name in `stem_parts`.
         stem_parts: values of `part` that are the stem.
-        builders: pattern of MODEL.BACKBONE.NAME of the detectors that carry such a network.
+        builders: values of MODEL.BACKBONE.NAME of the detectors that carry it; () if `carried_by` is overridden.
         norm_key: config key of the normalisation layers; "" where the family has no such key.
         conventions: settings that follow the weights (beside `INPUT_SETTINGS`), with the default of a source.
         architecture_settings: settings that say which network it is; they are checked, never set.
@@ -80,14 +54,13 @@ class Family(ABC):
     noun: str
     layout: str
     shown: str
-    shown_detectron2: str
+    shown_detectron2: str = ""
     anchor: str
     parts: frozenset[str]
-    detectron2_parts: frozenset[str]
+    detectron2_parts: frozenset[str] = frozenset()
     classifier: str = "fc"
-    pattern: re.Pattern[str]
     stem_parts: frozenset[str] = frozenset()
-    builders: re.Pattern[str]
+    builders: tuple[str, ...] = ()
     norm_key: str = ""
     conventions: tuple[Setting, ...] = ()
     architecture_settings: tuple[Setting, ...] = ()
@@ -127,17 +100,27 @@ class Family(ABC):
 
     # --- tensors ---
 
-    @abstractmethod
     def identify(self, state: Mapping[str, Tensor]) -> Network:
         """The network whose tensors `state` (own names) holds, all of them; UserError: none, or tensors do not fit."""
+        shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
+        for arch in self.architectures():
+            if (found := self.find(arch)) is not None and shapes_of(self, arch) == shapes:
+                return Network(found)
+        known = ", ".join(self.architectures())
+        raise UserError(f"the {len(state)} tensors are not those of a known {self.noun}; known are {known}.")
 
-    @abstractmethod
     def detectron2_name(self, own: str) -> str:
-        """Detectron2's name; KeyError: not a tensor of the family (a counter, a classifier, ...)."""
+        """Detectron2's name; KeyError: not a tensor that a detector carries (a counter, a classifier, ...)."""
+        if own.split(".")[0] not in self.parts or own.endswith(".num_batches_tracked"):
+            raise KeyError(own)
+        return f"{self.name}.{own}"
 
-    @abstractmethod
     def own_name(self, detectron2: str) -> str:
         """The inverse of `detectron2_name`."""
+        own = detectron2.removeprefix(f"{self.name}.")
+        if own == detectron2 or not self.is_own_name(own):
+            raise KeyError(detectron2)
+        return own
 
     def is_own_name(self, name: str) -> bool:
         """Whether `name` is a tensor that a detector carries."""
@@ -151,15 +134,17 @@ class Family(ABC):
         """Whether the tensor with that own name belongs to the stem."""
         return self.part(self.detectron2_name(own)) in self.stem_parts
 
-    def part(self, key: str) -> str:
-        """Stage or stem that a tensor of a detector belongs to; "" where it is not this family's."""
-        found = self.pattern.search(key)
-        return found["part"] if found else ""
+    def locate(self, key: str) -> tuple[str, str]:
+        """Stage or stem, and Detectron2's name, of a detector's tensor; ("", "") for counters and other parts of it.
 
-    def own_name_in(self, key: str) -> str:
-        """Own name of a detector's tensor, whatever stands before Detectron2's name; KeyError: not this family's."""
-        found = self.pattern.search(key)
-        return self.own_name(key[found.start() :] if found else key)
+        Tensors that only Detectron2's variants of the network have, e.g. of another normalisation, are of the family.
+        """
+        found = re.search(rf"(?<![^.]){self.name}\.([^.]+)\..+", key)
+        return (found[1], found[0]) if found and not key.endswith(".num_batches_tracked") else ("", "")
+
+    def part(self, key: str) -> str:
+        """Stage or stem that a detector's tensor belongs to; "" where it is not this family's."""
+        return self.locate(key)[0]
 
     def roots(self, tensors: Mapping[str, Tensor]) -> list[Root]:
         """All networks of the family in a file."""
@@ -187,7 +172,7 @@ class Family(ABC):
         return {
             name: self.own_or_same(there)
             for name, there in inner.items()
-            if there.split(".")[0] in self.detectron2_parts
+            if there.split(".")[0] in (self.detectron2_parts or {self.name})
         }
 
     def own_or_same(self, detectron2: str) -> str:
@@ -217,7 +202,7 @@ class Family(ABC):
 
     def carried_by(self, cfg: CfgNode) -> bool:
         """Whether the detector of a config carries a network of this family."""
-        return self.builders.fullmatch(str(cfg.MODEL.BACKBONE.NAME)) is not None
+        return cfg.MODEL.BACKBONE.NAME in self.builders
 
     def check_detector(self, cfg: CfgNode) -> None:  # noqa: B027  (most families have nothing to refuse)
         """Refuse, with UserError, a detector that would hold a part of the network and something else."""
@@ -228,34 +213,6 @@ class Family(ABC):
     def detector_features(self, detector: nn.Module, images: Tensor) -> Tensor:
         """Pooled features (N,D) of the network that a detector carries, for normalised images (N,3,H,W)."""
         return last_map(detector, images).mean(dim=(2, 3))
-
-
-def fpn_config(builder: str) -> CfgNode:
-    """A Detectron2 config on the CPU with a feature pyramid made by `builder`, a name of MODEL.BACKBONE.NAME."""
-    cfg = get_cfg()
-    cfg.MODEL.DEVICE = "cpu"
-    cfg.MODEL.BACKBONE.NAME = builder
-    cfg.MODEL.BACKBONE.FREEZE_AT = 0
-    cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
-    return cfg
-
-
-def check_tensors(name: str, state: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Raise unless `state` holds the expected tensors and no others, in their shapes.
-
-    Raises:
-        UserError: which are missing, misshapen or superfluous for the network called `name`.
-    """
-    wrong = []
-    for tensor, shape in expected.items():
-        if tensor not in state:
-            wrong.append(f"{tensor} (missing)")
-        elif tuple(state[tensor].shape) != shape:
-            wrong.append(f"{tensor} ({tuple(state[tensor].shape)} instead of {shape})")
-    wrong += [f"{tensor} (not in {name})" for tensor in state if tensor not in expected]
-    if wrong:
-        shown = ", ".join(wrong[:6]) + (f" and {len(wrong) - 6} more" if len(wrong) > 6 else "")
-        raise UserError(f"the network looks like {name}, but {len(wrong)} tensors do not fit: {shown}.")
 
 
 def shapes_of(family: Family, arch: str) -> dict[str, tuple[int, ...]]:

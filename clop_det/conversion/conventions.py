@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 
 from clop_det.backbones.base import Family
 from clop_det.backbones.parts import INPUT_SETTINGS, Setting
 from clop_det.backbones.registry import family_of_weights
+from clop_det.config.reading import read_config
 
 FITS, FOLLOWS, CONTRADICTS = "fits", "follows", "contradicts"
 
@@ -58,7 +59,7 @@ def conventions_known(provenance: Mapping[str, Any]) -> bool:
 def compare_with_weights(cfg: CfgNode, provenance: Mapping[str, Any]) -> list[Comparison]:
     """Every setting that the weights speak of, architecture first: the one set of rules for training and doctor."""
     family = family_of_weights(provenance)
-    defaults = get_cfg()
+    defaults = read_config("", ())
     found = []
     for settings, architecture in ((architecture_of_family(family), True), (conventions_of_family(family), False)):
         for setting in settings:

@@ -17,7 +17,8 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
-from clop_det.backbones.base import Family, TargetDetector
+from clop_det.backbones.base import Family
+from clop_det.backbones.detectors import TargetDetector
 from clop_det.backbones.parts import Backbone
 from clop_det.backbones.registry import family_of_weights, find_architecture
 from clop_det.checkpoints.loading import quiet_loading
@@ -157,7 +158,7 @@ def _check_tensors(
     source = reference.state_dict()
     loaded = detector.state_dict()
     for key in backbone_keys(detector, family):
-        name = family.own_name_in(key)
+        name = family.own_name(family.locate(key)[1])
         if name in borrowed:
             source[name].copy_(loaded[key])  # left out on purpose: both networks get the target's random stem
         elif not torch.equal(loaded[key], source[name]):

@@ -11,7 +11,7 @@ from detectron2.modeling import build_model
 from torch import Tensor, nn
 
 import clop_det.detection.roi_heads  # noqa: F401  (registers the heads that configs name)
-from clop_det.backbones.base import last_map
+from clop_det.backbones.detectors import last_map
 from clop_det.backbones.registry import family_of_config, family_of_detector
 from clop_det.conversion.conventions import get_key
 from clop_det.detection.roi_align import use_small_map_roi_align

@@ -69,6 +69,24 @@ ARCHITECTURES: dict[str, ResidualArchitecture] = {
 }
 
 
+def check_tensors(name: str, state: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise unless `state` holds the expected tensors and no others, in their shapes.
+
+    Raises:
+        UserError: which are missing, misshapen or superfluous for the network called `name`.
+    """
+    wrong = []
+    for tensor, shape in expected.items():
+        if tensor not in state:
+            wrong.append(f"{tensor} (missing)")
+        elif tuple(state[tensor].shape) != shape:
+            wrong.append(f"{tensor} ({tuple(state[tensor].shape)} instead of {shape})")
+    wrong += [f"{tensor} (not in {name})" for tensor in state if tensor not in expected]
+    if wrong:
+        shown = ", ".join(wrong[:6]) + (f" and {len(wrong) - 6} more" if len(wrong) > 6 else "")
+        raise UserError(f"the network looks like {name}, but {len(wrong)} tensors do not fit: {shown}.")
+
+
 def stem_of(state: Mapping[str, Tensor]) -> str:
     """ "imagenet" (7x7) or "cifar" (3x3), by the first convolution; UserError: neither."""
     if "conv1.weight" not in state:

@@ -13,10 +13,17 @@ from detectron2.config import CfgNode
 from detectron2.modeling.roi_heads import build_roi_heads
 from torch import Tensor, nn
 
-from clop_det.backbones.base import Family, TargetDetector, bottom_up, check_tensors, fpn_config, shapes_of
+from clop_det.backbones.base import Family, shapes_of
+from clop_det.backbones.detectors import TargetDetector, bottom_up, fpn_config
 from clop_det.backbones.parts import NUMBERED, Network, Root, Setting
 from clop_det.backbones.registry import register_backbone
-from clop_det.backbones.residual.architectures import ARCHITECTURES, ResidualArchitecture, architecture_of, stem_of
+from clop_det.backbones.residual.architectures import (
+    ARCHITECTURES,
+    ResidualArchitecture,
+    architecture_of,
+    check_tensors,
+    stem_of,
+)
 from clop_det.backbones.residual.naming import detectron2_name, torchvision_name
 from clop_det.backbones.residual.network import STAGES, STEMS, ResidualBackbone, move_strides
 from clop_det.backbones.residual.spellings import common_spelling, numbered_networks
@@ -25,6 +32,10 @@ from clop_det.errors import UserError
 from clop_det.keys import PRETRAINING, Key, declare, one_of
 
 _WITH_ROI_HEADS = ("GeneralizedRCNN", "PanopticFPN")
+
+# A detector's tensor: backbone.stem, backbone.bottom_up.res2, roi_heads.res5. An extra norm behind res5
+# (roi_heads.res5.norm) is not part of the network.
+_TENSOR = re.compile(r"(?<![^.])(stem(?=\.conv1\.)|res[2-5](?=\.\d+\.))\.(?!.*num_batches_tracked$).*")
 
 declare(
     PRETRAINING,
@@ -67,11 +78,7 @@ class ResidualFamily(Family):
     anchor = "layer1.0.conv1.weight"
     parts = frozenset({"conv1", "bn1", "layer1", "layer2", "layer3", "layer4"})
     detectron2_parts = frozenset({"stem", *STAGES})
-    # Wherever a detector keeps them: backbone.stem, backbone.bottom_up.res2, roi_heads.res5. An extra norm behind res5
-    # (roi_heads.res5.norm) is not part of the network.
-    pattern = re.compile(r"(?<![^.])(?P<part>stem(?=\.conv1\.)|res[2-5](?=\.\d+\.))\.(?!.*num_batches_tracked$)")
     stem_parts = frozenset({"stem"})
-    builders = re.compile(r".*resnet.*")
     norm_key = "MODEL.RESNETS.NORM"
     conventions = (
         Setting(
@@ -135,6 +142,10 @@ class ResidualFamily(Family):
     def own_name(self, detectron2: str) -> str:
         return torchvision_name(detectron2)
 
+    def locate(self, key: str) -> tuple[str, str]:
+        found = _TENSOR.search(key)
+        return (found[1], found[0]) if found else ("", "")
+
     def roots(self, tensors: Mapping[str, Tensor]) -> list[Root]:
         numbered = numbered_networks(tensors).items()
         return super().roots(tensors) + [
@@ -178,6 +189,10 @@ class ResidualFamily(Family):
 
     def target_network(self, cfg: CfgNode) -> ResidualDetector:
         return ResidualDetector(cfg)
+
+    def carried_by(self, cfg: CfgNode) -> bool:
+        """Also in builders of others, as long as they say so."""
+        return "resnet" in str(cfg.MODEL.BACKBONE.NAME).lower()
 
     def check_detector(self, cfg: CfgNode) -> None:
         """Refuse ResNet-18 and 34 as C4: Detectron2's default head is Res5ROIHeads, also where no box head is used."""

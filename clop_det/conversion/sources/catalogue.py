@@ -57,7 +57,8 @@ class Source:
 
     def reason(self, family: Family) -> str:
         """`why`, with the family's words."""
-        return self.why.format(shown=family.shown, shown_detectron2=family.shown_detectron2, layout=family.layout)
+        detectron2 = family.shown_detectron2 or f"{family.name}."
+        return self.why.format(shown=family.shown, shown_detectron2=detectron2, layout=family.layout)
 
 
 _ENTRIES = (
