@@ -22,6 +22,7 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
+from clop_det.backbones.batch_norm import has_trivial_statistics, stir_batch_norm
 from clop_det.backbones.detectors import TargetDetector, last_map
 from clop_det.backbones.parts import DETECTRON2, OWN, Architecture, Backbone, Network, Root, Setting
 from clop_det.errors import UserError
@@ -97,6 +98,14 @@ class Family(ABC):
     def describe(self, architecture: Architecture) -> dict[str, Any]:
         """The provenance's fields that say which network it is."""
         return {"family": self.name, **architecture.facts}
+
+    def is_fresh(self, state: Mapping[str, Tensor]) -> bool:
+        """Whether a part of the network is as it was initialised, so that a proof with these tensors would see less."""
+        return has_trivial_statistics(state)
+
+    def stir(self, network: Backbone, generator: torch.Generator) -> None:
+        """Give such parts random values, in place; the proof is then repeated with them."""
+        stir_batch_norm(network, generator)
 
     # --- tensors ---
 

@@ -85,11 +85,11 @@ def family_of_weights(provenance: Mapping[str, Any]) -> Family | None:
     Raises:
         UserError: the family or the architecture is not registered.
     """
-    family = provenance.get("family")
-    if family is not None:
+    if provenance.get("family") is not None:
+        family = str(provenance["family"])
         if family not in BACKBONES:
             raise UserError(
-                f"the weights are of the backbone family {family!r}, which is not registered. Known are"
+                f"the weights are of the backbone family {family}, which is not registered. Known are"
                 f" {', '.join(BACKBONES.names())}; name the module that registers it in IMPORTS."
             )
         return BACKBONES[family]

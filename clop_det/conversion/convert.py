@@ -12,11 +12,11 @@ from torch import Tensor
 
 from clop_det.backbones.base import Family
 from clop_det.backbones.parts import Network
-from clop_det.backbones.registry import BACKBONES
+from clop_det.backbones.registry import BACKBONES, family_of_weights
 from clop_det.checkpoints.reading import read_checkpoint
 from clop_det.checkpoints.writing import staged, write_detectron2
 from clop_det.conversion.contents import Contents, check_finite, flatten
-from clop_det.conversion.proof import Input, has_trivial_statistics, prove, stirred
+from clop_det.conversion.proof import Input, prove, stirred
 from clop_det.conversion.record import Options, make_record, warnings_for
 from clop_det.conversion.sources import Recognition, recognise
 from clop_det.errors import UserError
@@ -133,6 +133,7 @@ def open_checkpoint(path: Path, wish: Options) -> tuple[Contents, Recognition, N
     """
     contents = flatten(read_checkpoint(path, trust_pickle=wish.trust_pickle), path)
     try:
+        family_of_weights(contents.provenance)  # refuses a family that is not registered
         found = recognise(contents, source=wish.source, prefix=wish.prefix)
         network = BACKBONES[found.family].identify(found.state)
         check_finite(found.state)
@@ -176,7 +177,7 @@ def _write_and_prove(
     if not record["verified"]:
         return
     report.parity = prove(staging, state, arch, source_input, **conventions)
-    if not has_trivial_statistics(state):
+    if not family.is_fresh(state):
         return
     # Normalisations as they were initialised hide mistakes, so the same names are proved once more with real ones.
     with tempfile.TemporaryDirectory() as folder:

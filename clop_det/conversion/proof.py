@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from detectron2.config import CfgNode
-from torch import Tensor, nn
+from torch import Tensor
 
 from clop_det.backbones.base import Family
 from clop_det.backbones.detectors import TargetDetector
@@ -184,31 +184,9 @@ def reference_network(arch: str, state: Mapping[str, Tensor], **conventions: Any
     return network.eval()
 
 
-def has_trivial_statistics(state: Mapping[str, Tensor]) -> bool:
-    """Whether some normalisation is as it was initialised (mean 0 and variance 1, or scale 0), as in an untrained net.
-
-    Such layers hide mistakes: a branch scaled by zero computes nothing, whatever its convolutions and strides are.
-    """
-    for name, tensor in state.items():
-        layer = name.removesuffix(".running_mean")
-        if layer == name or f"{layer}.running_var" not in state:
-            continue
-        fresh = not bool(tensor.any()) and bool((state[f"{layer}.running_var"] == 1).all())
-        if fresh or not bool(state[f"{layer}.weight"].any()):
-            return True
-    return False
-
-
 def stirred(arch: str, state: Mapping[str, Tensor], seed: int = 0) -> dict[str, Tensor]:
-    """A copy of `state` whose normalisations have random scales and shifts and the statistics of random images."""
+    """A copy of `state` in which no branch is as it was initialised (see `Family.stir`)."""
     generator = torch.Generator().manual_seed(seed)
     network = reference_network(arch, {name: torch.nan_to_num(tensor.float()) for name, tensor in state.items()})
-    for layer in network.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            nn.init.uniform_(layer.weight, 0.5, 1.5, generator=generator)
-            nn.init.normal_(layer.bias, 0.0, 0.1, generator=generator)
-            layer.momentum = 1.0
-    network.train()
-    with torch.no_grad():
-        network(torch.randn(4, 3, 64, 64, generator=generator))
+    find_architecture(arch, "the architecture")[0].stir(network, generator)
     return {name: tensor.clone() for name, tensor in network.state_dict().items() if name in state}

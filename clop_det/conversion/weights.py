@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clop_det.backbones.base import Family
 from clop_det.backbones.parts import DETECTRON2, Network
-from clop_det.backbones.registry import BACKBONES, converted_by_detectron2
+from clop_det.backbones.registry import BACKBONES, converted_by_detectron2, family_of_weights
 from clop_det.checkpoints.reading import read_checkpoint
 from clop_det.conversion.contents import Contents, flatten
 from clop_det.conversion.conventions import conventions_known
@@ -64,9 +64,13 @@ def read_weights(path: Path) -> Weights:
     """Read a file and find out what can be known of it.
 
     Raises:
-        UserError: unreadable, or its provenance contradicts its tensors.
+        UserError: unreadable, of a family that is not registered, or its provenance contradicts its tensors.
     """
     contents = flatten(read_checkpoint(path), path)
+    try:
+        family_of_weights(contents.provenance)
+    except UserError as error:
+        raise UserError(f"MODEL.WEIGHTS {path}: {error}") from error
     others = converted_by_detectron2(contents.tensors)
     if others:
         return Weights(path, contents, others=others)

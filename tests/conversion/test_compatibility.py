@@ -147,6 +147,24 @@ def test_a_record_that_its_own_tensors_contradict(converted_file: Path, tmp_path
         apply_weights_provenance(_config(tmp_path / "a.pth"))
 
 
+def test_a_record_of_an_earlier_version_says_no_family(converted_file: Path, tmp_path: Path):
+    content = torch.load(converted_file, weights_only=True)
+    del content["provenance"]["family"]
+    torch.save(content, tmp_path / "old.pth")
+    cfg = _config(tmp_path / "old.pth")
+    assert len(apply_weights_provenance(cfg)) == 4
+    with pytest.raises(UserError, match=r"MODEL\.RESNETS\.DEPTH is 34"):
+        apply_weights_provenance(_config(tmp_path / "old.pth", MODEL__RESNETS__DEPTH=34))
+
+
+def test_weights_of_a_family_that_is_not_registered(tmp_path: Path):
+    torch.save({"model": {"tiny.stem.0.weight": torch.ones(1)}, "provenance": {"family": "tiny"}}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=r"a\.pth: .*family tiny, which is not registered.*IMPORTS"):
+        apply_weights_provenance(_config(tmp_path / "a.pth"))
+    with pytest.raises(UserError, match="family tiny, which is not registered"):
+        convert_checkpoint(tmp_path / "a.pth", tmp_path / "b.pth")
+
+
 def test_no_weights_remote_weights_and_missing_weights(tmp_path: Path):
     assert apply_weights_provenance(_config("")) == []
     assert "not a local file" in apply_weights_provenance(_config("detectron2://x/R-50.pkl"))[0]

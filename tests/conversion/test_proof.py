@@ -14,6 +14,7 @@ from detectron2.checkpoint import DetectionCheckpointer
 from torch import Tensor, nn
 
 from clop_det.backbones import BACKBONES
+from clop_det.backbones.batch_norm import has_trivial_statistics
 from clop_det.backbones.parts import IMAGENET_MEAN, IMAGENET_STD
 from clop_det.backbones.residual import ARCHITECTURES, ResidualBackbone
 from clop_det.backbones.residual.network import move_strides
@@ -21,7 +22,6 @@ from clop_det.checkpoints.integrity import save_torch
 from clop_det.conversion.proof import (
     Input,
     ParityError,
-    has_trivial_statistics,
     prove,
     reference_network,
     relative_error,
