@@ -17,15 +17,15 @@ from torch import Tensor, nn
 
 from clop_det.annotations.datasets import class_names, load_dataset, set_num_classes, use_datasets
 from clop_det.annotations.images import read_image
-from clop_det.checkpoints.saving import SafeCheckpointer
 from clop_det.commands.common import run_tool
 from clop_det.comparison.planning.config import LEAST_SCORE
 from clop_det.comparison.report.examples import EXAMPLES_NAME
 from clop_det.config.reading import read_config
+from clop_det.conversion.loading import DetectorCheckpointer
 from clop_det.data.images import Subset
 from clop_det.data.opening import list_images, open_images, probe_indices
 from clop_det.detection.loader import CachingMapper, ImageCache, has_box
-from clop_det.detection.model import build_detector, residual_features
+from clop_det.detection.model import build_detector, pooled_features
 from clop_det.engine.run_folder import CONFIG_NAME, RESULTS_NAME
 from clop_det.files import write_json
 from clop_det.probes.encoding import encode_images
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     use_datasets(cfg)
     set_num_classes(cfg)
     model = build_detector(cfg).eval()
-    checkpointer = SafeCheckpointer(model)
+    checkpointer = DetectorCheckpointer(model)
     if args.weights:
         checkpointer.load(args.weights, checkpointables=[])
     before = _features(cfg, model, "before")
@@ -91,7 +91,7 @@ def _encoder(cfg: CfgNode, model: nn.Module) -> Callable[[Tensor], Tensor]:
     def encode(images: Tensor) -> Tensor:
         images = images if cfg.INPUT.FORMAT == "RGB" else images.flip(1)
         with torch.no_grad():
-            return residual_features(model, ((images.float() - mean) / std).to(device)).cpu()
+            return pooled_features(model, ((images.float() - mean) / std).to(device)).cpu()
 
     return encode
 

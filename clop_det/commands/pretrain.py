@@ -18,9 +18,7 @@ EPILOG = """examples:
 
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    parser = argument_parser(
-        "Pretrain a residual network with a semi-supervised contrastive loss.", EPILOG, PRETRAINING
-    )
+    parser = argument_parser("Pretrain a network with a semi-supervised contrastive loss.", EPILOG, PRETRAINING)
     args = parser.parse_args(argv)
     cfg = load_config(args)
     args.resume = args.resume or torchrun_restarts()

@@ -22,6 +22,7 @@ BUILT_IN = (
     "clop_det.config.imports",
     "clop_det.engine.config",
     "clop_det.data.config",
+    "clop_det.backbones",
     "clop_det.methods",
     "clop_det.losses",
     "clop_det.data.layouts",

@@ -72,6 +72,17 @@ def flatten(content: Any, path: Path) -> Contents:
     )
 
 
+def check_finite(state: Mapping[str, Tensor]) -> None:
+    """Raise if a tensor holds NaN or infinity.
+
+    Raises:
+        UserError: the tensors' names.
+    """
+    bad = [name for name, tensor in state.items() if not bool(torch.isfinite(tensor).all())]
+    if bad:
+        raise UserError(f"{len(bad)} tensors hold NaN or infinity ({', '.join(bad[:3])}); the training had diverged.")
+
+
 def _leaves(value: Any, parts: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Tensor]]:
     if isinstance(value, Tensor):
         yield parts, value

@@ -1,4 +1,4 @@
-"""Any common residual-network checkpoint -> a Detectron2 file that has proved itself on the target."""
+"""Any common checkpoint of a known family of networks -> a Detectron2 file that has proved itself on the target."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any
 
 from torch import Tensor
 
+from clop_det.backbones.base import Family
+from clop_det.backbones.parts import Network
+from clop_det.backbones.registry import BACKBONES, family_of_weights
 from clop_det.checkpoints.reading import read_checkpoint
 from clop_det.checkpoints.writing import staged, write_detectron2
-from clop_det.conversion.contents import Contents, flatten
-from clop_det.conversion.identify import Network, check_finite, identify, without_stem
-from clop_det.conversion.naming import detectron2_name
-from clop_det.conversion.proof import Input, has_trivial_statistics, prove, stirred
+from clop_det.conversion.contents import Contents, check_finite, flatten
+from clop_det.conversion.proof import Input, prove, stirred
 from clop_det.conversion.record import Options, make_record, warnings_for
 from clop_det.conversion.sources import Recognition, recognise
 from clop_det.errors import UserError
@@ -28,6 +29,7 @@ class ConversionReport:
 
     source: str
     reason: str
+    family: str
     arch: str
     stem: str
     mapped: int
@@ -48,6 +50,7 @@ class ConversionReport:
         return {
             "source": self.source,
             "reason": self.reason,
+            "family": self.family,
             "arch": self.arch,
             "stem": self.stem,
             "tensors_mapped": self.mapped,
@@ -61,7 +64,16 @@ class ConversionReport:
 
 
 def convert_checkpoint(
-    source: StrPath, output: StrPath, *, source_format: str | None = None, verify: bool = True, **options: Any
+    source: StrPath,
+    output: StrPath,
+    *,
+    source_format: str | None = None,
+    prefix: str | None = None,
+    arch: str | None = None,
+    verify: bool = True,
+    allow_stem_reinit: bool = False,
+    trust_pickle: bool = False,
+    **conventions: Any,
 ) -> ConversionReport:
     """Convert `source` to the Detectron2 file `output`; it is written only if the proof holds.
 
@@ -69,28 +81,32 @@ def convert_checkpoint(
         source: checkpoint of any source in the catalogue.
         output: a `.pth`, or a `.pkl` in the layout of Detectron2's model zoo.
         source_format: see `Options.source`.
-        verify: see `Options.verify`.
-        options: further fields of `Options`.
+        prefix, arch, verify, allow_stem_reinit, trust_pickle, conventions: see `Options`.
 
     Raises:
         UserError: unreadable or unsafe file, no or several networks, unexplained or missing tensors, a stem that
             detection cannot use, wrong architecture, contradictory conventions, or a failed proof (`ParityError`).
     """
-    wish = Options(source=source_format, verify=verify, **options)
+    wish = Options(source_format, prefix, arch, verify, allow_stem_reinit, trust_pickle, conventions)
     started = time.perf_counter()
     path, target = Path(source), checked_output(Path(source), Path(output), (".pth", ".pkl"))
     contents, found, network = open_checkpoint(path, wish)
-    state = _usable_stem(path, found, network, wish.allow_stem_reinit)
-    record = make_record(path, contents, found, network, wish)
-    report = ConversionReport(
-        found.source, found.reason, network.architecture.name, network.stem, len(state), found.dropped
-    )
+    family = BACKBONES[found.family]
+    state = _usable_stem(path, found, family, network, wish.allow_stem_reinit)
+    record = make_record(path, contents, found, family, network, wish)
+    report = report_on(found, network, state)
     report.warnings = warnings_for(found, record)
     with staged(target) as staging:
-        _write_and_prove(staging, state, record, report, as_pickle=target.suffix == ".pkl")
+        _write_and_prove(staging, family, state, record, report, as_pickle=target.suffix == ".pkl")
     report.output, report.sha256 = target, sha256_of(target)
     report.seconds = time.perf_counter() - started
     return report
+
+
+def report_on(found: Recognition, network: Network, state: dict[str, Tensor]) -> ConversionReport:
+    """The report on a file's network, of which `state` goes into the output."""
+    arch, stem = network.architecture.name, network.stem
+    return ConversionReport(found.source, found.reason, found.family, arch, stem, len(state), found.dropped)
 
 
 def checked_output(source: Path, output: Path, suffixes: tuple[str, ...]) -> Path:
@@ -117,8 +133,9 @@ def open_checkpoint(path: Path, wish: Options) -> tuple[Contents, Recognition, N
     """
     contents = flatten(read_checkpoint(path, trust_pickle=wish.trust_pickle), path)
     try:
+        family_of_weights(contents.provenance)  # refuses a family that is not registered
         found = recognise(contents, source=wish.source, prefix=wish.prefix)
-        network = identify(found.state)
+        network = BACKBONES[found.family].identify(found.state)
         check_finite(found.state)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
@@ -130,40 +147,46 @@ def open_checkpoint(path: Path, wish: Options) -> tuple[Contents, Recognition, N
     return contents, found, network
 
 
-def _usable_stem(path: Path, found: Recognition, network: Network, allow: bool) -> dict[str, Tensor]:
-    if network.stem == "imagenet":
+def _usable_stem(path: Path, found: Recognition, family: Family, network: Network, allow: bool) -> dict[str, Tensor]:
+    if not network.misfit:
         return found.state
     if not allow:
         raise UserError(
-            f"{path} has a 3x3 CIFAR stem, for which Detectron2's 7x7 stem has no place: a detector would start with a"
-            " random stem, silently. Pretrain with ENCODER.STEM imagenet, or accept it with --allow-stem-reinit."
+            f"{path} has a {network.misfit}: a detector would start with a random stem, silently."
+            f" {family.stem_remedy}, or accept it with --allow-stem-reinit."
         )
-    found.dropped["3x3 stem (the detector's own stays random)"] = [
-        name for name in found.state if name not in without_stem(found.state)
+    kept = {name: tensor for name, tensor in found.state.items() if not family.is_stem(name)}
+    found.dropped[f"{network.stem} stem (the detector's own stays random)"] = [
+        name for name in found.state if name not in kept
     ]
-    return without_stem(found.state)
+    return kept
 
 
 def _write_and_prove(
-    staging: Path, state: dict[str, Tensor], record: dict[str, Any], report: ConversionReport, as_pickle: bool
+    staging: Path,
+    family: Family,
+    state: dict[str, Tensor],
+    record: dict[str, Any],
+    report: ConversionReport,
+    as_pickle: bool,
 ) -> None:
     arch = report.arch
     source_input = Input(record["channel_order"], tuple(record["pixel_mean"]), tuple(record["pixel_std"]))
-    stride_in_1x1 = bool(record["stride_in_1x1"])
-    _write(staging, state, record, as_pickle)
+    conventions = {setting.field: record[setting.field] for setting in family.conventions}
+    _write(staging, family, state, record, as_pickle)
     if not record["verified"]:
         return
-    report.parity = prove(staging, state, arch, source_input, stride_in_1x1=stride_in_1x1)
-    if not has_trivial_statistics(state):
+    report.parity = prove(staging, state, arch, source_input, **conventions)
+    if not family.is_fresh(state):
         return
     # Normalisations as they were initialised hide mistakes, so the same names are proved once more with real ones.
     with tempfile.TemporaryDirectory() as folder:
         rehearsal, moved = Path(folder) / "stirred.pth", stirred(arch, state)
-        _write(rehearsal, moved, record, as_pickle)
-        again = prove(rehearsal, moved, arch, source_input, stride_in_1x1=stride_in_1x1)
+        _write(rehearsal, family, moved, record, as_pickle)
+        again = prove(rehearsal, moved, arch, source_input, **conventions)
     report.parity.update({f"{target} (stirred BN)": errors for target, errors in again.items()})
 
 
-def _write(path: Path, state: dict[str, Tensor], record: dict[str, Any], as_pickle: bool) -> None:
-    renamed = {detectron2_name(name): tensor for name, tensor in state.items()}
+def _write(path: Path, family: Family, state: dict[str, Tensor], record: dict[str, Any], as_pickle: bool) -> None:
+    renamed = {family.detectron2_name(name): tensor for name, tensor in state.items()}
     write_detectron2(path, renamed, record, as_pickle=as_pickle)

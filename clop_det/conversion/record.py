@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from clop_det.backbones.base import Family
+from clop_det.backbones.parts import INPUT_SETTINGS, Network
 from clop_det.conversion.contents import Contents
-from clop_det.conversion.conventions import IMAGENET_MEAN, IMAGENET_STD, describe
-from clop_det.conversion.identify import Network
+from clop_det.conversion.conventions import conventions_of_family
 from clop_det.conversion.sources import Recognition
 from clop_det.errors import UserError
 from clop_det.files import sha256_of
@@ -28,10 +29,11 @@ class Options:
         prefix: the network to take, where a file holds several.
         arch: architecture that the file must be of; None: any.
         verify: prove the written file.
-        allow_stem_reinit: leave a 3x3 CIFAR stem out instead of refusing the file.
+        allow_stem_reinit: leave a stem that a detector has no place for out instead of refusing the file.
         trust_pickle: unpickle freely.
-        channel_order, pixel_mean, pixel_std, stride_in_1x1: conventions of the source, where its own provenance does
-            not say; None: RGB, ImageNet's mean and std (scale 0 to 255), stride in the 3x3 convolution.
+        conventions: of the source, where its own provenance does not say them: `channel_order`, `pixel_mean`,
+            `pixel_std` (scale 0 to 255) and those of the family; absent or None: RGB, ImageNet's mean and std, and the
+            family's default.
     """
 
     source: str | None = None
@@ -40,34 +42,36 @@ class Options:
     verify: bool = True
     allow_stem_reinit: bool = False
     trust_pickle: bool = False
-    channel_order: str | None = None
-    pixel_mean: Sequence[float] | None = None
-    pixel_std: Sequence[float] | None = None
-    stride_in_1x1: bool | None = None
+    conventions: Mapping[str, Any] = field(default_factory=dict)
 
 
-def make_record(path: Path, contents: Contents, found: Recognition, network: Network, wish: Options) -> dict[str, Any]:
-    """The record that goes into the output: where the weights come from and how a detector must use them."""
+def make_record(
+    path: Path, contents: Contents, found: Recognition, family: Family, network: Network, wish: Options
+) -> dict[str, Any]:
+    """The record that goes into the output: where the weights come from and how a detector must use them.
+
+    Raises:
+        UserError: a convention that the family does not have, or that contradicts the file.
+    """
     origin = contents.provenance
-    drop_stem = network.stem == "cifar"
+    settings = {setting.field: setting for setting in conventions_of_family(family)}
+    for name, value in wish.conventions.items():
+        if value is not None and name not in settings:
+            raise UserError(
+                f"--{name.replace('_', '-')} says nothing about a {family.noun}, which {path} holds; leave it out."
+            )
     record: dict[str, Any] = {
         "source_format": found.source,
         "source_reason": found.reason,
         "source_file": path.name,
         "source_sha256": sha256_of(path),
-        **describe(network.architecture),
+        **family.describe(network.architecture),
         "stem": network.stem,
-        "stem_reinitialised": drop_stem,
-        "conventions_known": {"channel_order", "pixel_mean", "pixel_std"} <= origin.keys(),
+        "stem_reinitialised": bool(network.misfit),
+        "conventions_known": {setting.field for setting in INPUT_SETTINGS} <= origin.keys(),
     }
-    defaults = {
-        "channel_order": "RGB",
-        "pixel_mean": IMAGENET_MEAN,
-        "pixel_std": IMAGENET_STD,
-        "stride_in_1x1": False,
-    }
-    for name, default in defaults.items():
-        record[name] = _convention(path, name, origin.get(name), getattr(wish, name), default)
+    for name, setting in settings.items():
+        record[name] = _convention(path, name, origin.get(name), wish.conventions.get(name), setting.default)
     record.update({name: origin.get(name) for name in _OF_THE_RUN})
     record["pretraining"] = origin
     record["tensors_dropped"] = {reason: len(names) for reason, names in found.dropped.items()}

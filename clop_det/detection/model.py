@@ -11,7 +11,9 @@ from detectron2.modeling import build_model
 from torch import Tensor, nn
 
 import clop_det.detection.roi_heads  # noqa: F401  (registers the heads that configs name)
-from clop_det.conversion.compatibility import uses_res5_head
+from clop_det.backbones.detectors import last_map
+from clop_det.backbones.registry import family_of_config, family_of_detector
+from clop_det.conversion.conventions import get_key
 from clop_det.detection.roi_align import use_small_map_roi_align
 from clop_det.engine.seeding import derive_seed
 from clop_det.errors import UserError
@@ -45,8 +47,8 @@ def check_model(cfg: CfgNode) -> None:
     """Refuse what would run and mean nothing.
 
     Raises:
-        UserError: a value that breaks its key's rule; fp16 without a GPU; a shallow network as C4; a frozen backbone
-            without weights.
+        UserError: a value that breaks its key's rule; fp16 without a GPU; a detector that the family of its network
+            refuses; a frozen backbone without weights.
     """
     check_rules(cfg, DETECTION)
     for _, check in MODEL_CHECKS:
@@ -63,20 +65,19 @@ def _check_precision(cfg: CfgNode) -> None:
         raise UserError('SOLVER.AMP.ENABLED (fp16) and SOLVER.PRECISION "bf16" ask for two precisions; keep one.')
 
 
-def _check_res5_head(cfg: CfgNode) -> None:
-    if cfg.MODEL.RESNETS.DEPTH < 50 and uses_res5_head(cfg):
-        raise UserError(
-            f"MODEL.RESNETS.DEPTH is {cfg.MODEL.RESNETS.DEPTH} and MODEL.ROI_HEADS.NAME {cfg.MODEL.ROI_HEADS.NAME}: the"
-            " res5 head is made of bottleneck blocks, so it would hold a mixture of two networks. Use an FPN config."
-        )
+def _check_backbone(cfg: CfgNode) -> None:
+    family = family_of_config(cfg)
+    if family is not None:
+        family.check_detector(cfg)
 
 
 def _check_frozen_layers(cfg: CfgNode) -> None:
     if cfg.MODEL.WEIGHTS:
         return
-    frozen = cfg.MODEL.BACKBONE.FREEZE_AT
-    if frozen > 0 or cfg.MODEL.RESNETS.NORM == "FrozenBN":
-        what = f"MODEL.BACKBONE.FREEZE_AT is {frozen}" if frozen > 0 else "MODEL.RESNETS.NORM is FrozenBN"
+    frozen, family = cfg.MODEL.BACKBONE.FREEZE_AT, family_of_config(cfg)
+    norm_key = family.norm_key if family else ""
+    if frozen > 0 or (norm_key and get_key(cfg, norm_key) == "FrozenBN"):
+        what = f"MODEL.BACKBONE.FREEZE_AT is {frozen}" if frozen > 0 else f"{norm_key} is FrozenBN"
         raise UserError(
             f"{what}, but MODEL.WEIGHTS is empty: layers of random numbers would never learn. Give weights, or set"
             " FREEZE_AT 0 and NORM BN (SyncBN on several GPUs)."
@@ -86,7 +87,7 @@ def _check_frozen_layers(cfg: CfgNode) -> None:
 # (Name for a report, check that raises UserError), in order.
 MODEL_CHECKS: tuple[tuple[str, Callable[[CfgNode], None]], ...] = (
     ("precision", _check_precision),
-    ("C4", _check_res5_head),
+    ("backbone", _check_backbone),
     ("frozen layers", _check_frozen_layers),
 )
 
@@ -108,17 +109,7 @@ def _run_in_fp32(module: nn.Module) -> None:
     module.forward = in_fp32
 
 
-def residual_features(model: nn.Module, images: Tensor) -> Tensor:
-    """Pooled features (N, D) of the detector's residual network, for normalised `images` (N, 3, H, W).
-
-    The last stage (res5) is averaged over the image: in FPN models that of the bottom-up network, in C4 models that of
-    the ROI head, applied to the whole map.
-    """
-    backbone: Any = model.backbone
-    network = getattr(backbone, "bottom_up", backbone)
-    outputs = network(images)
-    features: Tensor = outputs[max(outputs)]  # res2 < ... < res5
-    head: Any = getattr(model, "roi_heads", None)
-    if hasattr(head, "res5"):
-        features = getattr(head, "residual_res5", head.res5)(features)
-    return features.float().mean(dim=(2, 3))
+def pooled_features(model: nn.Module, images: Tensor) -> Tensor:
+    """Pooled features (N, D) of the network that the detector carries, for normalised `images` (N, 3, H, W)."""
+    family = family_of_detector(model)
+    return family.detector_features(model, images) if family else last_map(model, images).mean(dim=(2, 3))

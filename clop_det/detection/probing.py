@@ -1,4 +1,4 @@
-"""The probes of a detector's residual network, as it is now: on a classification set, and on the annotated boxes."""
+"""The probes of a detector's backbone, as it is now: on a classification set, and on the annotated boxes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from clop_det.data.images import Images, Subset
 from clop_det.data.opening import list_images, open_images, probe_indices
-from clop_det.detection.model import residual_features
+from clop_det.detection.model import pooled_features
 from clop_det.detection.objects import object_crops
 from clop_det.engine.precision import autocast
 from clop_det.engine.seeding import generator
@@ -66,7 +66,7 @@ class Probes:
         images = images if self._rgb else images.flip(1)
         with torch.no_grad(), autocast(bf16, device):  # type: ignore[arg-type]
             normalised = (images.to(device).float() - model.pixel_mean) / model.pixel_std  # type: ignore[operator,arg-type]
-            return residual_features(model, normalised).cpu()
+            return pooled_features(model, normalised).cpu()
 
 
 def classification_probes(cfg: CfgNode) -> Probes:

@@ -15,8 +15,8 @@ from detectron2.utils import comm
 from clop_det.annotations.datasets import set_num_classes, use_datasets
 from clop_det.checkpoints.newest import newest_verified
 from clop_det.checkpoints.reading import read_checkpoint
-from clop_det.checkpoints.saving import SafeCheckpointer
 from clop_det.conversion.compatibility import apply_weights_provenance, conventions_of
+from clop_det.conversion.loading import DetectorCheckpointer
 from clop_det.detection.coco_backends import coco_backend
 from clop_det.detection.config_check import check_config, fetch_weights
 from clop_det.detection.run_data import check_data, log_checks
@@ -127,7 +127,7 @@ def evaluate_only(cfg: CfgNode) -> None:
         UserError: the file does not hold the whole detector (a backbone alone, or other classes).
     """
     trainer = DetectionTrainer(cfg, {}, train=False)
-    iteration = SafeCheckpointer(trainer.core, whole=True).load(cfg.MODEL.WEIGHTS).get("iteration")
+    iteration = DetectorCheckpointer(trainer.core, whole=True).load(cfg.MODEL.WEIGHTS).get("iteration")
     done = f" after {iteration + 1} iterations" if isinstance(iteration, int) else ""
     figures = trainer.evaluate(f"with {cfg.MODEL.WEIGHTS}{done}")
     if comm.is_main_process():

@@ -16,7 +16,7 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from fvcore.nn.precise_bn import update_bn_stats
 
-from clop_det.checkpoints.saving import SafeCheckpointer
+from clop_det.conversion.loading import DetectorCheckpointer
 from clop_det.detection.divergence import diverged
 from clop_det.detection.evaluation import Evaluation, TestSet, flatten
 from clop_det.detection.hooks import EvaluationHook
@@ -57,7 +57,7 @@ class DetectionTrainer(SimpleTrainer):
         self.bf16 = not cfg.SOLVER.AMP.ENABLED and use_bf16(cfg.SOLVER.PRECISION, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=cfg.SOLVER.AMP.ENABLED)
         self.scheduler = build_schedule(cfg, self.optimizer)
-        self.checkpointer = SafeCheckpointer(
+        self.checkpointer = DetectorCheckpointer(
             self.core, cfg.OUTPUT_DIR, keep=cfg.SOLVER.KEEP_CHECKPOINTS, provenance=provenance, trainer=self
         )
         self.test_sets = [TestSet(cfg, name) for name in cfg.DATASETS.TEST]

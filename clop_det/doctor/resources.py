@@ -103,7 +103,8 @@ def check_disk(situation: Situation) -> Iterator[Finding]:
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         yield Finding("disk", ERROR, f"{folder} cannot be written to", "choose another OUTPUT_DIR")
         return
-    backbone = sum(tensor.numel() * 4 for tensor in situation.contents.tensors.values()) if situation.contents else 0
+    weights = situation.weights
+    backbone = sum(tensor.numel() * 4 for tensor in weights.contents.tensors.values()) if weights else 0
     # Weights and momentum; the periodic ones kept, the final, the best, and the one being written.
     needed = 2 * (max(backbone, 45 << 20) + _DETECTOR_BYTES) * (situation.cfg.SOLVER.KEEP_CHECKPOINTS + 3)
     free = shutil.disk_usage(folder).free

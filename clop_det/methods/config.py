@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clop_det.keys import PRETRAINING, Key, at_least, declare, one_of
+from clop_det.keys import PRETRAINING, Key, at_least, declare
 
 declare(
     PRETRAINING,
@@ -11,12 +11,6 @@ declare(
             "single", "Pretraining method: the name of a registered method; single is one encoder and a loss."
         ),
         "ENCODER.ARCH": Key("resnet18", "Network to pretrain: resnet18, resnet34, resnet50, wide_resnet50_2, ..."),
-        "ENCODER.STEM": Key(
-            "imagenet",
-            "imagenet: 7x7 stride-2 convolution and max-pooling, what detection needs; cifar: 3x3 stride 1, no"
-            " pooling.",
-            one_of("imagenet", "cifar"),
-        ),
         "ENCODER.SYNC_BN": Key(
             True,
             "With several processes: whether BatchNorm takes its statistics over all of them, on any device. Without it"

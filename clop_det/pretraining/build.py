@@ -10,6 +10,7 @@ from detectron2.config import CfgNode
 from detectron2.engine import create_ddp_model
 from detectron2.utils import comm
 
+from clop_det.backbones.registry import backbone_options
 from clop_det.data.augment import check_pixel_statistics
 from clop_det.engine.compiler import check_compiler
 from clop_det.engine.device import check_device
@@ -37,15 +38,15 @@ def check_config(cfg: CfgNode, world_size: int = 1) -> None:
         )
 
 
-def _bf16(cfg: CfgNode, device: torch.device) -> bool:
+def _bf16(cfg: CfgNode, device: torch.device, stride: int) -> bool:
     """SOLVER.PRECISION resolved; fp32 where the CPU's bf16 convolutions cannot be trusted.
 
     A 3x3 convolution of stride 2 over a single pixel leaves its bf16 weight gradient partly uninitialised on the CPU
-    (measured: torch 2.14, oneDNN, 20 of 30 trials not finite; fp32 none). The last stage meets that at 16 px and less.
+    (measured: torch 2.14, oneDNN, 20 of 30 trials not finite; fp32 none). The last stage meets that where an image's
+    side is at most `stride`, that of the map which this stage reads.
     """
     chosen = use_bf16(cfg.SOLVER.PRECISION, device)
-    stride_before_res5 = 16 if cfg.ENCODER.STEM == "imagenet" else 4
-    if not chosen or device.type != "cpu" or stride_before_res5 < cfg.CLASSIFICATION.IMAGE_SIZE:
+    if not chosen or device.type != "cpu" or stride < cfg.CLASSIFICATION.IMAGE_SIZE:
         return chosen
     reason = (
         f"at CLASSIFICATION.IMAGE_SIZE {cfg.CLASSIFICATION.IMAGE_SIZE} the CPU's bf16 convolutions are not reliable"
@@ -67,7 +68,7 @@ def build_method(cfg: CfgNode, num_classes: int, device: torch.device) -> Method
     check_pixel_statistics(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
     encoder = build_encoder(
         cfg.ENCODER.ARCH,
-        cfg.ENCODER.STEM,
+        backbone_options(cfg),
         cfg.PROJECTOR.HIDDEN_DIM,
         cfg.PROJECTOR.OUT_DIM,
         cfg.PROJECTOR.NUM_LAYERS,
@@ -78,7 +79,7 @@ def build_method(cfg: CfgNode, num_classes: int, device: torch.device) -> Method
         num_classes,
         cfg.MODEL.PIXEL_MEAN,
         cfg.MODEL.PIXEL_STD,
-        _bf16(cfg, device),
+        _bf16(cfg, device, encoder.backbone.stride_before_last),
         cfg.SOLVER.CHANNELS_LAST,
     )
     try:

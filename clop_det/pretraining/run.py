@@ -10,6 +10,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
+from clop_det.backbones.registry import backbone_options
 from clop_det.engine.metrics import read_metrics
 from clop_det.engine.run_folder import start_logging, write_results
 from clop_det.engine.schedule import build_schedule
@@ -82,7 +83,7 @@ def checkpoint_provenance(cfg: CfgNode, data: PretrainData) -> dict[str, Any]:
     return {
         **collect_provenance(cfg),
         "arch": cfg.ENCODER.ARCH,
-        "stem": cfg.ENCODER.STEM,
+        **backbone_options(cfg),
         "label_fraction": data.label_share(cfg),
         "classification_root": cfg.CLASSIFICATION.ROOT,
         "classes": list(data.train.classes),

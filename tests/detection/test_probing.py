@@ -19,7 +19,7 @@ def test_the_limits_bound_what_is_encoded(tiny_cfg: CfgNode, monkeypatch: pytest
         encoded.append(len(images))
         return images.mean((2, 3))
 
-    monkeypatch.setattr(probing, "residual_features", features)
+    monkeypatch.setattr(probing, "pooled_features", features)
     figures = classification_probes(tiny_cfg).run(model, bf16=False)
     assert encoded == [4, 3, 4, 1]
     assert figures["knn_top1"] * 5 == pytest.approx(round(figures["knn_top1"] * 5))

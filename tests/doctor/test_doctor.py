@@ -15,10 +15,10 @@ from PIL import Image
 from clop_det.commands.doctor import main
 from clop_det.config.reading import read_config
 from clop_det.conversion.convert import convert_checkpoint
-from clop_det.conversion.samples import random_network, write_sample
 from clop_det.doctor import diagnose
 from clop_det.doctor import resources as resources_module
 from clop_det.doctor.findings import Finding
+from tests.conversion.samples import random_network, write_sample
 
 _CONFIG = str(Path(__file__).resolve().parents[2] / "configs" / "detection" / "Base-R_18_FPN.yaml")
 
@@ -151,7 +151,7 @@ def test_c4_on_a_shallow_network(root: Path, weights: Path, tmp_path: Path):
     keys = {"MODEL__BACKBONE__NAME": "build_resnet_backbone", "MODEL__ROI_HEADS__NAME": "Res5ROIHeads",
             "MODEL__RESNETS__OUT_FEATURES": ["res4"], "MODEL__ROI_HEADS__IN_FEATURES": ["res4"],
             "MODEL__RPN__IN_FEATURES": ["res4"]}  # fmt: skip
-    assert _bad(_diagnose(_pairs(root, weights, tmp_path, **keys)))["C4"] == "error"
+    assert _bad(_diagnose(_pairs(root, weights, tmp_path, **keys)))["backbone"] == "error"
 
 
 def test_unconverted_weights_are_recognised_and_still_compared(root: Path, tmp_path: Path):

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from clop_det.backbones.parts import Root
+from clop_det.backbones.registry import BACKBONES, converted_by_detectron2, families
 from clop_det.conversion.contents import Contents
-from clop_det.conversion.naming import has_caffe2_names, is_torchvision_name
 from clop_det.conversion.sources.catalogue import SOURCES, Source, source_names
 from clop_det.conversion.sources.drops import COUNTER, PROJECTOR, TWIN, drop_reason, is_counter, is_twin
-from clop_det.conversion.sources.roots import Root, find_roots
 from clop_det.errors import UserError
 
 _SAME = "the same tensors under another name"
@@ -27,20 +28,25 @@ class Recognition:
     Attributes:
         source: name of the catalogue's entry.
         reason: why, in words.
-        layout: how the backbone is spelled.
+        family: the family of its network.
         prefix: the backbone's prefix in the file.
-        state: the backbone's tensors under torchvision's names.
+        state: the backbone's tensors under their own names.
         dropped: reason -> names in the file.
         warning: what the file cannot say; "" if nothing.
     """
 
     source: str
     reason: str
-    layout: str
+    family: str
     prefix: str
     state: dict[str, Tensor]
     dropped: dict[str, list[str]]
     warning: str
+
+
+def find_roots(tensors: Mapping[str, Tensor]) -> list[Root]:
+    """All networks of registered families in a file."""
+    return [root for family in families() for root in family.roots(tensors)]
 
 
 def recognise(contents: Contents, *, source: str | None = None, prefix: str | None = None) -> Recognition:
@@ -52,8 +58,8 @@ def recognise(contents: Contents, *, source: str | None = None, prefix: str | No
         prefix: take the network under this prefix, where there are several.
 
     Raises:
-        UserError: no residual network, several that differ, `source` or `prefix` does not fit, or tensors that are
-            neither backbone nor known to be superfluous (listed).
+        UserError: no network of a known family, several that differ, `source` or `prefix` does not fit, or tensors that
+            are neither backbone nor known to be superfluous (listed).
     """
     roots = find_roots(contents.tensors)
     if not roots:
@@ -64,12 +70,13 @@ def recognise(contents: Contents, *, source: str | None = None, prefix: str | No
         shown = ", ".join(unexplained[:8]) + (f" and {len(unexplained) - 8} more" if len(unexplained) > 8 else "")
         raise UserError(
             f"{len(unexplained)} tensors are neither part of a known backbone nor known to be superfluous, so nothing"
-            f" is converted: {shown}. The file was taken for {entry.name} ({entry.why})."
+            f" is converted: {shown}. The file was taken for {entry.name} ({entry.reason(BACKBONES[root.family])})."
         )
-    reason = entry.why + f"; prefix {root.shown}"
+    why = entry.reason(BACKBONES[root.family])
+    reason = why + f"; prefix {root.shown}"
     if contents.wrappers:
         reason += f"; wrappers taken off: {', '.join(contents.wrappers)}"
-    return Recognition(entry.name, reason, root.layout, root.prefix, state, dropped, entry.warning)
+    return Recognition(entry.name, reason, root.family, root.prefix, state, dropped, entry.warning)
 
 
 def _choose(contents: Contents, roots: list[Root], source: str | None, prefix: str | None) -> tuple[Source, Root]:
@@ -82,11 +89,11 @@ def _choose(contents: Contents, roots: list[Root], source: str | None, prefix: s
     if prefix is not None:
         roots = [root for root in roots if root.prefix.rstrip(".") == prefix.rstrip(".")]
         if not roots:
-            raise UserError(f"--prefix {prefix!r} holds no residual network; the file has them under: {found}.")
+            raise UserError(f"--prefix {prefix!r} holds no {_nouns()}; the file has them under: {found}.")
     for entry in candidates:
         if source is None and (not entry.by_content or not _has_marks(contents, entry)):
             continue
-        fitting = [root for root in roots if entry.fits(root.prefix, root.layout)]
+        fitting = [root for root in roots if entry.fits(root)]
         if len(fitting) > 1:
             fitting = [root for root in fitting if not is_twin(root.prefix)] or fitting
         if fitting and (len(fitting) == 1 or all(_equal(contents, fitting[0], other) for other in fitting[1:])):
@@ -95,7 +102,7 @@ def _choose(contents: Contents, roots: list[Root], source: str | None, prefix: s
             shown = ", ".join(root.shown for root in fitting)
             raise UserError(f"the file holds several different networks ({shown}); name the wanted one with --prefix.")
     raise UserError(
-        f"the file does not look like {source or 'any known source'}; its residual networks are under: {found}."
+        f"the file does not look like {source or 'any known source'}; its networks are under: {found}."
         " Leave --source out to have it recognised."
     )
 
@@ -117,6 +124,7 @@ def _equal(contents: Contents, one: Root, other: Root) -> bool:
 def _account(
     contents: Contents, entry: Source, root: Root, roots: list[Root], chosen: bool
 ) -> tuple[dict[str, Tensor], dict[str, list[str]], list[str]]:
+    family = BACKBONES[root.family]
     others = {name: other for other in roots if other is not root for name in other.names}
     # Looked up once a network, not once a tensor: comparing two networks reads all their tensors.
     of_network = {
@@ -128,7 +136,7 @@ def _account(
     for name, tensor in contents.tensors.items():
         inner = root.names.get(name)
         reason: str | None
-        if inner is not None and is_torchvision_name(inner):
+        if inner is not None and family.is_own_name(inner):
             state[inner] = tensor
             continue
         if inner is not None:
@@ -151,7 +159,7 @@ def _extra_reason(entry: Source, name: str) -> str | None:
 
 
 def _reason(entry: Source, root: Root, name: str) -> str | None:
-    if entry.fc_is_projector and name.startswith(f"{root.prefix}fc."):
+    if entry.classifier_is_projector and name.startswith(f"{root.prefix}{BACKBONES[root.family].classifier}."):
         return PROJECTOR
     return _extra_reason(entry, name) or drop_reason(name)
 
@@ -172,13 +180,16 @@ def _reason_for_network(contents: Contents, root: Root, other: Root, chosen: boo
     return _PASSED_OVER if chosen else None
 
 
+def _nouns() -> str:
+    return " or ".join(dict.fromkeys(family.noun for family in families()))
+
+
 def _no_network(contents: Contents) -> str:
     names = ", ".join(list(contents.tensors)[:4])
-    message = (
-        f"the file holds {len(contents.tensors)} tensors but no residual network in a known spelling ({names}, ...)."
-    )
-    if has_caffe2_names(contents.tensors):
-        return message + " These are Caffe2's names; Detectron2 reads such a file as it is, with MODEL.WEIGHTS."
+    message = f"the file holds {len(contents.tensors)} tensors but no {_nouns()} in a known spelling ({names}, ...)."
+    others = converted_by_detectron2(contents.tensors)
+    if others:
+        return message + f" These are {others}'s names; Detectron2 reads such a file as it is, with MODEL.WEIGHTS."
     if any("patch_embed" in name or "pos_embed" in name for name in contents.tensors):
         return message + " It looks like a vision transformer."
     return message

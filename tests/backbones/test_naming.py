@@ -5,33 +5,35 @@ from __future__ import annotations
 import pytest
 from detectron2.modeling import build_backbone
 
-from clop_det.backbones import ARCHITECTURES
-from clop_det.conversion.conventions import describe
-from clop_det.conversion.identify import expected_shapes
-from clop_det.conversion.naming import detectron2_name, is_torchvision_name, torchvision_name
+from clop_det.backbones import BACKBONES
+from clop_det.backbones.base import shapes_of
+from clop_det.backbones.residual import ARCHITECTURES
+from clop_det.backbones.residual.naming import detectron2_name, torchvision_name
 from clop_det.conversion.proof import target_config
+
+RESIDUAL = BACKBONES["residual"]
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "resnet34", "resnet50", "wide_resnet50_2", "resnext50_32x4d"])
 def test_renamed_names_and_shapes_are_detectron2s(arch: str):
-    bottom_up = build_backbone(target_config("FPN", describe(ARCHITECTURES[arch]))).bottom_up
+    bottom_up = build_backbone(target_config("FPN", RESIDUAL.describe(ARCHITECTURES[arch]))).bottom_up
     theirs = {
         name: tuple(tensor.shape)
         for name, tensor in bottom_up.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
-    ours = {detectron2_name(name): shape for name, shape in expected_shapes(arch).items()}
+    ours = {detectron2_name(name): shape for name, shape in shapes_of(RESIDUAL, arch).items()}
     assert ours == theirs
 
 
 @pytest.mark.parametrize(("arch", "count"), [("resnet50", 265), ("resnet18", 100)])
 def test_number_of_tensors(arch: str, count: int):
-    assert len(expected_shapes(arch)) == count
+    assert len(shapes_of(RESIDUAL, arch)) == count
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_there_and_back(arch: str):
-    names = list(expected_shapes(arch))
+    names = list(shapes_of(RESIDUAL, arch))
     assert [torchvision_name(detectron2_name(name)) for name in names] == names
     assert len({detectron2_name(name) for name in names}) == len(names)
 
@@ -42,7 +44,7 @@ def test_there_and_back(arch: str):
      "xlayer1.0.conv1.weight", "layer1.0.conv1.weight.x", "conv1.0.weight"],
 )  # fmt: skip
 def test_names_of_other_things_are_refused(name: str):
-    assert not is_torchvision_name(name)
+    assert not RESIDUAL.is_own_name(name)
     with pytest.raises(KeyError):
         detectron2_name(name)
 

@@ -17,7 +17,7 @@ import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from clop_det.conversion.naming import detectron2_name, is_torchvision_name
+from clop_det.backbones import BACKBONES
 
 State = dict[str, Tensor]
 
@@ -190,9 +190,9 @@ def _mmselfsup(net: nn.Module, dim: int) -> dict[str, Any]:
 
 def _detectron2(net: nn.Module, dim: int) -> dict[str, Any]:
     arrays = {
-        detectron2_name(name): np.asarray(tensor.numpy())
+        BACKBONES["residual"].detectron2_name(name): np.asarray(tensor.numpy())
         for name, tensor in net.state_dict().items()
-        if is_torchvision_name(name)
+        if BACKBONES["residual"].is_own_name(name)
     }
     return {"model": arrays, "__author__": "someone", "matching_heuristics": True}
 
