@@ -15,14 +15,15 @@ from detectron2.utils.file_io import PathManager
 
 from clop_det.config.reading import read_config
 from clop_det.conversion.conventions import get_key
+from clop_det.detection.best_figure import check_best
 from clop_det.detection.coco_backends import coco_backend
 from clop_det.detection.model import MODEL_CHECKS
 from clop_det.engine.device import check_device
 from clop_det.engine.schedule import build_schedule
 from clop_det.errors import UserError
-from clop_det.probes.settings import check_probe_settings
+from clop_det.probes.running import build_tasks
 
-Check = Callable[[CfgNode], None]
+Check = Callable[[CfgNode], object]
 
 _LEAST = {
     "SEED": 0,  # a run is a function of its seed
@@ -73,7 +74,8 @@ def config_checks(processes: int) -> tuple[tuple[str, Check], ...]:
         ("batch", partial(_check_batch, processes=processes)),
         ("schedule", _check_schedule),
         ("augmentation", _check_augmentation),
-        ("probe settings", _check_probes),
+        ("probe settings", build_tasks),
+        ("best checkpoint", check_best),
         ("COCO backend", _check_backend),
         ("expected results", _check_expectations),
     )
@@ -153,10 +155,6 @@ def _check_augmentation(cfg: CfgNode) -> None:
             f" MIN_SIZE_TRAIN_SAMPLING {settings.MIN_SIZE_TRAIN_SAMPLING}, RANDOM_FLIP {settings.RANDOM_FLIP}). Sample"
             ' by "choice" or, of two sizes, "range"; flip "horizontal", "vertical" or "none".'
         ) from error
-
-
-def _check_probes(cfg: CfgNode) -> None:
-    check_probe_settings(cfg.PROBE)
 
 
 def _check_backend(cfg: CfgNode) -> None:

@@ -43,9 +43,9 @@ BAD = [
     ("INPUT.MIN_SIZE_TRAIN", ("48",), "INPUT.MIN_SIZE_TRAIN"),
     ("INPUT.MIN_SIZE_TRAIN_SAMPLING", "any", "any"),
     ("INPUT.RANDOM_FLIP", "sideways", "sideways"),
-    ("PROBE.KNN_K", (), r"PROBE.KNN_K is \(\)"),
-    ("PROBE.KNN_K", (0,), r"PROBE.KNN_K is \(0,\)"),
-    ("PROBE.KNN_TEMPERATURE", 0.0, "PROBE.KNN_TEMPERATURE is 0"),
+    ("PROBE.KNN.K", (), r"PROBE.KNN.K is \(\)"),
+    ("PROBE.KNN.K", (0,), r"PROBE.KNN.K is \(0,\)"),
+    ("PROBE.KNN.TEMPERATURE", 0.0, "PROBE.KNN.TEMPERATURE is 0"),
     ("PROBE.BATCH_SIZE", 0, "PROBE.BATCH_SIZE is 0"),
     ("MODEL.DEVICE", "gpu", "MODEL.DEVICE is 'gpu'"),
     ("SOLVER.PRECISION", "fp8", "fp8"),
@@ -100,7 +100,7 @@ def test_a_schedule_that_is_scaled_down_keeps_its_steps_or_drops_them(tiny_cfg: 
 
 
 def test_probes_that_do_not_run_may_say_anything(tiny_cfg: CfgNode) -> None:
-    tiny_cfg.PROBE.ENABLED, tiny_cfg.PROBE.KNN_K = False, ()
+    tiny_cfg.PROBE.ENABLED, tiny_cfg.PROBE.KNN.K = False, ()
     check_config(tiny_cfg)
 
 
@@ -144,7 +144,7 @@ def test_the_command_refuses_before_the_folder_is_claimed(
     tiny_options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["--config-file", CONFIG]
-    for key, value in (("PROBE.KNN_K", "()"), ("MODEL.WEIGHTS", "nowhere://R.pkl"), ("INPUT.MIN_SIZE_TRAIN", "()")):
+    for key, value in (("PROBE.KNN.K", "()"), ("MODEL.WEIGHTS", "nowhere://R.pkl"), ("INPUT.MIN_SIZE_TRAIN", "()")):
         with pytest.raises(UserError, match=key):
             main([*words, *tiny_options, "OUTPUT_DIR", str(tmp_path / "run"), key, value])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

@@ -64,13 +64,13 @@ def test_nothing_to_cut_out_is_an_error_with_a_remedy(picture: Path) -> None:
 
 
 def test_the_probe_is_the_one_of_evaluation_on_the_same_crops(tiny_cfg: CfgNode) -> None:
-    tiny_cfg.PROBE.OBJECT_SIZE = 16
+    tiny_cfg.PROBE.OBJECTS.SIZE = 16
     model = build_detector(tiny_cfg)
     train, test = load_dataset("shapes_voc_train"), load_dataset("shapes_voc_test")
     figures = ObjectSets(tiny_cfg, train).probes(test).run(model, bf16=False)
     assert model.training
     bank, queries = (
-        object_crops(records, tiny_cfg.PROBE.MAX_OBJECTS, 16, generator(tiny_cfg.SEED, purpose))
+        object_crops(records, tiny_cfg.PROBE.OBJECTS.MAX, 16, generator(tiny_cfg.SEED, purpose))
         for records, purpose in ((train, "object bank"), (test, "object queries"))
     )
     model.eval()
