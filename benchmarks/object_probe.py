@@ -3,7 +3,7 @@
     python benchmarks/object_probe.py --config-file configs/detection/digits/faster_rcnn_R_18_FPN_digits.yaml
 
 The residual network of the config, with MODEL.WEIGHTS or random ones; boxes of the training images are the bank, boxes
-of the first test set the queries, at most --boxes of each. Cut out: as the object probe does (PROBE.OBJECT_SIZE).
+of the first test set the queries, at most --boxes of each. Cut out: as the object probe does (PROBE.OBJECTS.SIZE).
 Pooled: each stage's map of the image at its own size, averaged inside the box as RoIAlign does with one bin.
 """
 
@@ -66,7 +66,7 @@ def pooled(model: nn.Module, records: list[dict[str, Any]], rgb: bool, limit: in
 
 def features(cfg: CfgNode, model: nn.Module, records: list[dict[str, Any]], limit: int, purpose: str) -> Any:
     """Features of up to `limit` boxes in every way, and their labels."""
-    rgb, side = cfg.INPUT.FORMAT == "RGB", cfg.PROBE.OBJECT_SIZE or cfg.CLASSIFICATION.IMAGE_SIZE
+    rgb, side = cfg.INPUT.FORMAT == "RGB", cfg.PROBE.OBJECTS.SIZE or cfg.CLASSIFICATION.IMAGE_SIZE
     crops, labels = object_crops(records, limit, side, generator(cfg.SEED, purpose))
     with torch.no_grad():
         cut = torch.cat([pooled_features(model, normalised(model, part, rgb)) for part in crops.split(256)])

@@ -17,7 +17,7 @@ from clop_det.files import read_json
 ROOT = Path(__file__).resolve().parents[1]
 TOY = ["MODEL.DEVICE", "cpu", "SOLVER.MAX_ITER", "3", "SOLVER.WARMUP_ITERS", "1", "SOLVER.IMS_PER_BATCH", "8"]
 PRETRAIN = [*TOY, "TEST.EVAL_PERIOD", "0", "CLASSIFICATION.ROOT", "digits://cluttered?train=40&val=20&size=16"]
-PRETRAIN += ["CLASSIFICATION.IMAGE_SIZE", "16", "PROBE.KNN_K", "[5]"]
+PRETRAIN += ["CLASSIFICATION.IMAGE_SIZE", "16", "PROBE.KNN.K", "[5]"]
 DETECT = {"SOLVER.MAX_ITER": 2, "SOLVER.WARMUP_ITERS": 1, "SOLVER.IMS_PER_BATCH": 2, "PROBE.ENABLED": False}
 SCENES = "digits://scenes?train=4&val=1&test=2&size=64"
 

@@ -27,9 +27,11 @@ BUILT_IN = (
     "clop_det.losses",
     "clop_det.data.layouts",
     "clop_det.probes.config",
+    "clop_det.probes.tasks",
     "clop_det.pretraining.config",
     "clop_det.annotations.config",
     "clop_det.detection.config",
+    "clop_det.detection.average_precision",
     "clop_det.detection.roi_heads",
 )
 

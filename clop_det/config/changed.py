@@ -4,7 +4,13 @@ from __future__ import annotations
 
 # Old key, or old group of keys -> the rest of the sentence "<old key> ...": what changed, and what to do. For example
 # "PROBE.OLD": "is called PROBE.NEW since version 0.2; rename it.",
-CHANGED: dict[str, str] = {}
+_RENAMED = {
+    "PROBE.KNN_K": "PROBE.KNN.K",
+    "PROBE.KNN_TEMPERATURE": "PROBE.KNN.TEMPERATURE",
+    "PROBE.MAX_OBJECTS": "PROBE.OBJECTS.MAX",
+    "PROBE.OBJECT_SIZE": "PROBE.OBJECTS.SIZE",
+}
+CHANGED: dict[str, str] = {old: f"is called {new} since version 0.2.0; rename it." for old, new in _RENAMED.items()}
 
 
 def change_of(name: str) -> str:

@@ -15,14 +15,16 @@ from detectron2.utils.file_io import PathManager
 
 from clop_det.config.reading import run_defaults
 from clop_det.conversion.conventions import get_key
+from clop_det.detection.best_figure import check_best
 from clop_det.detection.coco_backends import coco_backend
 from clop_det.detection.model import MODEL_CHECKS
 from clop_det.engine.device import check_device
 from clop_det.engine.schedule import build_schedule
 from clop_det.errors import UserError
 from clop_det.keys import DETECTION, check_rules
+from clop_det.probes.running import build_tasks
 
-Check = Callable[[CfgNode], None]
+Check = Callable[[CfgNode], object]
 
 # Keys that stand in the config and change nothing here -> what detection does whatever they say.
 _IGNORED = {
@@ -64,6 +66,8 @@ def config_checks(processes: int) -> tuple[tuple[str, Check], ...]:
         ("batch", partial(_check_batch, processes=processes)),
         ("schedule", _check_schedule),
         ("augmentation", _check_augmentation),
+        ("probe settings", build_tasks),
+        ("best checkpoint", check_best),
         ("COCO backend", _check_backend),
         ("expected results", _check_expectations),
     )

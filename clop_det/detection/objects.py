@@ -56,7 +56,7 @@ def object_crops(
     if not crops:
         raise UserError(
             f"the object probe finds no box in {len(records)} images that is neither a crowd nor difficult;"
-            " PROBE.MAX_OBJECTS 0 leaves it out."
+            " Leave objects out of PROBE.TASKS."
         )
     pixels = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()
     return pixels, torch.tensor(labels, dtype=torch.int64)

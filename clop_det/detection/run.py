@@ -28,10 +28,11 @@ from clop_det.engine.launching import (
 from clop_det.engine.metrics import read_metrics
 from clop_det.engine.run_folder import start_logging, write_results
 from clop_det.errors import UserError
+from clop_det.figures import BOX, FAMILIES, PROBE
 from clop_det.files import write_json
 from clop_det.provenance import collect_provenance
 
-_EVALUATED = re.compile(r"(^|/)(bbox|coco|voc07|voc12|segm|probe)/")
+_EVALUATED = re.compile(rf"(^|/)({'|'.join((BOX, *FAMILIES, PROBE))})/")
 WEIGHT_FACTS = ("loss", "source_format", "label_fraction", "arch", "source_sha256")
 
 
@@ -168,6 +169,6 @@ def verify(cfg: CfgNode, figures: dict[str, float]) -> None:
 def _last_figures(cfg: CfgNode) -> dict[str, float]:
     """The figures of the last evaluation in metrics.json, for a run that ended before it wrote results.json."""
     for line in reversed(read_metrics(cfg.OUTPUT_DIR)):
-        if any("bbox/" in key for key in line):
+        if any(f"{BOX}/" in key for key in line):
             return {key: value for key, value in line.items() if _EVALUATED.search(key)}
     return {}

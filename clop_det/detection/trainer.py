@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +22,7 @@ from clop_det.detection.hooks import EvaluationHook
 from clop_det.detection.loader import Record, train_loader, training_records
 from clop_det.detection.model import build_detector
 from clop_det.detection.pictures import draw_curves, draw_detections
-from clop_det.detection.probing import ObjectSets, Probes, classification_probes
+from clop_det.detection.probing import Probes
 from clop_det.detection.report import figures_table
 from clop_det.detection.voc_metric import area
 from clop_det.engine.best import BestCheckpoint
@@ -32,7 +31,6 @@ from clop_det.engine.precision import autocast, float16, use_bf16
 from clop_det.engine.schedule import build_schedule
 from clop_det.engine.seeding import derive_seed
 from clop_det.engine.stop import StopSignal
-from clop_det.errors import UserError
 
 LOG_PERIOD = 20
 
@@ -61,10 +59,10 @@ class DetectionTrainer(SimpleTrainer):
             self.core, cfg.OUTPUT_DIR, keep=cfg.SOLVER.KEEP_CHECKPOINTS, provenance=provenance, trainer=self
         )
         self.test_sets = [TestSet(cfg, name) for name in cfg.DATASETS.TEST]
-        self.probes = classification_probes(cfg) if cfg.PROBE.ENABLED and cfg.CLASSIFICATION.ROOT else None
         if train:
             self._records = training_records(cfg)
-        self.object_probes = self._build_object_probes(train) if cfg.PROBE.ENABLED and cfg.PROBE.MAX_OBJECTS else {}
+        tests = {self._prefix(test_set.name): test_set.records for test_set in self.test_sets}
+        self.probes = Probes(cfg, self._records if train else None, tests)
         self.evaluations: dict[str, Evaluation] = {}
         self._stop = StopSignal(self._save_now)
         self.evaluation = EvaluationHook(
@@ -152,16 +150,7 @@ class DetectionTrainer(SimpleTrainer):
         Returns:
             "probe/..." on the classification set, "probe/object_..." on the annotated boxes.
         """
-        if not comm.is_main_process():
-            return {}
-        figures: dict[str, float] = {}
-        if self.probes is not None:
-            found = self.probes.run(self.core, self.bf16, self._stop.check)
-            figures |= {f"probe/{key}": value for key, value in found.items()}
-        for test_set, probes in self.object_probes.items():
-            found = probes.run(self.core, self.bf16, self._stop.check)
-            figures |= {f"{self._prefix(test_set)}probe/object_{key}": value for key, value in found.items()}
-        return figures
+        return self.probes.run(self.core, self.bf16, self._stop.check) if comm.is_main_process() else {}
 
     def _prefix(self, test_set: str) -> str:
         # With one test set the names are Detectron2's: bbox/AP.
@@ -196,16 +185,6 @@ class DetectionTrainer(SimpleTrainer):
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state_dict["scaler"])
 
-    def _build_object_probes(self, train: bool) -> dict[str, Probes]:
-        try:
-            records = self._records if train else training_records(self.cfg)
-        except UserError as error:
-            # An evaluation alone needs no training images for its AP.
-            logging.getLogger(__name__).warning("no object probe, which learns from the training images: %s", error)
-            return {}
-        sets = ObjectSets(self.cfg, records)
-        return {test_set.name: sets.probes(test_set.records) for test_set in self.test_sets}
-
     def _build_hooks(self) -> list[Any]:
         cfg = self.cfg
         entries = [hooks.IterationTimer(), self.evaluation, hooks.LRScheduler(self.optimizer, self.scheduler)]
@@ -214,7 +193,7 @@ class DetectionTrainer(SimpleTrainer):
             periods = [cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD]
             entries.append(AlignedWriter(cfg.OUTPUT_DIR, LOG_PERIOD, periods))
         if cfg.TEST.KEEP_BEST:
-            entries.append(BestCheckpoint(self.checkpointer.save, lambda: self.evaluation.latest, cfg.TEST.KEEP_BEST))
+            entries.append(BestCheckpoint(self.checkpointer.save, self.evaluation.fresh, cfg.TEST.KEEP_BEST))
         entries.append(hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, cfg.SOLVER.MAX_ITER))
         entries.append(self._stop)
         return entries

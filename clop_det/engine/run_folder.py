@@ -22,6 +22,7 @@ from clop_det.config.files import flatten
 from clop_det.engine.metrics import METRICS_NAME
 from clop_det.engine.seeding import derive_seed
 from clop_det.errors import UserError
+from clop_det.figures import CATALOGUE
 from clop_det.files import write_json, write_text
 from clop_det.keys import declared
 from clop_det.locks import exclusive_lock
@@ -123,11 +124,13 @@ def write_results(cfg: CfgNode, kind: str, metrics: dict[str, float], **extra: A
         extra: further JSON-able entries (`init`, `label_fraction`, `singular_values`, ...).
     """
     path = Path(cfg.OUTPUT_DIR) / RESULTS_NAME
+    facts = CATALOGUE.facts(metrics)  # of figures that a report may not know
     content = {
         "kind": kind,
         "seed": cfg.SEED,
         **extra,
         "metrics": {key: float(value) for key, value in metrics.items()},
+        **({"figures": facts} if facts else {}),
         "provenance": {**collect_provenance(cfg), "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())},
     }
     write_json(path, content)

@@ -30,7 +30,7 @@ REFUSED = [
     (BOTH, "SOLVER.WARMUP_METHOD", "cosine", "one of linear, constant"),
     (BOTH, "SOLVER.PRECISION", "fp8", "one of auto, bf16, fp32"),
     (BOTH, "SOLVER.KEEP_CHECKPOINTS", "0", "at least 1"),
-    (BOTH, "PROBE.KNN_K", "[20, 2.5]", "whole number of at least 1"),
+    (BOTH, "PROBE.KNN.K", "[20, 2.5]", "whole number of at least 1"),
     (BOTH, "CLASSIFICATION.UNREADABLE", "skip", "one of fail, replace"),
     (BOTH, "CLASSIFICATION.MAX_UNREADABLE", "1.0", r"lie in \[0, 1\)"),
     (BOTH, "CLASSIFICATION.IMAGE_SIZE", "0", "at least 1"),

@@ -44,10 +44,16 @@ BAD = [
     ("INPUT.MIN_SIZE_TRAIN", ("48",), "INPUT.MIN_SIZE_TRAIN"),
     ("INPUT.MIN_SIZE_TRAIN_SAMPLING", "any", "any"),
     ("INPUT.RANDOM_FLIP", "sideways", "sideways"),
-    ("PROBE.KNN_K", (), r"PROBE.KNN_K is \(\)"),
-    ("PROBE.KNN_K", (0,), r"PROBE.KNN_K is \(0,\)"),
-    ("PROBE.KNN_TEMPERATURE", 0.0, "PROBE.KNN_TEMPERATURE is 0"),
+    ("PROBE.KNN.K", (), r"PROBE.KNN.K is \(\)"),
+    ("PROBE.KNN.K", (0,), r"PROBE.KNN.K is \(0,\)"),
+    ("PROBE.KNN.TEMPERATURE", 0.0, "PROBE.KNN.TEMPERATURE is 0"),
     ("PROBE.BATCH_SIZE", 0, "PROBE.BATCH_SIZE is 0"),
+    ("PROBE.TASKS", ("knn", "lineal"), "names the probe 'lineal'.*Did you mean linear"),
+    ("TEST.KEEP_BEST", "bbox/Ap", r"TEST\.KEEP_BEST is 'bbox/Ap'.*Did you mean bbox/AP\?"),
+    ("TEST.KEEP_BEST", "probe/embedding_rankme", "which no evaluation gives here"),
+    ("TEST.KEEP_BEST", "segm/AP", "which no evaluation gives here"),  # a detector without masks
+    ("TEST.KEEP_BEST", "voc07/APs", "which no evaluation gives here"),
+    ("TEST.KEEP_BEST", "shapes_voc_test/bbox/AP", "Others are bbox/AP, "),  # the only test set
     ("MODEL.DEVICE", "gpu", "MODEL.DEVICE is 'gpu'"),
     ("SOLVER.PRECISION", "fp8", "fp8"),
     ("TEST.EXPECTED_RESULTS", [[3, "AP", 3.0, 1.0]], r"\[task, metric, value, tolerance\]"),
@@ -137,7 +143,7 @@ def test_the_command_refuses_before_the_folder_is_claimed(
     tiny_options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["--config-file", CONFIG]
-    for key, value in (("PROBE.KNN_K", "()"), ("MODEL.WEIGHTS", "nowhere://R.pkl"), ("INPUT.MIN_SIZE_TRAIN", "()")):
+    for key, value in (("PROBE.KNN.K", "()"), ("MODEL.WEIGHTS", "nowhere://R.pkl"), ("INPUT.MIN_SIZE_TRAIN", "()")):
         with pytest.raises(UserError, match=key):
             main([*words, *tiny_options, "OUTPUT_DIR", str(tmp_path / "run"), key, value])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -150,3 +156,16 @@ def test_the_command_refuses_before_the_folder_is_claimed(
 def test_each_check_has_a_name_of_its_own() -> None:
     names = [name for name, _ in config_checks(1)]
     assert len(set(names)) == len(names)
+
+
+def test_the_best_checkpoint_may_follow_any_figure_that_an_evaluation_gives(tiny_cfg: CfgNode) -> None:
+    for figure in ("bbox/AP-disc", "coco/APs", "voc12/AP75", "probe/linear_top1", "probe/object_rankme"):
+        tiny_cfg.TEST.KEEP_BEST = figure
+        check_config(tiny_cfg)
+    tiny_cfg.DATASETS.TEST = ("a", "b")
+    for figure in ("b/bbox/AP", "a/probe/object_knn_top1", "probe/knn_top1"):
+        tiny_cfg.TEST.KEEP_BEST = figure
+        check_config(tiny_cfg)
+    tiny_cfg.TEST.KEEP_BEST = "bbox/AP"
+    with pytest.raises(UserError, match="Did you mean [ab]/bbox/AP"):
+        check_config(tiny_cfg)

@@ -74,7 +74,7 @@ def test_the_table_shows_every_family_the_probes_and_the_classes() -> None:
     table = figures_table(figures, "coco", "set after 9 iterations")
     assert table.startswith("set after 9 iterations\n")
     assert "COCO AP (101 points) = bbox │ AP 12.30  AP50 40.00" in table
-    for text in ("VOC AP (11 points)", "knn_top1 0.5  rankme 17.25", "cat 20.0  dog 4.6"):
+    for text in ("VOC AP (11 points)", "kNN 0.5000  RankMe 17.25", "cat 20.00  dog 4.60"):
         assert text in table
     objects = next(line for line in table.splitlines() if "annotated boxes" in line)
-    assert objects.split("│")[2].strip() == "knn_top1 0.25"
+    assert objects.split("│")[2].strip() == "kNN 0.2500"

@@ -40,7 +40,7 @@ POINTS: dict[str, tuple[Any, str, int, bool]] = {
     "after a save": (SafeCheckpointer, "save", 3, True),
     "before a line of metrics": (MetricsWriter, "write", 3, False),
     "after a line of metrics": (MetricsWriter, "write", 3, True),
-    "in a probe": (clop_det.pretraining.probing, "probe_features", 3, False),
+    "in a probe": (clop_det.pretraining.probing, "run_tasks", 3, False),
     "in the store's build": (clop_det.data.store_build, "centre_square", 10, False),
 }
 

@@ -107,7 +107,7 @@ def test_two_steps_of_resnet50_with_every_loss(name: str, roots: dict[str, Path]
 
 def test_the_command_runs_a_streaming_recipe(roots: dict[str, Path], tmp_path: Path) -> None:
     options = [*_options("imagenet", roots), "DATALOADER.NUM_WORKERS", "1", "SOLVER.MAX_ITER", "2"]
-    options += ["SOLVER.WARMUP_ITERS", "0", "PROBE.KNN_K", "(2,)", "OUTPUT_DIR", str(tmp_path / "run")]
+    options += ["SOLVER.WARMUP_ITERS", "0", "PROBE.KNN.K", "(2,)", "OUTPUT_DIR", str(tmp_path / "run")]
     assert main(["--config-file", str(RECIPES / "resnet18_imagenet.yaml"), *options]) == 0
     assert {"knn_top1", "linear_top1"} <= set(read_json(tmp_path / "run" / "results.json")["metrics"])
     assert "16 images of" in (tmp_path / "run" / "log.txt").read_text()

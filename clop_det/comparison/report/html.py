@@ -14,8 +14,8 @@ from clop_det.comparison.results import provenance
 from clop_det.comparison.results.rows import Row
 from clop_det.comparison.results.summary import Comparison
 from clop_det.comparison.running.progress import clock
+from clop_det.figures import ACCURACY, PRECISION, RANK
 
-_RUN_COLUMNS = ("AP", "AP50", "knn_top1", "linear_top1", "rankme")
 _MOST_VERDICTS = 14  # sentences; differences.csv holds all
 _MOST_DIFFERENCES = 12  # columns of the table of settings
 
@@ -136,10 +136,11 @@ def _no_verdict(comparison: Comparison) -> str:
 
 def _lines(comparison: Comparison, lines: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
     palette = colours(comparison.inits)
-    judged = ("ahead", "behind") if tables.more_is_better(comparison.metric) else ()
+    figure = comparison.catalogue.find(comparison.metric)
+    judged = ("ahead", "behind") if figure.better else ()
     result = []
     for summary, cells in zip(comparison.summaries, lines, strict=True):
-        verdict = summary.difference.verdict if summary.difference else ""
+        verdict = tables.standing(summary.difference, figure) if summary.difference else ""
         result.append(
             {
                 "cells": cells,
@@ -151,7 +152,7 @@ def _lines(comparison: Comparison, lines: Sequence[Sequence[str]]) -> list[dict[
 
 
 def _run_header(comparison: Comparison) -> list[str]:
-    names = [tables.NAMES.get(column, column) for column in _columns(comparison)]
+    names = [comparison.catalogue.find(column).label for column in _columns(comparison)]
     return ["initialisation", "labels", "detection", "seed", *names, "wall time", "cost", "state", "run folder"]
 
 
@@ -159,7 +160,7 @@ def _run_line(comparison: Comparison, row: Row) -> dict[str, Any]:
     figures = []
     for column in _columns(comparison):
         value = row.metrics.get(column)
-        figures.append(tables.MISSING if value is None else f"{value:.{tables.digits(column)}f}")
+        figures.append(tables.MISSING if value is None else comparison.catalogue.find(column).text(value))
     runs = provenance.runs_of(row, comparison)
     seconds = sum(run.seconds or 0 for run in runs)
     cost = ", ".join(cost.text for cost in provenance.total_cost(runs)) or tables.MISSING
@@ -176,5 +177,6 @@ def _run_line(comparison: Comparison, row: Row) -> dict[str, Any]:
 
 def _columns(comparison: Comparison) -> list[str]:
     found = {column for row in comparison.rows for column in row.metrics}
-    wanted = dict.fromkeys([comparison.metric, *_RUN_COLUMNS])
+    names = comparison.catalogue.names
+    wanted = dict.fromkeys([comparison.metric, *names(PRECISION)[:2], *names(ACCURACY, RANK)])
     return [column for column in wanted if column in found or column == comparison.metric]

@@ -10,12 +10,9 @@ from typing import Any
 
 from clop_det.comparison.results.runs import Run
 from clop_det.engine.metrics import read_metrics
+from clop_det.figures import AFTER, BOX, FAMILIES, PROBE
 
 GridPoint = tuple[tuple[str, str], ...]
-PROBES = ("knn_top1", "linear_top1", "rankme", "object_knn_top1", "object_linear_top1")
-ACCURACIES = tuple(probe for probe in PROBES if probe.endswith("top1"))
-BOX_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-FAMILIES = ("bbox", "coco", "voc07", "voc12", "segm")
 
 
 @dataclass(frozen=True)
@@ -169,9 +166,9 @@ def _metrics(row: Row, main: str) -> dict[str, float]:
     final = _floats(row.results.get(main, {}).get("metrics", {}))
     if main == "pretrain":
         return {_column(key): value for key, value in final.items()}
-    figures = {_column(key) + ("_finetuned" if "probe/" in key else ""): value for key, value in final.items()}
+    figures = {_column(key) + (AFTER if f"{PROBE}/" in key else ""): value for key, value in final.items()}
     first = row.history[0] if row.history and row.history[0]["iteration"] <= 0 else {}
-    probes = {_column(key): value for key, value in _floats(first).items() if "probe/" in key}
+    probes = {_column(key): value for key, value in _floats(first).items() if f"{PROBE}/" in key}
     before = _floats(row.results.get("pretrain", {}).get("metrics", {}))
     return {**{_column(key): value for key, value in before.items()}, **probes, **figures}
 
@@ -179,7 +176,7 @@ def _metrics(row: Row, main: str) -> dict[str, float]:
 def report_on(row: Row, data_set: str) -> None:
     """Of several test sets ("NAME/AP") make `data_set`, or the first, the row's AP, the others AP@NAME; in place."""
     names = [key.split("/")[0] for key in row.metrics if key.endswith("/AP") and key.count("/") == 1]
-    names = [name for name in names if name not in FAMILIES]
+    names = [name for name in names if name not in (BOX, *FAMILIES)]
     main = data_set or (names[0] if names else "")
     metrics = {}
     for key, value in row.metrics.items():
@@ -196,7 +193,7 @@ def report_on(row: Row, data_set: str) -> None:
 
 def _column(key: str) -> str:
     """Column of results.csv for a key of metrics.json: "bbox/AP" -> "AP", "probe/object_rankme" -> "object_rankme"."""
-    return key.replace("probe/", "").replace("bbox/", "")
+    return key.replace(f"{PROBE}/", "").replace(f"{BOX}/", "")
 
 
 def _floats(values: Mapping[str, Any]) -> dict[str, float]:

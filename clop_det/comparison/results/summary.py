@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import clop_det.detection.average_precision
+import clop_det.probes.tasks  # noqa: F401  (both register the figures that the package ships)
 from clop_det.comparison.results.rows import Row, Setting, one_a_seed, other_rows, planned_rows, report_on
 from clop_det.comparison.results.runs import Run, find_plans, find_runs
 from clop_det.comparison.results.statistics import Interval, PairedDifference, holm, mean_interval, paired_difference
 from clop_det.comparison.results.tuning import Choice, choose
 from clop_det.errors import UserError
+from clop_det.figures import ACCURACY, CATALOGUE, Catalogue
 from clop_det.keys import nearest
 
 
@@ -45,7 +48,7 @@ class Summary:
 
 @dataclass
 class Comparison:
-    """Everything that the report shows; detections are drawn from `example_score` on."""
+    """Everything that the report shows; detections are drawn from `example_score` on, columns named by `catalogue`."""
 
     name: str
     description: str
@@ -57,6 +60,7 @@ class Comparison:
     choices: list[Choice] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     example_score: float = 0.5
+    catalogue: Catalogue = CATALOGUE
 
     @property
     def inits(self) -> list[str]:
@@ -96,7 +100,7 @@ def read_comparison(folders: Sequence[Path], baseline: str = "", metric: str = "
     chosen = chosen or ("random" if "random" in names else names[0])
     wanted = metric or str(plan.get("metric", "AP"))
     if not any(row.setting.detection for row in rows) and wanted == "AP":
-        wanted = "knn_top1"  # a comparison that ends with pretraining
+        wanted = CATALOGUE.names(ACCURACY)[0]  # a comparison that ends with pretraining
     columns = sorted({column for row in rows if row.status == "done" for column in row.metrics})
     if columns and wanted not in columns:
         text = f'no run has a figure "{wanted}";{nearest(wanted, columns)} There are {", ".join(columns)}.'
@@ -108,8 +112,15 @@ def read_comparison(folders: Sequence[Path], baseline: str = "", metric: str = "
     title = str(plan.get("name") or folders[0].resolve().name)
     score = float(plan.get("example_score", 0.5))
     return Comparison(
-        title, str(plan.get("description", "")), chosen, wanted, rows, summaries, runs, choices, remarks, score
+        *(title, str(plan.get("description", "")), chosen, wanted, rows, summaries, runs, choices, remarks, score),
+        catalogue=CATALOGUE.with_facts(fact for row in rows for fact in _figure_facts(row)),
     )
+
+
+def _figure_facts(row: Row) -> Iterable[Any]:
+    """What the row's runs wrote of figures that this package does not ship; nobody vouches for it."""
+    found = (results.get("figures") for results in row.results.values())
+    return [fact for facts in found if isinstance(facts, list) for fact in facts]
 
 
 def _rows(runs: Mapping[str, Run], plans: Sequence[tuple[Path, Mapping[str, Any]]]) -> tuple[list[Row], list[str]]:
