@@ -11,20 +11,24 @@ from pathlib import Path
 from fvcore.common.config import CfgNode
 
 from clop_det.commands.common import add_traceback_flag
+from clop_det.comparison.names import ASIDE_FOLDER, REPORT_FOLDER
 from clop_det.comparison.planning.config import load_compare_config, nested
 from clop_det.comparison.planning.earlier import earlier_runs
 from clop_det.comparison.planning.jobs import Job, check_folder, jobs_to_run
 from clop_det.comparison.planning.matrix import Matrix, read_matrix
-from clop_det.comparison.planning.plan import REPORT_FOLDER, Plan, build_plan, write_plan
+from clop_det.comparison.planning.other_code import OtherCode, other_code, question, to_run_again
+from clop_det.comparison.planning.plan import Plan, build_plan, write_plan
 from clop_det.comparison.report import tables
 from clop_det.comparison.report.writing import write_report
 from clop_det.comparison.results.summary import read_comparison
 from clop_det.comparison.running.display import Display
 from clop_det.comparison.running.launchers import COMMANDS, Commands, Launcher, LocalLauncher
 from clop_det.comparison.running.measure import measure
-from clop_det.comparison.running.progress import Estimator, clock, finished_seconds
+from clop_det.comparison.running.moving_aside import move_aside
+from clop_det.comparison.running.progress import Estimator, finished_seconds
 from clop_det.comparison.running.scheduler import Outcome, Scheduler
 from clop_det.comparison.running.slurm import SubmititLauncher
+from clop_det.engine.clock import clock
 from clop_det.engine.stop import EXIT_STOPPED
 from clop_det.errors import UserError
 from clop_det.locks import exclusive_lock
@@ -73,6 +77,15 @@ def _run_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", default="", metavar="PATTERN", help="only jobs whose name matches, and what they need: 'detect*clop*'"
     )
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument(
+        "--keep", action="store_true", help="jobs that ran under other code stand; the report marks their rows"
+    )
+    choice.add_argument(
+        "--rerun",
+        action="store_true",
+        help=f"jobs that ran under other code run again; their folders are moved to {ASIDE_FOLDER}/",
+    )
     add_traceback_flag(parser)
     parser.add_argument(
         "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides, e.g. COMPARE.SEEDS '[0,1]'"
@@ -108,7 +121,10 @@ def _run(args: argparse.Namespace, commands: Commands) -> int:
     for name, job in plan.jobs.items():
         check_folder(job, plan.root / name)
     jobs = select_jobs(plan, args.only)
-    todo = jobs_to_run(jobs, plan.root)
+    others = other_code(plan.jobs, plan.root)
+    again = _ask(args, plan, {name: other for name, other in others.items() if name in jobs})
+    left = {*again, *jobs_to_run(jobs, plan.root)}
+    todo = [name for name in jobs if name in left]
     for line in earlier_runs(jobs, todo, plan.root):
         print(f"note: {line}")
     if args.dry_run:
@@ -118,12 +134,27 @@ def _run(args: argparse.Namespace, commands: Commands) -> int:
     launcher = _launcher(args, cfg, commands)
     busy = f"another comparison runs in {matrix.output}. Wait for it, or choose another OUTPUT_DIR."
     with exclusive_lock(matrix.output / ".lock", "Choose another OUTPUT_DIR.", busy):
-        write_plan(plan)
+        place = move_aside(again, plan.root)
+        if place is not None:
+            print(f"{len(again)} jobs run again under the code of now; their run folders are in {place}")
+        write_plan(plan, {name: other for name, other in others.items() if name not in again})
         outcome = _execute(plan, jobs, jobs_to_run(jobs, plan.root), launcher)
         _finish(matrix, outcome)
     if outcome.stopped:
         return EXIT_STOPPED
     return 1 if outcome.failed else 0
+
+
+def _ask(args: argparse.Namespace, plan: Plan, others: Mapping[str, OtherCode]) -> list[str]:
+    """Names of the jobs that --rerun runs again; refuses what only a person can decide, or what cannot be read."""
+    problems = [] if not plan.unread else [f"{what}: {why}" for what, why in plan.unread.items()]
+    if others and not (args.keep or args.rerun):
+        problems.append(question(others))
+    if problems and not args.dry_run:
+        raise UserError(problems[0])
+    for text in problems:
+        print(f"note: {text}")
+    return to_run_again(plan.jobs, others) if args.rerun else []
 
 
 def _launcher(args: argparse.Namespace, cfg: CfgNode, commands: Commands) -> Launcher:

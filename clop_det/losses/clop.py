@@ -65,7 +65,7 @@ class CLOP(Loss):
 @register_loss(
     "clop",
     {
-        "BASE": Option("info_nce", "Name of the base loss; its own LOSS.<BASE> options apply."),
+        "BASE": Option("info_nce", "Name of the base loss; its own LOSS.<BASE> options apply.", names="loss"),
         "WEIGHT": Option(1.0, "Weight lambda of the pull to the prototypes; at least 0."),
         **PULL_OPTIONS,
     },

@@ -10,7 +10,8 @@ import pytest
 
 from clop_det.comparison.planning.jobs import Job
 from clop_det.comparison.running.display import Display
-from clop_det.comparison.running.progress import Estimator, clock, finished_seconds, read_progress
+from clop_det.comparison.running.progress import Estimator, finished_seconds, read_progress
+from clop_det.engine.clock import clock
 
 
 def test_progress_of_a_run(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from fvcore.common.config import CfgNode as CN
 
+from clop_det.comparison.names import LEAST_SCORE
 from clop_det.comparison.planning.config import flattened, nearest
 from clop_det.conversion.sources.catalogue import source_names
 from clop_det.errors import UserError
@@ -18,7 +19,6 @@ from clop_det.errors import UserError
 Point = tuple[tuple[str, Any], ...]  # one combination of a grid: ((config key, value), ...)
 
 RANDOM = "random"
-LEAST_SCORE = 0.05  # weaker detections are not stored with the examples
 # The comparison sets these itself; an override would break the pairing or the run folders.
 OWNED_KEYS = ("OUTPUT_DIR", "SEED", "MODEL.WEIGHTS")
 # Where the matrix says what a row is called by, and with what.

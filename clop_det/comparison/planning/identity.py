@@ -1,0 +1,108 @@
+"""A job's identity: what it computes. A name hashes the settings and the content of the input; the code stands beside.
+
+The code is no part of the name: whether it may differ from that of a finished job is for a person to say, see `code`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from detectron2 import modeling
+from detectron2.config import CfgNode
+from detectron2.data import DatasetCatalog
+from fvcore.common.registry import Registry
+
+from clop_det import source_code
+from clop_det.config.content import content_of
+from clop_det.detection import identity as detection
+from clop_det.digests import Digests, digest
+from clop_det.errors import UserError
+from clop_det.keys import DETECTION, PRETRAINING
+from clop_det.pretraining import identity as pretraining
+from clop_det.registry import in_use, registers
+
+CONVERSION = ("clop_det.conversion.convert",)
+INSPECTION = ("clop_det.comparison.running.inspection",)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a job computes.
+
+    Attributes:
+        digest: hash of its settings and of the content of all it reads.
+        reads: digests of what it reads, by what it is called; what other jobs make counts by their digests.
+        modules: dotted names of the modules that it begins with.
+        imported: module -> file of what IMPORTS names.
+    """
+
+    digest: str
+    reads: Mapping[str, str] = field(default_factory=dict)
+    modules: tuple[str, ...] = ()
+    imported: Mapping[str, str] = field(default_factory=dict)
+
+    def code_files(self) -> dict[str, str]:
+        """Digests of the files that the job would run now, by name."""
+        return source_code.code_files(self.modules, {name: Path(path) for name, path in self.imported.items()})
+
+
+def of_pretraining(cfg: CfgNode, digests: Digests) -> Identity:
+    """Of a pretraining under a complete config."""
+    return _of_run(cfg, PRETRAINING, pretraining.reads(cfg, digests), pretraining.MODULES)
+
+
+def of_detection(cfg: CfgNode, start: str, digests: Digests) -> Identity:
+    """Of a fine-tuning under a complete config; `start`: digest of the job that makes its weights, or "random"."""
+    return _of_run(cfg, DETECTION, {"weights": start, **detection.reads(cfg, digests)}, detection.MODULES)
+
+
+def of_conversion(source: str, source_format: str) -> Identity:
+    """Of a conversion: `source` is the digest of the job, or of the file, that it converts."""
+    reads = {"source": source}
+    return Identity(digest(["convert", source_format, reads]), reads, CONVERSION)
+
+
+def of_inspection(run: str, images: str, count: int) -> Identity:
+    """Of an inspection: digests of the fine-tuning and of the classification images, and the number of examples."""
+    reads = {"run": run, "classification images": images}
+    return Identity(digest(["inspect", count, reads]), reads, INSPECTION)
+
+
+def _of_run(cfg: CfgNode, stage: str, reads: Mapping[str, str], modules: Iterable[str]) -> Identity:
+    used = dict.fromkeys(entry.module for entry in in_use(cfg, stage).values())
+    named = imported_files(cfg.get("IMPORTS", ()))
+    # What an installed package brings is not in IMPORTS; it counts where it is in use.
+    brought = {name: getattr(sys.modules.get(name), "__file__", None) for name in used}
+    imported = {name: path for name, path in brought.items() if path and not name.startswith(source_code.PACKAGE)}
+    imported |= {name: str(path) for name, path in named.items() if name in used or not _is_idle(name)}
+    return Identity(digest([stage, content_of(cfg, stage), dict(reads)]), reads, (*modules, *used), imported)
+
+
+def _is_idle(module: str) -> bool:
+    """Whether a module that registers nothing in use has no other part in a run: all that it registers is known here.
+
+    One that registers nothing may do anything, one that registers a part of Detectron2's or a data set may be in use.
+    """
+    registries = [value for value in vars(modeling).values() if isinstance(value, Registry)]
+    parts = [thing for registry in registries for _, thing in registry]
+    others = {getattr(thing, "__module__", "") for thing in (*parts, *DatasetCatalog.values())}
+    return registers(module) and module not in others
+
+
+def imported_files(entries: Iterable[Any]) -> dict[str, Path]:
+    """Module -> file of entries of IMPORTS, which are files or dotted modules."""
+    files = {}
+    for entry in map(str, entries):
+        if entry.endswith(".py"):
+            files[Path(entry).stem] = Path(entry)
+            continue
+        spec = importlib.util.find_spec(entry)
+        if spec is None or not spec.origin:
+            raise UserError(f"IMPORTS names {entry}, which is no module that can be imported.")
+        files[entry] = Path(spec.origin)
+    return files
