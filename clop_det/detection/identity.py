@@ -21,8 +21,7 @@ def reads(cfg: CfgNode, digests: Digests) -> dict[str, str]:
     if cfg.PROBE.ENABLED and settings.ROOT:
         for split in (settings.TRAIN_SPLIT, settings.EVAL_SPLIT):
             found[f"classification images of {split}"] = images_digest(settings, split, digests)
-    if cfg.DATASETS.TRAIN_SPLIT_FILE:
-        found["DATASETS.TRAIN_SPLIT_FILE"] = digests.of_given(
-            "DATASETS.TRAIN_SPLIT_FILE", cfg.DATASETS.TRAIN_SPLIT_FILE
-        )
+    split_file = cfg.DATASETS.TRAIN_SPLIT_FILE
+    if split_file:
+        found["DATASETS.TRAIN_SPLIT_FILE"] = digests.of_given("DATASETS.TRAIN_SPLIT_FILE", split_file)
     return found

@@ -130,7 +130,7 @@ def write_results(
     if folder is None:
         assert cfg is not None
         folder = Path(cfg.OUTPUT_DIR)
-    ended = {"finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    ended: dict[str, Any] = {"finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
     ended |= {} if seconds is None else {"seconds": round(seconds, 2)}
     content = {
         "kind": kind,

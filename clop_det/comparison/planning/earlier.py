@@ -51,10 +51,8 @@ def _differing(folder: Path, job: Job) -> list[str]:
     keys = [key for key in {**new, **old} if old.get(key) != new.get(key)]
     if not isinstance(reads, dict):
         return [*keys, "how a version before this one named its jobs"]
-    return [
-        *keys,
-        *(name for name in {**job.identity.reads, **reads} if reads.get(name) != job.identity.reads.get(name)),
-    ]
+    now = job.identity.reads
+    return [*keys, *(name for name in {**now, **reads} if reads.get(name) != now.get(name))]
 
 
 def _plain(value: Any) -> str:

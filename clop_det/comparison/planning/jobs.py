@@ -105,11 +105,12 @@ def prepare_folder(job: Job, folder: Path) -> dict[str, Any]:
 def _note_code(record: dict[str, Any], job: Job) -> None:
     """Note the code that the job starts under; if it began under another one, both."""
     commit, dirty = git_state()
-    now = {"commit": commit, "dirty": dirty, "files": job.identity.code_files()}
+    files = job.identity.code_files()
+    now = {"commit": commit, "dirty": dirty, "files": files}
     before = record.get("code") if record["attempts"] else None
     if before is None:
         record["code"] = now
-    elif differing_files(before, now["files"]):
+    elif differing_files(before, files):
         record["code"] = now
         record["earlier_code"] = [*record.get("earlier_code", []), before]
 

@@ -68,8 +68,8 @@ def question(others: Mapping[str, OtherCode]) -> str:
     one = len(others) == 1
     return (
         f"{' and '.join(filter(None, counts))} job{'' if one else 's'} of this comparison ran under other code. These"
-        f" files differ since {commits(others.values())}: {shown}. Add --keep if the figures"
-        f" stand (the report marks them), or --rerun to run the jobs again (their folders are moved to {ASIDE_FOLDER}/)."
+        f" files differ since {commits(others.values())}: {shown}. Add --keep if the figures stand (the report marks"
+        f" them), or --rerun to run the jobs again (their folders are moved to {ASIDE_FOLDER}/)."
     )
 
 
