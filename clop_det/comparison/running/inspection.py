@@ -60,7 +60,7 @@ def inspect_run(run: Path, output: Path, examples: int, weights: str) -> None:
     output.mkdir(parents=True, exist_ok=True)
     images = [_example(model, record, index, cfg, output) for index, record in _chosen(cfg, examples)]
     write_json(output / EXAMPLES_NAME, {"data_set": cfg.DATASETS.TEST[0], "images": images})
-    write_results(cfg, "inspection", {}, output, time.monotonic() - start, **before, **after)
+    write_results(cfg, "inspection", {}, output, time.monotonic() - start, **{**before, **after})
 
 
 def _features(cfg: CfgNode, model: nn.Module, when: str) -> dict[str, Any]:
