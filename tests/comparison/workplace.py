@@ -62,8 +62,8 @@ class Workplace:
         """Run the comparison in this process."""
         return main(["--config-file", str(self.config), *arguments], COMMANDS)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start it as a process of its own, which can be killed."""
+    def start(self, *arguments: str, root: Path = ROOT) -> subprocess.Popen[str]:
+        """Start it as a process of its own, which can be killed, with the package that lies in `root`."""
         script = f"""
             import sys
             from clop_det.commands.compare import main
@@ -74,8 +74,8 @@ class Workplace:
         words = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script), "--config-file", str(self.config)]
         return subprocess.Popen(
             [*words, *arguments],
-            cwd=ROOT,
-            env={**os.environ, "FAKE_JOBS": str(self.control)},
+            cwd=root,
+            env={**os.environ, "FAKE_JOBS": str(self.control), "PYTHONPATH": str(root)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
