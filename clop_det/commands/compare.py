@@ -37,6 +37,7 @@ EPILOG = """examples:
   python tools/compare.py --config-file configs/compare/digits.yaml              # run what is left, then report
   python tools/compare.py --config-file configs/compare/digits.yaml --dry-run    # list the jobs and what they cost
   python tools/compare.py --config-file ... --jobs 2 COMPARE.SEEDS "[0, 1, 2]"   # two jobs at once; more seeds
+  python tools/compare.py --config-file ... --rerun                              # run again what ran under other code
   python tools/compare.py report output/demo                                     # rebuild the report from run folders
 """
 _QUEUED = 64  # jobs that are queued or running at once on a cluster, by default

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from clop_det.annotations.content import dataset_digest
 from clop_det.annotations.datasets import forget
 from clop_det.comparison.planning.config import load_compare_config
 from clop_det.comparison.planning.earlier import earlier_runs
+from clop_det.comparison.planning.identity import of_pretraining
 from clop_det.comparison.planning.jobs import jobs_to_run, prepare_folder
 from clop_det.comparison.planning.matrix import read_matrix
 from clop_det.comparison.planning.plan import Plan, build_plan
@@ -280,3 +282,25 @@ def test_what_is_read_twice_is_read_once() -> None:
         digests.of("a thing", [1, 2], lambda: calls.append(1) or "content")
     assert calls == [1]
     assert digests.of("a thing", [3], lambda: "content") == digests.of("a thing", [1, 2], lambda: "other")
+
+
+def test_a_file_of_imports_counts_unless_all_it_registers_is_not_in_use(tmp_path: Path) -> None:
+    (tmp_path / "lab_losses.py").write_text(
+        "from clop_det.losses import register_loss\n@register_loss('lab')\ndef lab(options, context): ...\n"
+    )
+    (tmp_path / "lab_patch.py").write_text("SIZE = 3\n")
+    for name in ("lab_losses", "lab_patch"):
+        spec = importlib.util.spec_from_file_location(name, tmp_path / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    try:
+        files = {}
+        for loss in ("clop", "lab"):
+            cfg = read_config("", ["CLASSIFICATION.ROOT", "digits://cluttered", "LOSS.NAME", loss]).clone()
+            cfg.defrost()
+            cfg.IMPORTS = [str(tmp_path / "lab_losses.py"), str(tmp_path / "lab_patch.py")]
+            files[loss] = {name for name in of_pretraining(cfg, Digests()).code_files() if name.startswith("lab")}
+    finally:
+        del LOSSES._entries["lab"]
+    assert files == {"clop": {"lab_patch.py"}, "lab": {"lab_losses.py", "lab_patch.py"}}

@@ -65,12 +65,12 @@ def _notes(marks: Mapping[str, str], files: Sequence[str], kept: Mapping[str, An
         return []
     shown = ", ".join(files[:_SHOWN]) + (f" and {len(files) - _SHOWN} more" if len(files) > _SHOWN else "")
     texts = [
-        f"Figures of different code stand side by side. Rows with {MARK} come from other code than the newest run:"
-        f" {len(marks)} of {len(runs)} jobs{f', which differ in {shown}' if files else ''}."
+        f"These figures come from different versions of the code. Rows marked {MARK} ran other code than the newest run"
+        f" ({len(marks)} of {len(runs)} jobs){f'; these files differ: {shown}' if files else ''}."
     ]
     count = sum(name in kept for name in marks)
     if count:
-        texts.append(f"{count} finished or begun jobs were kept on request (--keep) when the code had changed.")
+        texts.append(f"Jobs that were kept on request (--keep): {count}.")
     return texts
 
 
