@@ -17,7 +17,7 @@ from clop_det.comparison.planning.earlier import earlier_runs
 from clop_det.comparison.planning.jobs import Job, check_folder, jobs_to_run
 from clop_det.comparison.planning.matrix import Matrix, read_matrix
 from clop_det.comparison.planning.other_code import OtherCode, other_code, question, to_run_again
-from clop_det.comparison.planning.plan import Plan, build_plan, write_plan
+from clop_det.comparison.planning.plan import Plan, build_plan, check_output, write_plan
 from clop_det.comparison.report import tables
 from clop_det.comparison.report.writing import write_report
 from clop_det.comparison.results.summary import read_comparison
@@ -123,7 +123,7 @@ def _run(args: argparse.Namespace, commands: Commands) -> int:
         check_folder(job, plan.root / name)
     jobs = select_jobs(plan, args.only)
     others = other_code(plan.jobs, plan.root)
-    again = _ask(args, plan, {name: other for name, other in others.items() if name in jobs})
+    again = _ask(args, plan, jobs, {name: other for name, other in others.items() if name in jobs})
     left = {*again, *jobs_to_run(jobs, plan.root)}
     todo = [name for name in jobs if name in left]
     for line in earlier_runs(jobs, todo, plan.root):
@@ -135,9 +135,10 @@ def _run(args: argparse.Namespace, commands: Commands) -> int:
     launcher = _launcher(args, cfg, commands)
     busy = f"another comparison runs in {matrix.output}. Wait for it, or choose another OUTPUT_DIR."
     with exclusive_lock(matrix.output / ".lock", "Choose another OUTPUT_DIR.", busy):
+        check_output(plan)
         place = move_aside(again, plan.root)
         if place is not None:
-            print(f"{len(again)} jobs run again under the code of now; their run folders are in {place}")
+            print(f"moved the run folders of other code, and of what is built on them, to {place}")
         write_plan(plan, {name: other for name, other in others.items() if name not in again})
         outcome = _execute(plan, jobs, jobs_to_run(jobs, plan.root), launcher)
         _finish(matrix, outcome)
@@ -146,9 +147,13 @@ def _run(args: argparse.Namespace, commands: Commands) -> int:
     return 1 if outcome.failed else 0
 
 
-def _ask(args: argparse.Namespace, plan: Plan, others: Mapping[str, OtherCode]) -> list[str]:
-    """Names of the jobs that --rerun runs again; refuses what only a person can decide, or what cannot be read."""
-    problems = [] if not plan.unread else [f"{what}: {why}" for what, why in plan.unread.items()]
+def _ask(args: argparse.Namespace, plan: Plan, jobs: Mapping[str, Job], others: Mapping[str, OtherCode]) -> list[str]:
+    """Names of the jobs that --rerun runs again; refuses what only a person can decide, or what cannot be read.
+
+    Args:
+        jobs: those that are asked for; `others` are those of them that ran under other code.
+    """
+    problems = [f"{what}: {why}" for what, why in plan.unread_by(jobs.values()).items()]
     if others and not (args.keep or args.rerun):
         problems.append(question(others))
     if problems and not args.dry_run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import shutil
@@ -25,9 +26,11 @@ from clop_det.comparison.planning.matrix import read_matrix
 from clop_det.comparison.planning.plan import Plan, build_plan
 from clop_det.config.content import content_of
 from clop_det.config.reading import read_config
+from clop_det.data.image_sources import ArrayFile, ArraySource, FileSource, ImageSource, JoinedSource
 from clop_det.digests import Digests
 from clop_det.engine.run_folder import claim_run_folder
 from clop_det.errors import UserError
+from clop_det.files import sha256_of
 from clop_det.keys import DETECTION, PRETRAINING, Key
 from clop_det.losses.registry import LOSSES
 from clop_det.registry import Registry, in_use
@@ -216,6 +219,7 @@ def test_data_that_cannot_be_read_is_refused_before_anything_runs(
     assert not workplace.output.exists()
     assert workplace.run("--dry-run") == 0
     assert "note: data set mine: data root" in capsys.readouterr().out
+    assert workplace.run("--only", "pretrain*") == 0  # which does not read them
 
 
 def voc(folder: Path) -> dict[str, Any]:
@@ -304,3 +308,28 @@ def test_a_file_of_imports_counts_unless_all_it_registers_is_not_in_use(tmp_path
     finally:
         del LOSSES._entries["lab"]
     assert files == {"clop": {"lab_patch.py"}, "lab": {"lab_losses.py", "lab_patch.py"}}
+
+
+class OwnSource(ImageSource):
+    """Images of a user's own kind, which only says what is in each."""
+
+    def stamp(self, index: int) -> str:
+        return ""
+
+    def content(self, index: int) -> bytes:
+        return bytes([index])
+
+    def decode(self, index: int, content: bytes) -> Image.Image:
+        raise NotImplementedError
+
+
+def test_of_images_sizes_count_of_archives_the_content_and_of_other_sources_each_image(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"12345")
+    (tmp_path / "batch.bin").write_bytes(b"123")
+    files, arrays = FileSource(tmp_path, ("a.png", "b.png")), ArraySource([ArrayFile(tmp_path / "batch.bin", 2, len)])
+    joined = JoinedSource([files, arrays, OwnSource()], [2, 2, 1])
+    assert joined.sizes(5, sha256_of) == [
+        [5, -1],
+        [["batch.bin", 3, hashlib.sha256(b"123").hexdigest()]],
+        [hashlib.sha256(b"\x00").hexdigest()],
+    ]

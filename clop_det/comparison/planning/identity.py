@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -61,26 +61,34 @@ def of_detection(cfg: CfgNode, start: str, digests: Digests) -> Identity:
     return _of_run(cfg, DETECTION, {"weights": start, **detection.reads(cfg, digests)}, detection.MODULES)
 
 
-def of_conversion(source: str, source_format: str) -> Identity:
-    """Of a conversion: `source` is the digest of the job, or of the file, that it converts."""
+def of_conversion(source: str, source_format: str, cfg: CfgNode | None) -> Identity:
+    """Of a conversion: `source` is the digest of the job, or of the file, that it converts, `cfg` that of the job."""
     reads = {"source": source}
-    return Identity(digest(["convert", source_format, reads]), reads, CONVERSION)
+    brought = ((), {}) if cfg is None else _brought(cfg, PRETRAINING, ("backbone",))
+    return Identity(digest(["convert", source_format, reads]), reads, (*CONVERSION, *brought[0]), brought[1])
 
 
-def of_inspection(run: str, images: str, count: int) -> Identity:
-    """Of an inspection: digests of the fine-tuning and of the classification images, and the number of examples."""
-    reads = {"run": run, "classification images": images}
-    return Identity(digest(["inspect", count, reads]), reads, INSPECTION)
+def of_inspection(run: Identity, images: str, count: int) -> Identity:
+    """Of an inspection: the fine-tuning, the digest of the classification images, and the number of examples."""
+    reads = {"run": run.digest, "classification images": images}
+    return Identity(digest(["inspect", count, reads]), reads, INSPECTION, run.imported)
 
 
 def _of_run(cfg: CfgNode, stage: str, reads: Mapping[str, str], modules: Iterable[str]) -> Identity:
-    used = dict.fromkeys(entry.module for entry in in_use(cfg, stage).values())
+    used, imported = _brought(cfg, stage)
+    return Identity(digest([stage, content_of(cfg, stage), dict(reads)]), reads, (*modules, *used), imported)
+
+
+def _brought(cfg: CfgNode, stage: str, kinds: Sequence[str] = ()) -> tuple[tuple[str, ...], dict[str, str]]:
+    """What a config brings to the code of a job: modules of the things in use (of `kinds` alone), and IMPORTS."""
+    found = in_use(cfg, stage)
+    used = tuple(dict.fromkeys(entry.module for (kind, _), entry in found.items() if not kinds or kind in kinds))
     named = imported_files(cfg.get("IMPORTS", ()))
     # What an installed package brings is not in IMPORTS; it counts where it is in use.
     brought = {name: getattr(sys.modules.get(name), "__file__", None) for name in used}
     imported = {name: path for name, path in brought.items() if path and not name.startswith(source_code.PACKAGE)}
     imported |= {name: str(path) for name, path in named.items() if name in used or not _is_idle(name)}
-    return Identity(digest([stage, content_of(cfg, stage), dict(reads)]), reads, (*modules, *used), imported)
+    return used, imported
 
 
 def _is_idle(module: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from clop_det.comparison.planning.other_code import OtherCode
 from clop_det.config import add_clop_config
 from clop_det.config.reading import merge_file, merge_mapping
 from clop_det.data.content import images_digest
-from clop_det.digests import Digests
+from clop_det.digests import UNREAD, Digests
 from clop_det.errors import UserError
 from clop_det.files import read_json, write_json
 from clop_det.losses import loss_options
@@ -54,6 +54,11 @@ class Plan:
     jobs: dict[str, Job] = field(default_factory=dict)
     unread: dict[str, str] = field(default_factory=dict)
 
+    def unread_by(self, jobs: Iterable[Job]) -> dict[str, str]:
+        """What of `unread` belongs to `jobs`."""
+        lacking = {what for job in jobs for what, known in job.identity.reads.items() if known == UNREAD}
+        return {what: why for what, why in self.unread.items() if what in lacking}
+
     @property
     def root(self) -> Path:
         """Folder of the run folders."""
@@ -79,12 +84,8 @@ def build_plan(matrix: Matrix) -> Plan:
     return plan
 
 
-def write_plan(plan: Plan, kept: Mapping[str, OtherCode]) -> None:
-    """Write plan.json: what the report needs to know beside the run folders; refuses another comparison's folder.
-
-    Args:
-        kept: jobs whose figures stand although they ran under other code.
-    """
+def check_output(plan: Plan) -> None:
+    """UserError if OUTPUT_DIR is another comparison's, or holds the report of something else."""
     path = plan.matrix.output / PLAN_NAME
     report = plan.matrix.output / REPORT_FOLDER
     if not path.exists() and report.is_dir() and any(report.iterdir()):
@@ -93,6 +94,14 @@ def write_plan(plan: Plan, kept: Mapping[str, OtherCode]) -> None:
         other = read_json(path).get("name")
         if other != plan.matrix.name:
             raise UserError(f'{plan.matrix.output} holds the comparison "{other}". Choose another OUTPUT_DIR.')
+
+
+def write_plan(plan: Plan, kept: Mapping[str, OtherCode]) -> None:
+    """Write plan.json: what the report needs to know beside the run folders.
+
+    Args:
+        kept: jobs whose figures stand although they ran under other code.
+    """
     matrix = plan.matrix
     content = {
         "name": matrix.name,
@@ -105,7 +114,7 @@ def write_plan(plan: Plan, kept: Mapping[str, OtherCode]) -> None:
         "cells": [asdict(cell) for cell in plan.cells],
         "kept": {name: other.as_dict() for name, other in kept.items()},
     }
-    write_json(path, content)
+    write_json(matrix.output / PLAN_NAME, content)
 
 
 class _Builder:
@@ -168,7 +177,7 @@ class _Builder:
             assert init.checkpoint is not None
             source, content = str(init.checkpoint), self.digests.of_file(init.checkpoint)
             facts = {**facts, "seed": None}
-        own = identity.of_conversion(content, init.source)
+        own = identity.of_conversion(content, init.source, pretrain.config if pretrain else None)
         arguments = {"source": source, "output": CONVERTED, "format": init.source}
         needs = (pretrain.name,) if pretrain else ()
         name = job_name("convert", labels, own)
@@ -213,7 +222,7 @@ class _Builder:
         arguments = {"run": str(self._plan.root / detect.name), "examples": str(count)}
         arguments["weights"] = detect.config.MODEL.WEIGHTS
         read = images_digest(images, images.EVAL_SPLIT, self.digests) if images.ROOT else ""
-        own = identity.of_inspection(detect.digest, read, count)
+        own = identity.of_inspection(detect.identity, read, count)
         name = job_name("inspect", [detect.name.split("-", 1)[1].rsplit("-", 1)[0]], own)
         facts = {**detect.facts, "detect": detect.name}
         return self._add_job(Job("inspect", name, own, (*needs, detect.name), facts=facts, arguments=arguments))
