@@ -37,10 +37,10 @@ $(READY): constraints.txt setup.py
 	@touch $@
 
 demo: $(READY)  ## The whole chain on embedded real digits: random, InfoNCE, CLOP -> output/demo/report
-	$(BIN)/python tools/compare.py --config-file configs/compare/digits.yaml --jobs 2
+	$(BIN)/python tools/compare.py --config-file configs/compare/digits.yaml --jobs 2 --rerun
 
 demo-full: $(READY)  ## The same with cross-entropy and SupCon, three seeds
-	$(BIN)/python tools/compare.py --config-file configs/compare/digits_seeds.yaml --jobs 2
+	$(BIN)/python tools/compare.py --config-file configs/compare/digits_seeds.yaml --jobs 2 --rerun
 
 test: $(READY)  ## The test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)

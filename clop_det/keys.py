@@ -127,12 +127,14 @@ class Key:
         rule: what a value must satisfy; None: any value of the type.
         content: whether the value says what a run computes. False for places (folders, files) and for what changes
             no figure; such a key is no part of a job's identity.
+        names: the kind of registered thing that the value names, for an option that names one; empty: none.
     """
 
     default: Any
     help: str
     rule: Rule | None = None
     content: bool = True
+    names: str = ""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ keys `<GROUP>.<NAME>.<OPTION>`.
 from __future__ import annotations
 
 import inspect
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -36,6 +37,9 @@ class Entry(Generic[T]):
     module: str
 
 
+_REGISTRIES: weakref.WeakSet[Registry[Any]] = weakref.WeakSet()
+
+
 class Registry(Generic[T]):
     """Things of one kind by name.
 
@@ -49,6 +53,7 @@ class Registry(Generic[T]):
     def __init__(self, kind: str, group: str, stages: Sequence[str], key: str) -> None:
         self.kind, self.group, self.stages, self.key = kind, group, tuple(stages), key
         self._entries: dict[str, Entry[T]] = {}
+        _REGISTRIES.add(self)
 
     def register(self, name: str, options: Mapping[str, Key] | None = None) -> Callable[[T], T]:
         """A decorator that registers what it decorates under `name`.
@@ -99,6 +104,14 @@ class Registry(Generic[T]):
 
     def __contains__(self, name: object) -> bool:
         return name in self._entries
+
+    def named_by(self, value: Any) -> list[str]:
+        """Names of the entries that a value of `key` stands for: one name or several; all, if it is no entry's name.
+
+        A registry whose key takes other names than those of its entries says here which they belong to.
+        """
+        names = [] if value is None else [value] if isinstance(value, str) else list(value)
+        return names if all(name in self for name in names) else self.names()
 
     def options(self, name: str, cfg: Any) -> dict[str, Any]:
         """The values of an entry's options in a config, by option name; UserError as `entry`."""
@@ -151,3 +164,38 @@ def _option(default: Any, said: Explained) -> Key:
     if isinstance(said, Key):
         return said
     return Key(default, said) if isinstance(said, str) else Key(default, *said)
+
+
+def in_use(cfg: Any, stage: str) -> dict[tuple[str, str], Entry[Any]]:
+    """What a run of `stage` under `cfg` uses of every registry: (kind, name) -> entry, sorted.
+
+    An entry is in use if the key of its registry names it, or an option of an entry in use does (see `Key.names`).
+    """
+    registries = [registry for registry in _REGISTRIES if stage in registry.stages]
+    waiting = [(registry, _value(cfg, registry.key)) for registry in registries]
+    found: dict[tuple[str, str], Entry[Any]] = {}
+    while waiting:
+        registry, value = waiting.pop()
+        for name in registry.named_by(value):
+            if (registry.kind, name) in found:
+                continue
+            entry = found[registry.kind, name] = registry.entry(name)
+            waiting += [
+                (other, _value(cfg, f"{registry.group}.{name.upper()}.{option}"))
+                for option, key in entry.options.items()
+                for other in registries
+                if key.names == other.kind
+            ]
+    return dict(sorted(found.items()))
+
+
+def registers(module: str) -> bool:
+    """Whether a module has registered something in any registry."""
+    return any(registry.entry(name).module == module for registry in _REGISTRIES for name in registry.names())
+
+
+def _value(cfg: Any, key: str) -> Any:
+    """The value of a dotted key; None if a config has none of that name."""
+    for part in key.split("."):
+        cfg = cfg.get(part) if isinstance(cfg, Mapping) else None
+    return cfg

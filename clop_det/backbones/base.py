@@ -84,11 +84,9 @@ class Family(ABC):
     def build(self, arch: str, **options: Any) -> Backbone:
         """A randomly initialised network; UserError for options that it refuses."""
 
-    def options(self, cfg: CfgNode) -> dict[str, Any]:
-        """Options of `build` that the config asks for, by name; the registered ones by default."""
-        from clop_det.backbones.registry import BACKBONES
-
-        return {name.lower(): value for name, value in BACKBONES.options(self.name, cfg).items()}
+    def options(self, cfg: CfgNode, own: Mapping[str, Any]) -> dict[str, Any]:
+        """Options of `build` that the config asks for, by name; `own` are those registered with the family."""
+        return dict(own)
 
     def reference(self, arch: str, **conventions: Any) -> Backbone:
         """The network that a source computes with, for the proof; its weights are given to it afterwards."""

@@ -15,7 +15,15 @@ from clop_det.errors import UserError
 from clop_det.keys import PRETRAINING, Key
 from clop_det.registry import Registry
 
-BACKBONES: Registry[Family] = Registry("backbone", "ENCODER", (PRETRAINING,), "ENCODER.ARCH")
+
+class _Families(Registry[Family]):
+    """ENCODER.ARCH names an architecture, not its family."""
+
+    def named_by(self, value: Any) -> list[str]:
+        return [find_architecture(str(value))[0].name]
+
+
+BACKBONES: Registry[Family] = _Families("backbone", "ENCODER", (PRETRAINING,), "ENCODER.ARCH")
 
 
 def register_backbone(name: str, options: Mapping[str, Key] | None = None) -> Callable[[type[Family]], type[Family]]:
@@ -74,7 +82,8 @@ def build_backbone(arch: str, **options: Any) -> Backbone:
 
 def backbone_options(cfg: CfgNode) -> dict[str, Any]:
     """The options that a config gives to `build_backbone`; UserError as `find_architecture`."""
-    return find_architecture(cfg.ENCODER.ARCH)[0].options(cfg)
+    family = find_architecture(cfg.ENCODER.ARCH)[0]
+    return family.options(cfg, {name.lower(): value for name, value in BACKBONES.options(family.name, cfg).items()})
 
 
 def family_of_weights(provenance: Mapping[str, Any]) -> Family | None:

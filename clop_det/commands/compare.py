@@ -11,23 +11,27 @@ from pathlib import Path
 from fvcore.common.config import CfgNode
 
 from clop_det.commands.common import add_traceback_flag
+from clop_det.comparison.names import ASIDE_FOLDER, REPORT_FOLDER
 from clop_det.comparison.planning.config import load_compare_config
 from clop_det.comparison.planning.earlier import earlier_runs
 from clop_det.comparison.planning.jobs import Job, check_folder, jobs_to_run
 from clop_det.comparison.planning.matrix import Matrix, read_matrix
-from clop_det.comparison.planning.plan import REPORT_FOLDER, Plan, build_plan, write_plan
+from clop_det.comparison.planning.other_code import OtherCode, other_code, question, to_run_again
+from clop_det.comparison.planning.plan import Plan, build_plan, check_output, write_plan
 from clop_det.comparison.report import tables
 from clop_det.comparison.report.writing import write_report
 from clop_det.comparison.results.summary import read_comparison
 from clop_det.comparison.running.display import Display
 from clop_det.comparison.running.launchers import COMMANDS, Commands, Launcher, LocalLauncher
 from clop_det.comparison.running.measure import measure
-from clop_det.comparison.running.progress import Estimator, clock, finished_seconds
+from clop_det.comparison.running.moving_aside import move_aside
+from clop_det.comparison.running.progress import Estimator, finished_seconds
 from clop_det.comparison.running.scheduler import Outcome, Scheduler
 from clop_det.comparison.running.slurm import SubmititLauncher
 from clop_det.config.files import nested
 from clop_det.config.imports import import_lines
 from clop_det.config.reference import keys_help
+from clop_det.engine.clock import clock
 from clop_det.engine.stop import EXIT_STOPPED
 from clop_det.errors import UserError
 from clop_det.keys import COMPARISON
@@ -37,6 +41,7 @@ EPILOG = """examples:
   python tools/compare.py --config-file configs/compare/digits.yaml              # run what is left, then report
   python tools/compare.py --config-file configs/compare/digits.yaml --dry-run    # list the jobs and what they cost
   python tools/compare.py --config-file ... --jobs 2 COMPARE.SEEDS "[0, 1, 2]"   # two jobs at once; more seeds
+  python tools/compare.py --config-file ... --rerun                              # run again what ran under other code
   python tools/compare.py report output/demo                                     # rebuild the report from run folders
 """
 _QUEUED = 64  # jobs that are queued or running at once on a cluster, by default
@@ -77,6 +82,15 @@ def _run_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", default="", metavar="PATTERN", help="only jobs whose name matches, and what they need: 'detect*clop*'"
     )
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument(
+        "--keep", action="store_true", help="jobs that ran under other code stand; the report marks their rows"
+    )
+    choice.add_argument(
+        "--rerun",
+        action="store_true",
+        help=f"jobs that ran under other code run again; their folders are moved to {ASIDE_FOLDER}/",
+    )
     add_traceback_flag(parser)
     parser.add_argument(
         "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides, e.g. COMPARE.SEEDS '[0,1]'"
@@ -115,7 +129,10 @@ def _run(args: argparse.Namespace, commands: Commands) -> int:
     for name, job in plan.jobs.items():
         check_folder(job, plan.root / name)
     jobs = select_jobs(plan, args.only)
-    todo = jobs_to_run(jobs, plan.root)
+    others = other_code(plan.jobs, plan.root)
+    again = _ask(args, plan, jobs, {name: other for name, other in others.items() if name in jobs})
+    left = {*again, *jobs_to_run(jobs, plan.root)}
+    todo = [name for name in jobs if name in left]
     for line in earlier_runs(jobs, todo, plan.root):
         print(f"note: {line}")
     if args.dry_run:
@@ -125,12 +142,32 @@ def _run(args: argparse.Namespace, commands: Commands) -> int:
     launcher = _launcher(args, cfg, commands)
     busy = f"another comparison runs in {matrix.output}. Wait for it, or choose another OUTPUT_DIR."
     with exclusive_lock(matrix.output / ".lock", "Choose another OUTPUT_DIR.", busy):
-        write_plan(plan)
+        check_output(plan)
+        place = move_aside(again, plan.root)
+        if place is not None:
+            print(f"moved the run folders of other code, and of what is built on them, to {place}")
+        write_plan(plan, {name: other for name, other in others.items() if name not in again})
         outcome = _execute(plan, jobs, jobs_to_run(jobs, plan.root), launcher)
         _finish(matrix, outcome)
     if outcome.stopped:
         return EXIT_STOPPED
     return 1 if outcome.failed else 0
+
+
+def _ask(args: argparse.Namespace, plan: Plan, jobs: Mapping[str, Job], others: Mapping[str, OtherCode]) -> list[str]:
+    """Names of the jobs that --rerun runs again; refuses what only a person can decide, or what cannot be read.
+
+    Args:
+        jobs: those that are asked for; `others` are those of them that ran under other code.
+    """
+    problems = [f"{what}: {why}" for what, why in plan.unread_by(jobs.values()).items()]
+    if others and not (args.keep or args.rerun):
+        problems.append(question(others))
+    if problems and not args.dry_run:
+        raise UserError(problems[0])
+    for text in problems:
+        print(f"note: {text}")
+    return to_run_again(plan.jobs, others) if args.rerun else []
 
 
 def _launcher(args: argparse.Namespace, cfg: CfgNode, commands: Commands) -> Launcher:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -115,26 +115,40 @@ def _is_no_user_error(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], UserError))
 
 
-def write_results(cfg: CfgNode, kind: str, metrics: dict[str, float], **extra: Any) -> Path:
+def write_results(
+    cfg: CfgNode | None,
+    kind: str,
+    metrics: Mapping[str, float],
+    folder: Path | None = None,
+    seconds: float | None = None,
+    **extra: Any,
+) -> Path:
     """Write results.json: the final figures of a run and where they come from.
 
     Args:
-        kind: "pretraining" or "detection".
+        cfg: the run's config; None: it has none (a conversion).
+        kind: "pretraining", "detection", "conversion" or "inspection".
         metrics: name -> figure.
+        folder: of the file; None: OUTPUT_DIR.
+        seconds: how long it took, where nothing else says so.
         extra: further JSON-able entries (`init`, `label_fraction`, `singular_values`, ...).
     """
-    path = Path(cfg.OUTPUT_DIR) / RESULTS_NAME
+    if folder is None:
+        assert cfg is not None
+        folder = Path(cfg.OUTPUT_DIR)
+    ended: dict[str, Any] = {"finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+    ended |= {} if seconds is None else {"seconds": round(seconds, 2)}
     facts = CATALOGUE.facts(metrics)  # of figures that a report may not know
     content = {
         "kind": kind,
-        "seed": cfg.SEED,
+        **({} if cfg is None else {"seed": cfg.SEED}),
         **extra,
         "metrics": {key: float(value) for key, value in metrics.items()},
         **({"figures": facts} if facts else {}),
-        "provenance": {**collect_provenance(cfg), "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())},
+        "provenance": {**collect_provenance(cfg), **ended},
     }
-    write_json(path, content)
-    return path
+    write_json(folder / RESULTS_NAME, content)
+    return folder / RESULTS_NAME
 
 
 def _differences(config_path: Path, cfg: CfgNode) -> list[str]:

@@ -70,7 +70,7 @@ class CLOP(Loss):
 @register_loss(
     "clop",
     {
-        "BASE": Key("info_nce", "Name of the base loss; its own LOSS.<BASE> options apply."),
+        "BASE": Key("info_nce", "Name of the base loss; its own LOSS.<BASE> options apply.", names="loss"),
         "WEIGHT": Key(1.0, "Weight lambda of the pull to the prototypes.", at_least(0)),
         **PULL_OPTIONS,
     },

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from clop_det.comparison.report.grid_curves import comparison_panels, main
+from clop_det.commands.grid_curves import main
+from clop_det.comparison.report.grid_curves import comparison_panels
 from clop_det.comparison.results.summary import read_comparison
 from clop_det.errors import UserError
 

@@ -18,7 +18,7 @@ from clop_det.comparison.running.display import Display
 from clop_det.comparison.running.scheduler import Scheduler
 from clop_det.comparison.running.slurm import SubmititLauncher
 from clop_det.errors import UserError
-from tests.comparison.workplace import COMMANDS, Workplace, wait_for
+from tests.comparison.workplace import COMMANDS, Workplace, pretrain_config, wait_for
 
 pytest.importorskip("submitit", reason="needs submitit")
 from submitit.local.local import LocalJobEnvironment
@@ -49,7 +49,7 @@ def test_a_comparison_with_a_failure(workplace: Workplace) -> None:
 
 def test_a_preempted_job_saves_is_queued_again_and_resumes(workplace: Workplace) -> None:
     (workplace.control / "slow").touch()
-    (workplace.folder / "pretrain.yaml").write_text("INPUT: {FORMAT: RGB}\nSOLVER: {MAX_ITER: 100}\n")
+    (workplace.folder / "pretrain.yaml").write_text(pretrain_config(100))
     plan = plan_of(workplace)
     name = next(name for name, job in plan.jobs.items() if job.kind == "pretrain")
     folder = plan.root / name
@@ -69,7 +69,7 @@ def test_a_preempted_job_saves_is_queued_again_and_resumes(workplace: Workplace)
 
 def test_a_stop_is_obeyed_between_steps(workplace: Workplace) -> None:
     (workplace.control / "slow").touch()
-    (workplace.folder / "pretrain.yaml").write_text("INPUT: {FORMAT: RGB}\nSOLVER: {MAX_ITER: 400}\n")
+    (workplace.folder / "pretrain.yaml").write_text(pretrain_config(400))
     plan = plan_of(workplace)
     name = next(name for name, job in plan.jobs.items() if job.kind == "pretrain")
     folder = plan.root / name

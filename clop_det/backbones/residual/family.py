@@ -114,7 +114,7 @@ class ResidualFamily(Family):
         use_small_map_convolutions(network)
         return network
 
-    def options(self, cfg: CfgNode) -> dict[str, Any]:
+    def options(self, cfg: CfgNode, own: Mapping[str, Any]) -> dict[str, Any]:
         return {"stem": cfg.ENCODER.STEM}
 
     def reference(self, arch: str, **conventions: Any) -> ResidualBackbone:

@@ -22,7 +22,7 @@ def results_csv(comparison: Comparison) -> str:
     )
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    sources = list(run_facts([]))
+    sources = [*run_facts([]), "code"]
     writer.writerow(["init", "label_fraction", "seed", *columns, "detection", *grids, "status", "run", *sources])
     for row in comparison.rows:
         setting = row.setting
@@ -31,7 +31,7 @@ def results_csv(comparison: Comparison) -> str:
         fraction = "" if setting.label_fraction is None else f"{setting.label_fraction:g}"
         run = row.folder.name if row.folder else ""
         grid = [point.get(key, "") for key in grids]
-        facts = run_facts(runs_of(row, comparison))
+        facts = {**run_facts(runs_of(row, comparison)), "code": comparison.code.of(row.folders.values())}
         cells = [setting.init, fraction, row.seed, *figures, setting.detection, *grid, row.status, run]
         writer.writerow([*cells, *(facts[name] for name in sources)])
     return buffer.getvalue()

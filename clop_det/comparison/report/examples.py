@@ -11,12 +11,12 @@ from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
 
+from clop_det.comparison.names import EXAMPLES_NAME
 from clop_det.comparison.report.tables import percent
 from clop_det.comparison.results.rows import Row
 from clop_det.comparison.results.runs import read_object
 from clop_det.comparison.results.summary import Comparison
 
-EXAMPLES_NAME = "examples.json"
 RIGHT, WRONG, MISSED, TRUTH = "#28c76f", "#ff5a52", "#ffd23f", "#4db8ff"
 KEY = (
     {"colour": RIGHT, "text": "right (IoU at least 0.5, right class)", "dashed": False},

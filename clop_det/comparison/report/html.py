@@ -11,9 +11,10 @@ from clop_det.comparison.report import tables
 from clop_det.comparison.report.examples import KEY, Gallery
 from clop_det.comparison.report.style import Picture, colours
 from clop_det.comparison.results import provenance
+from clop_det.comparison.results.code import MARK
 from clop_det.comparison.results.rows import Row
 from clop_det.comparison.results.summary import Comparison
-from clop_det.comparison.running.progress import clock
+from clop_det.engine.clock import clock
 from clop_det.figures import ACCURACY, PRECISION, RANK
 
 _MOST_VERDICTS = 14  # sentences; differences.csv holds all
@@ -33,6 +34,7 @@ def render_page(comparison: Comparison, pictures: Sequence[Picture], galleries: 
     page: str = environment.get_template("report.html.j2").render(
         title=comparison.name,
         description=comparison.description,
+        code_notes=comparison.code.notes,
         facts=_facts(comparison),
         verdicts=verdicts[:_MOST_VERDICTS],
         more_verdicts=max(0, len(verdicts) - _MOST_VERDICTS),
@@ -153,7 +155,8 @@ def _lines(comparison: Comparison, lines: Sequence[Sequence[str]]) -> list[dict[
 
 def _run_header(comparison: Comparison) -> list[str]:
     names = [comparison.catalogue.find(column).label for column in _columns(comparison)]
-    return ["initialisation", "labels", "detection", "seed", *names, "wall time", "cost", "state", "run folder"]
+    code = ["code"] if comparison.code.runs else []
+    return ["initialisation", "labels", "detection", "seed", *names, "wall time", "cost", *code, "state", "run folder"]
 
 
 def _run_line(comparison: Comparison, row: Row) -> dict[str, Any]:
@@ -166,10 +169,12 @@ def _run_line(comparison: Comparison, row: Row) -> dict[str, Any]:
     cost = ", ".join(cost.text for cost in provenance.total_cost(runs)) or tables.MISSING
     labels = tables.percent(row.setting.label_fraction)
     head = [labels, row.setting.detection or tables.MISSING, str(row.seed)]
+    code = comparison.code.of(row.folders.values())
+    marks = [code or "newest"] if comparison.code.runs else []
     return {
-        "label": row.setting.label,
+        "label": f"{row.setting.label} {MARK}" if code else row.setting.label,
         "colour": colours(comparison.inits)[row.setting.init],
-        "cells": [*head, *figures, clock(seconds) if seconds else tables.MISSING, cost],
+        "cells": [*head, *figures, clock(seconds) if seconds else tables.MISSING, cost, *marks],
         "status": row.status,
         "folder": row.folder.name if row.folder else "",
     }

@@ -33,7 +33,7 @@ def main_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     lines = []
     for summary in comparison.summaries:
         setting = summary.setting
-        cells = [setting.label, *([setting.detection] if several else []), percent(setting.label_fraction)]
+        cells = [comparison.label(summary), *([setting.detection] if several else []), percent(setting.label_fraction)]
         cells.append(seeds(summary))
         figures = [spread(summary.metrics.get(figure.name), figure) for figure in shown]
         lines.append([*cells, figures[0], difference_text(summary, comparison), *figures[1:]])
@@ -43,7 +43,8 @@ def main_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 def printed_table(comparison: Comparison) -> str:
     """The main table for the terminal, with its notes."""
     header, lines = main_table(comparison)
-    return "\n".join([tabulate(lines, header, tablefmt="simple", disable_numparse=True), "", *notes(comparison)])
+    table = tabulate(lines, header, tablefmt="simple", disable_numparse=True)
+    return "\n".join([*comparison.code.notes, table, "", *notes(comparison)])
 
 
 def markdown_table(comparison: Comparison) -> str:
@@ -55,7 +56,8 @@ def markdown_table(comparison: Comparison) -> str:
 def latex_table(comparison: Comparison) -> str:
     """The main table as a LaTeX tabular (booktabs)."""
     header, lines = main_table(comparison)
-    body = [r"% needs \usepackage{booktabs}", rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\toprule"]
+    body = [*(f"% {note}" for note in comparison.code.notes), r"% needs \usepackage{booktabs}"]
+    body += [rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\toprule"]
     body += [" & ".join(map(_latex, header)) + r" \\", r"\midrule"]
     body += [" & ".join(map(_latex, cells)) + r" \\" for cells in lines]
     body += [r"\bottomrule", r"\end{tabular}"]
@@ -138,7 +140,7 @@ def _found(comparison: Comparison) -> list[str]:
 def _table(comparison: Comparison, columns: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     figures = [comparison.catalogue.find(column) for column in columns]
     lines = [
-        [summary.setting.label, percent(summary.setting.label_fraction)]
+        [comparison.label(summary), percent(summary.setting.label_fraction)]
         + [spread(summary.metrics.get(figure.name), figure) for figure in figures]
         for summary in comparison.summaries
     ]
@@ -196,6 +198,7 @@ _LATEX = {character: f"\\{character}" for character in "%_&#${}"} | {
     "<": "$<$",
     ">": "$>$",
     "±": r"$\pm$",
+    "†": r"$\dagger$",
     "·": r"$\cdot$",
     MISSING: "--",
 }

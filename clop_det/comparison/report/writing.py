@@ -46,7 +46,7 @@ def _write_picture(picture: Picture, folder: Path) -> None:
 
 
 def _markdown(comparison: Comparison, pictures: list[tuple[str, str]]) -> str:
-    parts = [f"# {comparison.name}", comparison.description, tables.markdown_table(comparison)]
+    parts = [f"# {comparison.name}", *comparison.code.notes, comparison.description, tables.markdown_table(comparison)]
     parts += tables.notes(comparison)
     if comparison.choices:
         parts.append("\n".join(f"- {choice.sentence}" for choice in comparison.choices))

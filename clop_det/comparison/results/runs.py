@@ -10,8 +10,7 @@ from typing import Any
 
 import yaml
 
-from clop_det.comparison.planning.jobs import JOB_NAME
-from clop_det.comparison.planning.plan import PLAN_NAME
+from clop_det.comparison.names import ASIDE_FOLDER, JOB_NAME, PLAN_NAME
 from clop_det.engine.run_folder import CONFIG_NAME, RESULTS_NAME
 from clop_det.engine.stop import EXIT_STOPPED
 from clop_det.errors import UserError
@@ -95,6 +94,8 @@ def read_run(folder: Path) -> Run | None:
 def find_runs(folders: Iterable[Path]) -> dict[str, Run]:
     """All runs in and below `folders`, by folder name (the same job in two places: the finished one).
 
+    What a comparison moved aside is not read with it.
+
     Raises:
         UserError: a folder does not exist.
     """
@@ -102,7 +103,12 @@ def find_runs(folders: Iterable[Path]) -> dict[str, Run]:
     for top in folders:
         if not top.is_dir():
             raise UserError(f"no folder {top}: give folders that hold run folders.")
-        candidates = {path.parent for name in (JOB_NAME, RESULTS_NAME, CONFIG_NAME) for path in top.rglob(name)}
+        candidates = {
+            path.parent
+            for name in (JOB_NAME, RESULTS_NAME, CONFIG_NAME)
+            for path in top.rglob(name)
+            if ASIDE_FOLDER not in path.relative_to(top).parts
+        }
         for folder in sorted(candidates):
             run = read_run(folder)
             key = folder.name if run and run.record else str(folder)

@@ -10,6 +10,7 @@ from typing import Any
 
 import clop_det.detection.average_precision
 import clop_det.probes.tasks  # noqa: F401  (both register the figures that the package ships)
+from clop_det.comparison.results.code import MARK, CodeMarks, code_marks
 from clop_det.comparison.results.rows import Row, Setting, one_a_seed, other_rows, planned_rows, report_on
 from clop_det.comparison.results.runs import Run, find_plans, find_runs
 from clop_det.comparison.results.statistics import Interval, PairedDifference, holm, mean_interval, paired_difference
@@ -48,7 +49,10 @@ class Summary:
 
 @dataclass
 class Comparison:
-    """Everything that the report shows; detections are drawn from `example_score` on, columns named by `catalogue`."""
+    """Everything that the report shows.
+
+    Detections are drawn from `example_score` on, columns named by `catalogue`; `code` says whose code ran.
+    """
 
     name: str
     description: str
@@ -61,6 +65,7 @@ class Comparison:
     remarks: list[str] = field(default_factory=list)
     example_score: float = 0.5
     catalogue: Catalogue = CATALOGUE
+    code: CodeMarks = field(default_factory=CodeMarks)
 
     @property
     def inits(self) -> list[str]:
@@ -71,6 +76,11 @@ class Comparison:
     def complete(self) -> bool:
         """Whether every row has its figures."""
         return all(row.status == "done" for row in self.rows)
+
+    def label(self, summary: Summary) -> str:
+        """The name of a setting in tables, marked if any of its figures come from other code."""
+        marked = any(self.code.of(row.folders.values()) for row in summary.rows)
+        return f"{summary.setting.label} {MARK}" if marked else summary.setting.label
 
     @property
     def most_seeds(self) -> int:
@@ -111,9 +121,13 @@ def read_comparison(folders: Sequence[Path], baseline: str = "", metric: str = "
     summaries = summarise(compared, chosen, wanted)
     title = str(plan.get("name") or folders[0].resolve().name)
     score = float(plan.get("example_score", 0.5))
+    given = [plan["kept"] for _, plan in plans if isinstance(plan.get("kept"), dict)]
+    kept = {name: item for items in given for name, item in items.items() if isinstance(item, dict)}
+    used = {folder for row in rows for kind, folder in row.folders.items() if kind != "inspect"}
     return Comparison(
         *(title, str(plan.get("description", "")), chosen, wanted, rows, summaries, runs, choices, remarks, score),
         catalogue=CATALOGUE.with_facts(fact for row in rows for fact in _figure_facts(row)),
+        code=code_marks([run for run in runs.values() if run.folder in used], kept),
     )
 
 

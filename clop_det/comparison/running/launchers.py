@@ -13,7 +13,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
-from clop_det.comparison.planning.jobs import JOB_CONFIG, Job
+from clop_det.comparison.names import JOB_CONFIG
+from clop_det.comparison.planning.jobs import Job
 from clop_det.engine.descent import kill_tree, stop_with_parent
 from clop_det.engine.run_folder import CONFIG_NAME
 from clop_det.engine.workers import cores
