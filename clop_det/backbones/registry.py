@@ -20,7 +20,7 @@ class _Families(Registry[Family]):
     """ENCODER.ARCH names an architecture, not its family."""
 
     def named_by(self, value: Any) -> list[str]:
-        return [find_architecture(str(value))[0].name]
+        return [] if value is None else [find_architecture(str(value))[0].name]
 
 
 BACKBONES: Registry[Family] = _Families("backbone", "ENCODER", (PRETRAINING,), "ENCODER.ARCH")

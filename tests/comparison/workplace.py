@@ -25,7 +25,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def pretrain_config(steps: int = 6) -> str:
     """A pretraining config on digits, which need not be made for a plan."""
-    return f"SOLVER: {{MAX_ITER: {steps}}}\nCLASSIFICATION: {{ROOT: 'digits://cluttered?train=20&val=10'}}\n"
+    root = "digits://cluttered?train=20&val=10"
+    return f"INPUT: {{FORMAT: RGB}}\nSOLVER: {{MAX_ITER: {steps}}}\nCLASSIFICATION: {{ROOT: '{root}'}}\n"
 
 
 def detect_config(steps: int = 8, tests: Sequence[str] = ("b",)) -> str:
