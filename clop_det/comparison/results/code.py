@@ -48,12 +48,13 @@ def code_marks(runs: Sequence[Run], kept: Mapping[str, Mapping[str, Any]]) -> Co
     for run in runs:
         name, code = run.folder.name, run.record.get("code")
         files = [file for file, digest in _files(code).items() if newest[file] != digest]
-        later = kept.get(name, {})
-        files += [file for file in later.get("files", ()) if isinstance(file, str) and file not in files]
+        later = kept.get(name, {}).get("files")
+        files += [str(file) for file in later if file not in files] if isinstance(later, list) else []
         if run.record.get("earlier_code"):
             marks[name] = "began under other code than it ended under"
         elif files:
-            marks[name] = f"other code (commit {str((code or {}).get('commit'))[:10]})"
+            commit = code.get("commit") if isinstance(code, dict) else None
+            marks[name] = f"other code (commit {str(commit or 'unknown')[:10]})"
         elif known and not _files(code):
             marks[name] = "does not say which code it ran"
         differing |= dict.fromkeys(files)
