@@ -48,7 +48,7 @@ def test_a_layout_of_ones_own(place: Path) -> None:
     assert read_json(place / "output/my_layout/results.json")["metrics"]["knn_top1"] >= 0
 
 
-def test_a_loss_of_ones_own_whose_file_moves_while_the_run_is_stopped(place: Path) -> None:
+def test_a_loss_of_ones_own_whose_file_moves_between_run_and_resume(place: Path) -> None:
     words = ["--config-file", "examples/my_loss/pretrain.yaml", *PRETRAIN, "LOSS.ALIGN_UNIFORM.T", "3"]
     run(place, "pretrain.py", *words)
     shutil.move(place / "examples/my_loss", place / "moved")
