@@ -94,11 +94,14 @@ def value_from(text: str, default: Any = None) -> Any:
     """A value as written on a command line: YAML, or Python's notation where YAML finds only text, as "(1, 2)".
 
     Where the default is a string, the text stays one, whatever it looks like (007, on, 1e5); quotes around it fall.
+
+    Raises:
+        UserError: a list or mapping that is neither well-formed YAML nor Python.
     """
     try:
-        value = yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError):
-        value = text
+        value, fault = yaml.load(text, _Loader), ""
+    except (yaml.YAMLError, ValueError) as error:
+        value, fault = text, " ".join(str(error).split())
     if isinstance(default, str):
         return value if isinstance(value, str) and text[:1] in ("'", '"') else text
     if not isinstance(value, str):
@@ -106,6 +109,8 @@ def value_from(text: str, default: Any = None) -> Any:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        if fault and text.lstrip()[:1] in ("[", "{"):
+            raise UserError(f"{text} is not well-formed YAML ({fault}). Put text with : ? & or # in quotes.") from None
         return value
 
 

@@ -15,7 +15,7 @@ from clop_det.keys import Key
 
 # The option becomes the config key CLASSIFICATION.LAYOUTS.GROUPED.GROUPS.
 @register_layout(
-    "grouped", {"GROUPS": Key(["0 2 4 6 8", "1 3 5 7 9"], "Each group of classes, their names by spaces.")}
+    "grouped", {"GROUPS": Key(["0 2 4 6 8", "1 3 5 7 9"], "Groups of classes, each their names with spaces between.")}
 )
 def read_grouped(root: Path, split: str, groups: list[str]) -> ImageList:
     """The layout `folder`, where every group of classes counts as one class, called by its names joined with "+".

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from clop_det.keys import above, at_least
-from clop_det.losses import Batch, Loss, LossContext, Option, register_loss
+from clop_det.losses import Loss, LossContext, Option, register_loss
+from clop_det.losses.batch import Batch
 
 
 class AlignUniform(Loss):

@@ -96,11 +96,3 @@ def test_probes_of_streamed_images_count_too(listed: ImageList) -> None:
     assert stream.replacements.replaced == {9: 5}
     with pytest.raises(UserError, match="cannot read image .*a/1.jpg"):
         open_stream(listed, 8).images[torch.arange(3)]
-
-
-def test_a_policy_that_is_none_is_refused() -> None:
-    with pytest.raises(UserError, match="UNREADABLE is 'skip'; known: fail, replace"):
-        Unreadable("skip")
-    for share in (-0.1, 1.0, float("nan")):
-        with pytest.raises(UserError, match="MAX_UNREADABLE"):
-            Unreadable("replace", share)

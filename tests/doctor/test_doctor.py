@@ -125,7 +125,7 @@ def test_random_initialisation_is_healthy_too(root: Path, tmp_path: Path):
         ("TEST.COCO_BACKEND", "foo", "COCO backend", "error", "foo"),
         ("SEED", -3, "ranges", "error", "SEED is -3"),
         ("SOLVER.IMS_PER_BATCH", 0, "ranges", "error", "SOLVER.IMS_PER_BATCH is 0"),
-        ("SOLVER.PRECISION", "fp8", "precision", "error", "fp8"),
+        ("SOLVER.PRECISION", "fp8", "ranges", "error", "fp8"),
         ("DATASETS.TRAIN_SPLIT_FILE", "/nope", "training images", "error", "/nope"),
         ("MODEL.DEVICE", "gpu", "device", "error", "gpu"),
         ("MODEL.WEIGHTS", "missing.pth", "weights", "error", "missing.pth"),
