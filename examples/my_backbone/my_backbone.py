@@ -69,7 +69,9 @@ class TinyBottomUp(DetectorBackbone):
         return self.tiny.maps(images)
 
     def output_shape(self) -> dict[str, ShapeSpec]:
-        return {name: ShapeSpec(channels=stage.width, stride=stage.stride) for name, stage in self.tiny.map_shapes.items()}
+        return {
+            name: ShapeSpec(channels=stage.width, stride=stage.stride) for name, stage in self.tiny.map_shapes.items()
+        }
 
 
 @BACKBONE_REGISTRY.register()
