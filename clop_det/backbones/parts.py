@@ -25,11 +25,11 @@ class Backbone(nn.Module):
 
     Attributes:
         feature_dim: D.
-        stages: name of each map -> its width and stride, from the first stage to the last.
+        map_shapes: name of each map -> its width and stride, from the first stage to the last.
     """
 
     feature_dim: int
-    stages: dict[str, Stage]
+    map_shapes: dict[str, Stage]
 
     def maps(self, images: Tensor) -> dict[str, Tensor]:
         """Images (N,3,H,W), normalised -> {stage: (N,C,H/stride,W/stride)}."""
@@ -38,7 +38,7 @@ class Backbone(nn.Module):
     @property
     def stride_before_last(self) -> int:
         """Stride of the map that the last stage reads."""
-        return list(self.stages.values())[-2].stride
+        return list(self.map_shapes.values())[-2].stride
 
 
 @dataclass(frozen=True)

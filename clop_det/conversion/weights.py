@@ -87,7 +87,7 @@ def read_weights(path: Path) -> Weights:
             found.unknown = str(error)
             return found
         found.family, state = BACKBONES[found.source.family], found.source.state
-    found.provenance = {"family": found.family.name, **found.provenance}
+    found.provenance.setdefault("family", found.family.name)
     if not found.without_stem:
         _identify(found, found.family, state)
     return found

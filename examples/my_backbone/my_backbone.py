@@ -39,11 +39,11 @@ class TinyNetwork(Backbone):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.stages = {name: Stage(width << index, 4 << index) for index, name in enumerate(STAGES)}
+        self.map_shapes = {name: Stage(width << index, 4 << index) for index, name in enumerate(STAGES)}
         self.feature_dim = width << 3
         self.stem = _block(3, width)
         before = width
-        for name, stage in self.stages.items():
+        for name, stage in self.map_shapes.items():
             setattr(self, name, _block(before, stage.width))
             before = stage.width
 
@@ -69,7 +69,9 @@ class TinyBottomUp(DetectorBackbone):
         return self.tiny.maps(images)
 
     def output_shape(self) -> dict[str, ShapeSpec]:
-        return {name: ShapeSpec(channels=stage.width, stride=stage.stride) for name, stage in self.tiny.stages.items()}
+        return {
+            name: ShapeSpec(channels=stage.width, stride=stage.stride) for name, stage in self.tiny.map_shapes.items()
+        }
 
 
 @BACKBONE_REGISTRY.register()

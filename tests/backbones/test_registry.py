@@ -98,6 +98,6 @@ def test_the_family_of_a_detector_by_its_tensors():
 def test_stages_say_width_and_stride_of_the_maps():
     for stem, strides in (("imagenet", [4, 8, 16, 32]), ("cifar", [1, 2, 4, 8])):
         network = build_backbone("resnet18", stem=stem)
-        assert [stage.stride for stage in network.stages.values()] == strides
+        assert [stage.stride for stage in network.map_shapes.values()] == strides
         assert network.stride_before_last == strides[2]
-        assert [stage.width for stage in network.stages.values()] == [64, 128, 256, 512]
+        assert [stage.width for stage in network.map_shapes.values()] == [64, 128, 256, 512]

@@ -44,7 +44,7 @@ class ResidualBackbone(ResNet, Backbone):
             self.maxpool = nn.Identity()
         self.feature_dim = architecture.feature_dim
         width, stride = architecture.res2_out_channels, 4 if stem == "imagenet" else 1
-        self.stages = {name: Stage(width << index, stride << index) for index, name in enumerate(STAGES)}
+        self.map_shapes = {name: Stage(width << index, stride << index) for index, name in enumerate(STAGES)}
 
     def maps(self, images: Tensor) -> dict[str, Tensor]:
         """The stages' outputs under Detectron2's names, `{"res2": (N,C,H/4,W/4), ..., "res5": (N,8*C,H/32,W/32)}`."""
