@@ -30,6 +30,7 @@ ON_BOXES, AFTER = "object_", "_finetuned"
 _NAME = re.compile(r"[A-Za-z0-9_*-]{1,80}")
 _LONGEST = 80  # characters of a label
 _MOST_DECIMALS = 9
+_MOST_FACTS = 200  # figures that a reader takes from run folders
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Catalogue:
         """
         for figure in figures:
             fault = _fault(asdict(figure))
-            if self._known(figure.name) is not None:
+            if self._match(figure.name) is not None:
                 fault = "is registered already; choose another name"
             if fault:
                 raise UserError(f"the figure {figure.name!r} of {module} {fault}.")
@@ -106,24 +107,25 @@ class Catalogue:
         """This catalogue with figures as `facts` gave them; what is known already, or is no figure, is left out."""
         read = Catalogue(self._figures)
         for fact in facts:
-            if isinstance(fact, dict) and not _fault(fact) and read._known(fact["name"]) is None:
+            room = len(read._figures) < len(self._figures) + _MOST_FACTS
+            if room and isinstance(fact, dict) and not _fault(fact) and read._match(fact["name"]) is None:
                 read._figures[fact["name"]] = Figure(**fact)
         return read
 
     def _derivation(self, name: str) -> tuple[str, str, str]:
         """Name of the base figure, its label's place in the label of `name` ("COCO {}"), and the family, if any."""
-        if self._known(name) is not None:
-            return name, "{}", ""
-        rest, at, test_set = name.partition("@")
-        *where, base = rest.split("/")
-        plain = base.removesuffix(AFTER)
-        after = " after" if plain != base else ""
-        boxes = ""
-        if plain.startswith(ON_BOXES) and self._known(plain) is None:
-            plain, boxes = plain.removeprefix(ON_BOXES), " on boxes"
-        before = "".join(f"{FAMILIES.get(part, part)} " for part in where if part not in (BOX, PROBE))
-        outside = [text.replace("{", "{{").replace("}", "}}") for text in (before, boxes + after + at + test_set)]
-        return plain, "{}".join(outside), next((part for part in where if part in FAMILIES), "")
+        before, per_class, of_class = name.partition("AP-")
+        if per_class and not before.rpartition("/")[2]:  # a class may have any name
+            where, variants, at = before.split("/")[:-1], [(per_class + of_class, "")], ""
+        else:
+            rest, mark, test_set = name.partition("@")
+            *where, base = rest.split("/")
+            variants, at = _variants(base), mark + test_set
+        exact = [variant for variant in variants if variant[0] in self._figures]
+        found = exact or [variant for variant in variants[::-1] if self._match(variant[0])] or variants[-1:]
+        start = "".join(f"{FAMILIES.get(part, part)} " for part in where if part not in (BOX, PROBE))
+        outside = [text.replace("{", "{{").replace("}", "}}") for text in (start, found[0][1] + at)]
+        return found[0][0], "{}".join(outside), next((part for part in where if part in FAMILIES), "")
 
     def _known(self, name: str) -> Figure | None:
         """The figure of a base name; the text that a pattern's * stands for is in its label."""
@@ -145,6 +147,13 @@ class Catalogue:
 
 
 CATALOGUE = Catalogue()
+
+
+def _variants(name: str) -> list[tuple[str, str]]:
+    """(What `name` may be derived from, words for what is taken off), the name itself first."""
+    plain = [(name, "")] + ([(name.removesuffix(AFTER), " after")] if name.endswith(AFTER) else [])
+    boxes = [(text.removeprefix(ON_BOXES), " on boxes" + words) for text, words in plain if text.startswith(ON_BOXES)]
+    return plain + boxes
 
 
 def _fault(fact: Mapping[str, Any]) -> str:

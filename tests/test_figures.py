@@ -17,6 +17,7 @@ from clop_det.figures import ACCURACY, CATALOGUE, HIGHER, LOWER, Catalogue, Figu
         ("coco/AP50", "COCO AP50", 1, HIGHER),
         ("segm/AP", "mask AP", 1, HIGHER),
         ("bbox/AP-person", "AP-person", 1, HIGHER),
+        ("coco/AP-w/o helmet@night", "COCO AP-w/o helmet@night", 1, HIGHER),
         ("my_val/bbox/AP", "my_val AP", 1, HIGHER),
         ("AP@my_val", "AP@my_val", 1, HIGHER),
         ("a{0}b/AP", "a{0}b AP", 1, HIGHER),
@@ -73,6 +74,12 @@ def test_facts_that_are_none_or_known_already_are_left_out(change: dict[str, obj
     assert reader.find("x").decimals == 3  # unknown
     assert reader.find("AP").label == "AP"
     assert CATALOGUE.with_facts([FACT]).find("x").decimals == 1
+
+
+def test_facts_do_not_rename_what_is_derived_from_shipped_figures() -> None:
+    reader = CATALOGUE.with_facts([{**FACT, "name": "*", "label": "mine"}])
+    for name in ("coco/AP", "AP@val", "object_knn_top1_finetuned", "knn200_top1", "bbox/AP-x"):
+        assert reader.find(name) == CATALOGUE.find(name)
 
 
 def test_a_name_is_registered_once_and_must_be_a_name() -> None:
