@@ -63,6 +63,8 @@ def _bf16(cfg: CfgNode, device: torch.device) -> bool:
 def build_model(cfg: CfgNode, num_classes: int, device: torch.device) -> PretrainModel:
     """Encoder and loss on `device`; the initial weights are a function of SEED alone, equal for every loss.
 
+    `num_classes` is 0 where no image has a label.
+
     Raises:
         UserError: an unknown architecture or loss, or options that the loss refuses (too many classes, ...).
     """
@@ -78,7 +80,7 @@ def build_model(cfg: CfgNode, num_classes: int, device: torch.device) -> Pretrai
         for loss, declared in loss_options().items()
     }
     try:
-        loss = build_loss(cfg.LOSS.NAME, options, num_classes, cfg.PROJECTOR.OUT_DIM)
+        loss = build_loss(cfg.LOSS.NAME, options, max(1, num_classes), cfg.PROJECTOR.OUT_DIM)
     except ValueError as error:
         raise UserError(f"LOSS.NAME {cfg.LOSS.NAME}, PROJECTOR.OUT_DIM {cfg.PROJECTOR.OUT_DIM}: {error}") from error
     bf16, layout = _bf16(cfg, device), cfg.SOLVER.CHANNELS_LAST

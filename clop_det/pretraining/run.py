@@ -14,10 +14,11 @@ from clop_det.engine.metrics import read_metrics
 from clop_det.engine.run_folder import start_logging, write_results
 from clop_det.engine.schedule import build_schedule
 from clop_det.engine.wandb_writer import check_wandb
+from clop_det.errors import UserError
 from clop_det.pretraining.build import build_model, check_config
 from clop_det.pretraining.collapse_watch import RANKME, CollapseWatch, report_critical_rate
 from clop_det.pretraining.curves import draw_curves
-from clop_det.pretraining.data import BatchSource, PretrainData, open_data
+from clop_det.pretraining.data import BatchSource, PretrainData, log_data, open_data
 from clop_det.pretraining.nonfinite import NonFiniteGuard
 from clop_det.pretraining.optimizers import build_optimizer, describe_scale
 from clop_det.pretraining.probing import check_probes
@@ -34,6 +35,12 @@ def prepare(cfg: CfgNode, world_size: int = 1) -> PretrainData:
     cpu = torch.device("cpu")
     BatchSource(cfg, data, 0, world_size, cpu)  # before the model: it checks mean and deviation of the pixels
     model = build_model(cfg, len(data.train.classes), cpu)
+    if not len(data.visible) and model.loss.num_classes is not None:
+        raise UserError(
+            f"LOSS.NAME {cfg.LOSS.NAME} needs labels, but no image of {cfg.CLASSIFICATION.TRAIN_SPLIT} in"
+            f" {cfg.CLASSIFICATION.ROOT} has one. Give labels, or choose a loss without: info_nce, dcl, vicreg or"
+            " barlow_twins."
+        )
     build_schedule(cfg, build_optimizer(cfg, model))
     NonFiniteGuard(cfg, data, model)
     CollapseWatch(cfg)
@@ -45,6 +52,7 @@ def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
     start_logging(cfg)
     logging.getLogger(__name__).info(describe_scale(cfg, comm.get_world_size()))
     data = open_data(cfg)
+    log_data(data, cfg.CLASSIFICATION.EVAL_SPLIT)
     trainer = PretrainTrainer(cfg, data, checkpoint_provenance(cfg, data))
     start_iter = trainer.resume() if args.resume else 0
     trainer.match_prototypes()
