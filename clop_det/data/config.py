@@ -18,8 +18,8 @@ declare(
         ),
         "INPUT.GREY_BITS": Key(
             16,
-            "Bits of the values in grey images of more than 8 bits: a value of 2 ** bits - 1 is white. Files of 16 or 32"
-            " bits often hold values of 8 or 12.",
+            "Bits of the values in grey images of more than 8 bits: a value of 2 ** bits - 1 is white. Files of 16 or"
+            " 32 bits often hold values of 8 or 12.",
             between(8, 32),
         ),
     },

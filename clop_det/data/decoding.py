@@ -22,7 +22,7 @@ from clop_det.errors import UserError
 
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
-# Pillow's names of the formats that are read. Without a list it asks every plugin by content, and EPS starts Ghostscript.
+# Pillow's names of the formats that are read. Without a list it asks every plugin, and that of EPS starts Ghostscript.
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
 # How the names of such files end, in lower case.
 IMAGE_SUFFIXES = (

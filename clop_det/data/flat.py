@@ -48,7 +48,7 @@ def check_not_flat(names: Sequence[str], pixels: Callable[[int], Pixels], conten
 
 def _cause(contents: Sequence[bytes]) -> str:
     deepest = max(map(_grey_value, contents))
-    if 0 <= deepest and deepest >> (grey_bits() - 3) == 0:
+    if deepest >= 0 and deepest >> (grey_bits() - 3) == 0:
         bits = next(bits for bits in (8, 10, 12, 14, 16, 24, 32) if deepest < 2**bits)
         return (
             f"They are grey images of more than 8 bits whose values end at {deepest}, where INPUT.GREY_BITS"
@@ -64,4 +64,3 @@ def _grey_value(content: bytes) -> int:
             return int(np.asarray(image).max(initial=0)) if image.mode.startswith("I") else -1
     except BROKEN:
         return -1
-

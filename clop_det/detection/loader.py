@@ -55,12 +55,30 @@ class ImageCache:
         return image
 
 
+class _AtLeastAPixel(T.Augmentation):
+    """An augmentation of Detectron2 that leaves a very flat image (3000 x 6 pixels) one row instead of none."""
+
+    def __init__(self, step: T.Augmentation) -> None:
+        super().__init__()
+        self.step = step
+        self.input_args = self.step.input_args
+
+    def get_transform(self, *inputs: Any) -> T.Transform:
+        transform = self.step.get_transform(*inputs)
+        if isinstance(transform, T.ResizeTransform):
+            transform.new_h, transform.new_w = max(1, transform.new_h), max(1, transform.new_w)
+        return transform
+
+
 class CachingMapper(DatasetMapper):
     """Detectron2's DatasetMapper, fed from an `ImageCache` and seeded for each sample."""
 
     def __init__(self, cfg: CfgNode, is_train: bool, cache: ImageCache) -> None:
         super().__init__(cfg, is_train)
         self._cache = cache
+        self.augmentations: T.AugmentationList = T.AugmentationList(
+            [_AtLeastAPixel(step) for step in self.augmentations.augs]
+        )
 
     def map(self, record: Record, seed: int | None) -> Record:
         """What the model takes for one dataset dict; augmentation is drawn from `seed`."""

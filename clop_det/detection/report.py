@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from tabulate import tabulate
 
+from clop_det.detection.evaluation import split_figure
+
 _FAMILIES = {
     "coco": "COCO AP (101 points)",
     "voc07": "VOC AP (11 points)",
@@ -16,24 +18,25 @@ _PROBES = {"": "probes, classification set", "object_": "probes, annotated boxes
 _FIRST = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
-def figures_table(figures: Mapping[str, float], headline: str, title: str) -> str:
-    """A table of flat figures ("coco/AP", "probe/knn_top1", ...), one group a row.
+def figures_table(figures: Mapping[str, float], headlines: Mapping[str, str], title: str, most: int = 100) -> str:
+    """A table of flat figures ("coco/AP", "probe/knn_top1", ...), one group a row, and the classes of each test set.
 
     Args:
         figures: name -> value; AP in percent, probes as fractions.
-        headline: the family that "bbox" repeats, marked in the table.
+        headlines: test set ("" where there is one) -> the family that its "bbox" repeats, marked in the table.
         title: first line.
+        most: detections of a class in an image that COCO's AP scored; said where it is not COCO's own 100.
     """
-    groups: dict[str, dict[str, float]] = {}
+    groups: dict[tuple[str, str], dict[str, float]] = {}
     for key, value in figures.items():
-        group, name = key.rsplit("/", 1)
-        groups.setdefault(group, {})[name] = value
+        data_set, family, name = split_figure(key)
+        groups.setdefault((data_set, family), {})[name] = value
     rows = []
-    for group, values in groups.items():
-        prefix, _, kind = group.rpartition("/")
-        label = f"{prefix} " if prefix else ""
+    for (data_set, kind), values in groups.items():
+        label = f"{data_set} " if data_set else ""
         if kind in _FAMILIES:
-            mark = " = bbox" if kind == headline else ""
+            mark = f", {most} detections" if kind in ("coco", "segm") and most != 100 else ""
+            mark += " = bbox" if kind == headlines.get(data_set) else ""
             overall = "  ".join(f"{name} {values[name]:.2f}" for name in _FIRST if name in values)
             rows.append((f"{label}{_FAMILIES[kind]}{mark}", overall))
         elif kind == "probe":
@@ -42,10 +45,12 @@ def figures_table(figures: Mapping[str, float], headline: str, title: str) -> st
             for (start, label_of), part in zip(_PROBES.items(), (on_set, on_objects), strict=True):
                 words = [f"{name.removeprefix(start)} {value:.4g}" for name, value in part.items()]
                 rows += [(f"{label}{label_of}", _wrapped(words))] if words else []
-    classes = {name[3:]: value for name, value in groups.get("bbox", {}).items() if name.startswith("AP-")}
-    if 1 < len(classes) <= 30:
-        rows.append(("bbox AP by class", _wrapped([f"{name} {value:.1f}" for name, value in classes.items()])))
-    return f"{title}\n{tabulate(rows, tablefmt='simple_outline')}"
+    for (data_set, kind), values in groups.items():
+        classes = {name[3:]: value for name, value in values.items() if kind == "bbox" and name.startswith("AP-")}
+        if 1 < len(classes) <= 30:
+            words = [f"{name} {value:.1f}" for name, value in classes.items()]
+            rows.append((f"{data_set} bbox AP by class".lstrip(), _wrapped(words)))
+    return f"{title}\n{tabulate(rows, tablefmt='simple_outline', disable_numparse=True)}"
 
 
 def _wrapped(words: list[str], width: int = 90) -> str:

@@ -22,6 +22,7 @@ from clop_det.detection.evaluation import Evaluation, TestSet, flatten
 from clop_det.detection.hooks import EvaluationHook
 from clop_det.detection.loader import Record, train_loader, training_records
 from clop_det.detection.model import build_detector
+from clop_det.detection.objects import usable_boxes
 from clop_det.detection.pictures import draw_curves, draw_detections
 from clop_det.detection.probing import ObjectSets, Probes, classification_probes
 from clop_det.detection.report import figures_table
@@ -143,7 +144,8 @@ class DetectionTrainer(SimpleTrainer):
         figures |= self.run_probes()
         if comm.is_main_process():
             title = f"{', '.join(self.cfg.DATASETS.TEST)} {state or f'after {self.iter + 1} iterations'}"
-            print(figures_table(figures, self.test_sets[0].main_family, title), flush=True)
+            headlines = {self._prefix(test_set.name)[:-1]: test_set.main_family for test_set in self.test_sets}
+            print(figures_table(figures, headlines, title, self.cfg.TEST.COCO_MAX_DETECTIONS), flush=True)
         return figures
 
     def run_probes(self) -> dict[str, float]:
@@ -173,7 +175,8 @@ class DetectionTrainer(SimpleTrainer):
             evaluation, truth = self.evaluations[test_set.name], test_set.truth
             path = self._picture("detections", test_set.name)
             draw_detections(path, test_set.records, truth, evaluation.detections, self.cfg.TEST.PICTURES)
-            average = {c: area(curve) * 100 for c, curve in zip(truth.classes, evaluation.curves, strict=True)}
+            tested = set(truth.category[~(truth.ignore | truth.crowd)].tolist())
+            average = {k: area(curve) * 100 for k, curve in enumerate(evaluation.curves) if k in tested}
             draw_curves(self._picture("precision_recall", test_set.name), evaluation.curves, truth.classes, average)
 
     def has_drawn(self) -> bool:
@@ -203,8 +206,18 @@ class DetectionTrainer(SimpleTrainer):
             # An evaluation alone needs no training images for its AP.
             logging.getLogger(__name__).warning("no object probe, which learns from the training images: %s", error)
             return {}
-        sets = ObjectSets(self.cfg, records)
-        return {test_set.name: sets.probes(test_set.records) for test_set in self.test_sets}
+        sets, probes = ObjectSets(self.cfg, records), {}
+        for test_set in self.test_sets:
+            names = [", ".join(self.cfg.DATASETS.TRAIN), test_set.name]
+            for name, of in zip(names, (records, test_set.records), strict=True):
+                if not any(map(usable_boxes, of)):
+                    logging.getLogger(__name__).warning(
+                        "no object probe on %s: no box of %s is neither a crowd nor difficult", test_set.name, name
+                    )
+                    break
+            else:
+                probes[test_set.name] = sets.probes(test_set.records)
+        return probes
 
     def _build_hooks(self) -> list[Any]:
         cfg = self.cfg

@@ -82,7 +82,9 @@ def _evaluated(cfg: CfgNode, train: ImageList, workers: int) -> ClassificationIm
     try:
         val = open_images(settings, list_images(settings, settings.EVAL_SPLIT), workers)
     except UserError as error:
-        raise UserError(f"{error} (The probes need CLASSIFICATION.EVAL_SPLIT; PROBE.ENABLED False goes without.)") from error
+        raise UserError(
+            f"{error} (The probes need CLASSIFICATION.EVAL_SPLIT; PROBE.ENABLED False goes without.)"
+        ) from error
     if train.classes != val.classes:
         raise UserError(
             f"the classes of {settings.TRAIN_SPLIT} and {settings.EVAL_SPLIT} in {settings.ROOT} differ:"

@@ -41,9 +41,7 @@ def layout_names() -> tuple[str, ...]:
     return tuple(_LAYOUTS)
 
 
-def read_images(
-    layout: str, root: str | os.PathLike[str], split: str, beside: Sequence[str] = ()
-) -> ImageList:
+def read_images(layout: str, root: str | os.PathLike[str], split: str, beside: Sequence[str] = ()) -> ImageList:
     """List the images of one split of a data set.
 
     Args:
