@@ -123,8 +123,8 @@ def _compare(path: Path, found: dict[str, dict[str, Any]]) -> None:
         old = before.get(name, new)
         if old.get("classes", new["classes"]) != new["classes"]:
             raise UserError(
-                f"data set {name} had the classes {', '.join(old['classes'])} when this run began, and has"
-                f" {', '.join(new['classes'])} now. Restore them (CLASSES), or start anew in another OUTPUT_DIR."
+                f"data set {name} has changed since this run began: it had the classes {', '.join(old['classes'])}, and"
+                f" has {', '.join(new['classes'])} now. Restore them (CLASSES), or start anew in another OUTPUT_DIR."
             )
         if any(old.get(fact) != new[fact] for fact in facts):
             raise UserError(

@@ -90,11 +90,11 @@ def _evaluated(cfg: CfgNode, train: ImageList, workers: int) -> ClassificationIm
             f"the classes of {settings.TRAIN_SPLIT} and {settings.EVAL_SPLIT} in {settings.ROOT} differ:"
             f" {', '.join(sorted(set(train.classes) ^ set(val.classes)))} in one only."
         )
-    for name, labels in ((settings.TRAIN_SPLIT, train.labels), (settings.EVAL_SPLIT, val.labels)):
+    for key, labels in (("TRAIN_SPLIT", train.labels), ("EVAL_SPLIT", val.labels)):
         if not bool((labels >= 0).any()):
             raise UserError(
-                f"split {name} of {settings.ROOT} has no labelled image for the probes. Choose another split, or set"
-                " PROBE.ENABLED False."
+                f"CLASSIFICATION.{key} {settings[key]} of {settings.ROOT} has no labelled image for the probes. Choose"
+                " another split, or set PROBE.ENABLED False."
             )
     return val
 

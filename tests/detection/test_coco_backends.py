@@ -43,7 +43,7 @@ def scene(seed: int, *, crowds: bool, difficult: bool, most: int) -> tuple[Groun
         ignore=rng.random(len(boxes)) < (0.2 if difficult else 0),
         crowd=rng.random(len(boxes)) < (0.2 if crowds else 0),
         area=extent * rng.uniform(0.6, 1.0, len(boxes)),
-        masks=[None] * len(boxes),
+        masks=[_rle(box) if index % 6 else None for index, (_, _, box) in enumerate(boxes)],
         sizes=[(SIDE, SIDE)] * 20,
         classes=CLASSES,
     )
