@@ -45,6 +45,15 @@ def class_table(names: Sequence[str], counts: dict[str, Counter[int]]) -> str:
     return f"boxes by class{few}\n{table}"
 
 
+def class_line(names: Sequence[str], counts: dict[str, Counter[int]]) -> str:
+    """The same in one line: with more than 20 classes only the rarest of the first split."""
+    first = next(iter(counts.values()))
+    order = sorted(range(len(names)), key=lambda k: (first[k], k))[:20] if len(names) > 20 else range(len(names))
+    listed = ", ".join(f"{names[k]} {'/'.join(str(found[k]) for found in counts.values())}" for k in order)
+    few = f", the 20 rarest of {len(names)}" if len(names) > 20 else ""
+    return f"boxes by class ({' / '.join(counts)}{few}): {listed}"
+
+
 def remarks(cfg: CfgNode, *, train: bool = True) -> list[Remark]:
     """What the class tables and the test sets show that a reader of the figures must know."""
     names, counts = class_counts(cfg, train=train)

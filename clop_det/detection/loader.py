@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -134,9 +133,7 @@ def training_records(cfg: CfgNode) -> list[Record]:
         UserError: nothing is left; see `fractions.choose`.
     """
     candidates = candidate_records(cfg)
-    records = [candidates[i] for i in choose(cfg, image_keys(candidates))]
-    logging.getLogger(__name__).info("training on %d of %d images", len(records), len(candidates))
-    return records
+    return [candidates[i] for i in choose(cfg, image_keys(candidates))]
 
 
 def candidate_records(cfg: CfgNode) -> list[Record]:

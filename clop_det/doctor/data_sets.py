@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from clop_det.annotations.overlap import check_overlap, describe
 from clop_det.detection.best_figure import resolve_keep_best
 from clop_det.detection.class_names import compare_class_names
-from clop_det.detection.class_table import class_counts, class_table, remarks
+from clop_det.detection.class_table import class_counts, class_line, remarks
 from clop_det.detection.run_data import check_pictures, data_sets
 from clop_det.doctor.findings import ERROR, OK, WARN, Finding, Situation
 from clop_det.errors import UserError
@@ -17,11 +17,10 @@ def check_classes(situation: Situation) -> Iterator[Finding]:
     """Boxes by class and split, and what they show; needs the check of the data."""
     if not _readable(situation):
         return
-    table = class_table(*class_counts(situation.cfg))
-    yield Finding("classes", OK, table.replace("\n", "\n       "))
+    yield Finding("classes", OK, class_line(*class_counts(situation.cfg)))
     for found, remedy in remarks(situation.cfg):
         yield Finding("classes", WARN, found, remedy)
-    for line in compare_class_names(situation.cfg, train=True):
+    for line in compare_class_names(situation.cfg, train=True) if situation.contents else ():
         yield Finding("classes of the weights", WARN, line, "name the same CLASSES, in the weights' order")
 
 

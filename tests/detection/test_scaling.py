@@ -5,7 +5,7 @@ from detectron2.config import CfgNode
 
 from clop_det.config.reading import read_config
 from clop_det.detection.report import figures_table
-from clop_det.detection.scaling import fit_to_processes
+from clop_det.detection.scaling import fit_to_processes, scaled_steps
 from clop_det.errors import UserError
 
 
@@ -66,6 +66,14 @@ def test_no_gpu_is_one_process_and_more_scale_up(processes: int, batch: int, lr:
         fit_to_processes(cfg, given)
         assert (batch, iterations) == (cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.MAX_ITER)
         assert pytest.approx(lr) == cfg.SOLVER.BASE_LR
+
+
+def test_the_steps_after_scaling_leave_the_config_as_it_is() -> None:
+    cfg = moco_schedule()
+    before = cfg.SOLVER.MAX_ITER
+    cfg.freeze()
+    assert scaled_steps(cfg, 1) == 192000
+    assert cfg.SOLVER.MAX_ITER == before
 
 
 def test_the_table_shows_every_family_the_probes_and_the_classes() -> None:

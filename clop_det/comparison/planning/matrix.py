@@ -76,6 +76,7 @@ class Matrix:
     metric: str
     examples: int
     example_score: float
+    gpus: int = 1  # processes of a job
 
 
 def read_matrix(cfg: CN, folder: Path) -> Matrix:
@@ -125,6 +126,7 @@ def read_matrix(cfg: CN, folder: Path) -> Matrix:
         metric=str(node.METRIC),
         examples=int(node.EXAMPLES),
         example_score=float(node.EXAMPLE_SCORE),
+        gpus=int(node.LAUNCH.GPUS_PER_JOB),
     )
 
 

@@ -14,6 +14,7 @@ from clop_det.comparison.planning.jobs import JOBS_FOLDER, Job, digest_of, job_n
 from clop_det.comparison.planning.matrix import Detection, Init, Matrix, Point
 from clop_det.config import add_clop_config
 from clop_det.config.reading import merge_file, merge_mapping
+from clop_det.detection.scaling import scaled_steps
 from clop_det.errors import UserError
 from clop_det.files import read_json, sha256_of, write_json
 from clop_det.losses import loss_options
@@ -182,9 +183,8 @@ class _Builder:
         facts = {**facts, "detection": detection.name, "detection_grid": dict(setting)}
         facts |= {"pretrain": base.pretrain, "convert": base.convert}
         needs = (convert.name,) if convert else ()
-        detect = Job(
-            "detect", name, digest, needs, "model_final.pth", cfg, cfg.SOLVER.MAX_ITER, self._with(facts, values)
-        )
+        steps = scaled_steps(cfg, self._matrix.gpus)
+        detect = Job("detect", name, digest, needs, "model_final.pth", cfg, steps, self._with(facts, values))
         self._add_job(detect)
         inspect = self._inspect(detect, needs)
         self._add_cell(
