@@ -12,6 +12,7 @@ from clop_det.annotations.checks import Checks, ImageFacts, facts_of
 from clop_det.annotations.checks.image_facts import MISSING, TRUNCATED, UNREADABLE
 from clop_det.annotations.images import AS_STORED, DEEP
 from clop_det.annotations.segmentation import usable_part
+from clop_det.data.decoding import oversize
 
 Record = dict[str, Any]
 _FAULTS = {MISSING: "missing_file", UNREADABLE: "unreadable_image", TRUNCATED: "truncated_image"}
@@ -59,6 +60,9 @@ def _check_image(record: Record, facts: ImageFacts, checks: Checks) -> bool:
     path = record["file_name"]
     if facts.fault:
         checks.found(_FAULTS[facts.fault], f"{path} {_SAID[facts.fault]}")
+        return False
+    if said := oversize(facts.width, facts.height):
+        checks.found("oversized_image", f"{path}: {said}")
         return False
     suffix = path[path.rfind(".") :].lower()
     if facts.format not in _FORMATS.get(suffix, (facts.format,)) and not checks.found(

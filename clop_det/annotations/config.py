@@ -26,6 +26,12 @@ declare(
             " drawn.",
             content=False,
         ),
+        "DATASETS.OVERLAP_ALLOWED": Key(
+            (),
+            "Test sets that may share images with the training sets or the pretraining images; the others are compared"
+            " with them before the run, and it is refused if one does.",
+            content=False,
+        ),
         **{
             f"DATASETS.CHECKS.{kind.name.upper()}": Key(
                 kind.default,

@@ -30,6 +30,7 @@ from clop_det.annotations.checked import check_records, keep_masked
 from clop_det.annotations.checks import Checks, Policies
 from clop_det.annotations.sources import LAYOUTS, Reader, Record, foreign_reader, read_lines
 from clop_det.annotations.voc import read_annotation
+from clop_det.data.decoding import use_decoding
 from clop_det.data.paths import local_path
 from clop_det.errors import UserError
 
@@ -62,6 +63,7 @@ def use_datasets(cfg: CfgNode, *, reread: bool = True) -> None:
         UserError: see `register_datasets`; a policy that a kind does not admit.
     """
     global _policies
+    use_decoding(cfg.INPUT)
     policies = Policies.of(cfg.DATASETS.CHECKS)
     if reread or policies != _policies:
         _loaded.clear()

@@ -58,7 +58,7 @@ def run_tool(main: Callable[[list[str] | None], int]) -> NoReturn:
     except UserError as error:
         if "--traceback" in sys.argv:
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_of_worker(error) or error}", file=sys.stderr)
         code = EXIT_BAD_INPUT
     except StopRequested:
         print("stopped; the state is saved, --resume continues", file=sys.stderr)
@@ -70,11 +70,17 @@ def run_tool(main: Callable[[list[str] | None], int]) -> NoReturn:
     sys.exit(code)
 
 
+def _of_worker(error: Exception) -> str:
+    """The message of the UserError in the text of a process's exception, which holds its traceback; empty: none."""
+    messages = re.findall(r"^clop_det\.errors\.UserError: (.*)", str(error), re.MULTILINE)
+    return str(messages[-1]) if messages else ""  # those before it are its causes
+
+
 def _worker_failure(error: Exception) -> int:
     """Exit code for an exception in a spawned worker; a UserError there is still one line."""
-    messages = re.findall(r"^clop_det\.errors\.UserError: (.*)", str(error), re.MULTILINE)
-    if messages and "--traceback" not in sys.argv:
-        print(f"error: {messages[-1]}", file=sys.stderr)  # those before it are its causes
+    message = _of_worker(error)
+    if message and "--traceback" not in sys.argv:
+        print(f"error: {message}", file=sys.stderr)
         return EXIT_BAD_INPUT
     if "StopRequested" in str(error):
         return EXIT_STOPPED

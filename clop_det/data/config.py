@@ -6,6 +6,24 @@ from clop_det.keys import BOTH, PRETRAINING, Key, above, at_least, between, decl
 
 _SHARE = between(0, 1)
 
+declare(
+    BOTH,
+    {
+        "INPUT.MAX_PIXELS": Key(
+            89_478_485,
+            "Pixels of the largest image that is read (Pillow's own limit by default): a small file can hold a picture"
+            " that fills the memory.",
+            at_least(1),
+            content=False,
+        ),
+        "INPUT.GREY_BITS": Key(
+            16,
+            "Bits of the values in grey images of more than 8 bits: a value of 2 ** bits - 1 is white. Files of 16 or"
+            " 32 bits often hold values of 8 or 12.",
+            between(8, 32),
+        ),
+    },
+)
 # What pretraining trains on, and the probes' bank and queries in both stages.
 declare(
     BOTH,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from clop_det.data.layouts import ImageList
+from clop_det.data.layouts.table import read_text
 from clop_det.data.splits import VisibleLabels
 from clop_det.errors import UserError
 from clop_det.files import StrPath, read_json, write_json
@@ -103,8 +103,8 @@ def _find(path: StrPath, labelled: dict[str, list[Any]], images: ImageList) -> d
 
 def _load_list(path: StrPath, images: ImageList) -> VisibleLabels:
     try:
-        text = Path(path).read_text(encoding="utf-8", errors="surrogateescape")  # as the names of files are read
-    except OSError as error:
+        text = read_text(Path(path), "surrogateescape")  # as the names of files are read
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the label split {path}: {error}") from error
     places: dict[str, list[int]] = {}
     for index, file in enumerate(images.files):
@@ -113,8 +113,9 @@ def _load_list(path: StrPath, images: ImageList) -> VisibleLabels:
     for number, line in enumerate(map(str.strip, text.splitlines()), 1):
         if not line:
             continue
-        name = line.replace(os.sep, "/").removeprefix("./")
-        ends = [i for i in places.get(name.rsplit("/", 1)[-1], []) if f"/{images.files[i]}".endswith(f"/{name}")]
+        ends = _ends(line, places, images)
+        if not ends and "\\" in line:  # a list that Windows wrote
+            ends = _ends(line.replace("\\", "/"), places, images)
         if len(ends) != 1:
             fault = "is not in" if not ends else f"fits {len(ends)} images ({images.files[ends[0]]}, ...) of"
             raise UserError(f"label split {path}, line {number}: {line!r} {fault} the data set in {images.root}")
@@ -128,6 +129,12 @@ def _load_list(path: StrPath, images: ImageList) -> VisibleLabels:
             f" {len(images.classes)} classes lack one); every class needs at least one"
         )
     return _visible(labels)
+
+
+def _ends(line: str, places: Mapping[str, list[int]], images: ImageList) -> list[int]:
+    """The images whose path ends in the path that a line names."""
+    name = line.removeprefix("./")
+    return [i for i in places.get(name.rsplit("/", 1)[-1], []) if f"/{images.files[i]}".endswith(f"/{name}")]
 
 
 def _visible(labels: dict[int, int]) -> VisibleLabels:

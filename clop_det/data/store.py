@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from clop_det.data.building import build_once, cache_folder, cache_lock
-from clop_det.data.decoding import UnreadableImage
+from clop_det.data.decoding import UnreadableImage, grey_bits
 from clop_det.data.image_list import ImageList
 from clop_det.data.images import Images, StoredImages
 from clop_det.data.store_build import FORMAT, HEADER, PIXELS, decode_store
@@ -101,6 +101,8 @@ def open_store(
 
 def _key(images: ImageList, size: int, unreadable: Unreadable) -> str:
     digest = hashlib.sha256(f"{FORMAT}\n{size}\n".encode())
+    if grey_bits() != 16:
+        digest.update(f"grey of {grey_bits()} bits\n".encode())
     if unreadable.replaces:  # which image stands in depends on the labels
         digest.update(b"replace\n" + images.labels.numpy().tobytes())
     for index, file in enumerate(images.files):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -55,12 +54,30 @@ class ImageCache:
         return image
 
 
+class _AtLeastAPixel(T.Augmentation):
+    """An augmentation of Detectron2 that leaves a very flat image (3000 x 6 pixels) one row instead of none."""
+
+    def __init__(self, step: T.Augmentation) -> None:
+        super().__init__()
+        self.step = step
+        self.input_args = self.step.input_args
+
+    def get_transform(self, *inputs: Any) -> T.Transform:
+        transform = self.step.get_transform(*inputs)
+        if isinstance(transform, T.ResizeTransform):
+            transform.new_h, transform.new_w = max(1, transform.new_h), max(1, transform.new_w)
+        return transform
+
+
 class CachingMapper(DatasetMapper):
     """Detectron2's DatasetMapper, fed from an `ImageCache` and seeded for each sample."""
 
     def __init__(self, cfg: CfgNode, is_train: bool, cache: ImageCache) -> None:
         super().__init__(cfg, is_train)
         self._cache = cache
+        self.augmentations: T.AugmentationList = T.AugmentationList(
+            [_AtLeastAPixel(step) for step in self.augmentations.augs]
+        )
 
     def map(self, record: Record, seed: int | None) -> Record:
         """What the model takes for one dataset dict; augmentation is drawn from `seed`."""
@@ -116,9 +133,7 @@ def training_records(cfg: CfgNode) -> list[Record]:
         UserError: nothing is left; see `fractions.choose`.
     """
     candidates = candidate_records(cfg)
-    records = [candidates[i] for i in choose(cfg, image_keys(candidates))]
-    logging.getLogger(__name__).info("training on %d of %d images", len(records), len(candidates))
-    return records
+    return [candidates[i] for i in choose(cfg, image_keys(candidates))]
 
 
 def candidate_records(cfg: CfgNode) -> list[Record]:

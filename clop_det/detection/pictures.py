@@ -65,11 +65,11 @@ def draw_detections(
     for i in images:
         pixels = read_image(records[i], "RGB")
         mine, theirs = truth.image == i, (found.image == i) & (found.score >= score)
-        names = ["" if by_colour else str(truth.classes[k]) for k in truth.category[mine]]
+        names = ["" if by_colour else _plain(truth.classes[k]) for k in truth.category[mine]]
         shown = pixels if found.masks is None else _tinted(pixels, truth.masks, mine, truth.category)
         left = _drawn(shown, truth.box[mine], truth.category[mine], names)
         labels = [
-            f"{s:.2f}" if by_colour else f"{truth.classes[k]} {s:.2f}"
+            f"{s:.2f}" if by_colour else f"{_plain(truth.classes[k])} {s:.2f}"
             for k, s in zip(found.category[theirs], found.score[theirs], strict=True)
         ]
         shown = pixels if found.masks is None else _tinted(pixels, found.masks, theirs, found.category)
@@ -78,6 +78,11 @@ def draw_detections(
         heads = ("ground truth", f"detections, score at least {score:g}")
         _save_sheet(path, lines, heads, truth.classes if by_colour else ())
     return images
+
+
+def _plain(name: Any) -> str:
+    """A class name on one line of print: COCO files may number their classes, XML may break lines in them."""
+    return "".join(c if c.isprintable() else " " for c in str(name))
 
 
 def _tinted(pixels: Any, masks: Sequence[Any], chosen: Any, categories: Any) -> Any:
@@ -134,7 +139,7 @@ def _save_sheet(
 def _key(classes: Sequence[str], width: int) -> Image.Image:
     """A coloured square and the name of every class, in as many lines as it takes."""
     font = ImageFont.load_default(13)
-    names = [str(name) for name in classes]  # COCO files may number them
+    names = [_plain(name) for name in classes]
     places, x, y = [], 0, 3
     for name in names:
         taken = 34 + int(font.getlength(name))
@@ -150,33 +155,37 @@ def _key(classes: Sequence[str], width: int) -> Image.Image:
     return image
 
 
-def draw_curves(path: Path, curves: Sequence[Curve], classes: Sequence[str], average: dict[str, float]) -> None:
+def draw_curves(path: Path, curves: Sequence[Curve], classes: Sequence[str], average: dict[int, float]) -> None:
     """Write a PNG with precision over recall at overlap 0.5, a line per class, ten classes a panel, best first.
 
     Args:
-        average: class -> AP in percent, for the legend and the order.
+        average: index of each class that the test set has -> AP in percent, for the legend and the order; the others
+            are not drawn.
     """
     # The object interface: pyplot would pick a window system and keep every figure.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    order = sorted(range(len(classes)), key=lambda k: -average.get(classes[k], 0.0))
-    panels = [order[start : start + _A_PANEL] for start in range(0, len(order), _A_PANEL)]
+    order = sorted(average, key=lambda k: -average[k])
+    panels = [order[start : start + _A_PANEL] for start in range(0, len(order), _A_PANEL)] or [[]]
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(6.5 if columns == 1 else 4.5 * columns, 4.5 * rows), dpi=110, layout="constrained")
     for place, members in enumerate(panels):
         axes = figure.add_subplot(rows, columns, place + 1)
         for colour, k in enumerate(members):
-            name = f"{classes[k]}  {average.get(classes[k], 0.0):.1f}"
+            name = f"{_plain(classes[k])}  {average[k]:.1f}".replace("$", r"\$")  # no formula
             recall, precision = curves[k].recall, curves[k].precision
             if len(recall):  # from the axis on
                 recall, precision = np.concatenate(([0.0], recall)), np.concatenate((precision[:1], precision))
             axes.plot(recall, precision, color=f"C{colour}", label=name, lw=1.5)
         axes.set(xlim=(0, 1.01), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
         axes.grid(alpha=0.3)
-        axes.legend(title="class, AP50", fontsize=8, title_fontsize=8)
-    figure.suptitle("Precision over recall, IoU 0.5, difficult boxes left out", fontsize=11)
+        if members:
+            axes.legend(title="class, AP50", fontsize=8, title_fontsize=8)
+    absent = len(classes) - len(order)
+    without = f", {absent} classes without a box in the test set left out" if absent else ""
+    figure.suptitle(f"Precision over recall, IoU 0.5, difficult boxes left out{without}", fontsize=11)
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
     with atomic_write(path) as file:

@@ -15,7 +15,7 @@ from clop_det.data.images import Subset
 from clop_det.data.opening import list_images, open_images, probe_indices
 from clop_det.detection.loader import training_records
 from clop_det.detection.model import pooled_features
-from clop_det.detection.objects import object_crops
+from clop_det.detection.objects import object_crops, usable_boxes
 from clop_det.engine.precision import autocast
 from clop_det.engine.seeding import generator
 from clop_det.errors import UserError
@@ -56,7 +56,11 @@ class Probes:
         records = (train or _records_if_any(cfg)) if BOXES in needs else None
         if records is not None:
             bank = cache(lambda: crops(cfg, records, "object bank"))
-            self._sets[BOXES] = {f"{prefix}{PROBE}/": box_sets(cfg, bank, test) for prefix, test in tests.items()}
+            self._sets[BOXES] = {
+                f"{prefix}{PROBE}/": box_sets(cfg, bank, test)
+                for prefix, test in tests.items()
+                if _has_boxes("the training set", records) and _has_boxes(f"test set {prefix}".strip(" /"), test)
+            }
 
     def run(self, model: nn.Module, bf16: bool, check: Callable[[], None] = lambda: None) -> dict[str, float]:
         """The figures of the tasks; leaves the model in the mode it was in.
@@ -87,6 +91,15 @@ class Probes:
         with torch.no_grad(), autocast(bf16, device):  # type: ignore[arg-type]
             normalised = (images.to(device).float() - model.pixel_mean) / model.pixel_std  # type: ignore[operator,arg-type]
             return pooled_features(model, normalised).cpu()
+
+
+def _has_boxes(what: str, records: Sequence[dict[str, Any]]) -> bool:
+    found = any(map(usable_boxes, records))
+    if not found:
+        _log.warning(
+            "no object probe: no box of the %d images of %s is neither a crowd nor difficult", len(records), what
+        )
+    return found
 
 
 def _records_if_any(cfg: CfgNode) -> Sequence[dict[str, Any]] | None:

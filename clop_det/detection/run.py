@@ -12,13 +12,16 @@ from detectron2.config import CfgNode
 from detectron2.evaluation import verify_results
 from detectron2.utils import comm
 
-from clop_det.annotations.datasets import set_num_classes, use_datasets
+from clop_det.annotations.datasets import class_names, set_num_classes, use_datasets
 from clop_det.checkpoints.newest import newest_verified
 from clop_det.checkpoints.reading import read_checkpoint
 from clop_det.conversion.compatibility import apply_weights_provenance, conventions_of
 from clop_det.conversion.loading import DetectorCheckpointer
+from clop_det.detection.best_figure import settle_best
+from clop_det.detection.class_names import PROVENANCE_KEY, classes_of_weights, compare_class_names
 from clop_det.detection.coco_backends import coco_backend
 from clop_det.detection.config_check import check_config, fetch_weights
+from clop_det.detection.evaluation import split_figure
 from clop_det.detection.run_data import check_data, log_checks
 from clop_det.detection.scaling import fit_to_processes
 from clop_det.detection.trainer import DetectionTrainer
@@ -51,6 +54,8 @@ def prepare(cfg: CfgNode, args: argparse.Namespace) -> list[str]:
     use_datasets(cfg)
     set_num_classes(cfg)
     notes += apply_weights_provenance(cfg)
+    notes += settle_best(cfg)
+    notes += compare_class_names(cfg, train=not args.eval_only)
     notes += check_data(cfg, train=not args.eval_only)
     cfg.freeze()
     return notes
@@ -101,7 +106,8 @@ def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
     if args.eval_only:
         evaluate_only(cfg)
         return
-    trainer = DetectionTrainer(cfg, {**collect_provenance(cfg), **conventions_of(cfg), **facts})
+    classes = {PROVENANCE_KEY: list(class_names(cfg.DATASETS.TRAIN[0]))}
+    trainer = DetectionTrainer(cfg, {**collect_provenance(cfg), **conventions_of(cfg), **facts, **classes})
     start_iter = trainer.resume_or_load(args.resume)
     if start_iter < cfg.SOLVER.MAX_ITER:
         trainer.train(start_iter, cfg.SOLVER.MAX_ITER)
@@ -128,6 +134,9 @@ def evaluate_only(cfg: CfgNode) -> None:
         UserError: the file does not hold the whole detector (a backbone alone, or other classes).
     """
     trainer = DetectionTrainer(cfg, {}, train=False)
+    if trained := classes_of_weights(cfg.MODEL.WEIGHTS):
+        for test_set in trainer.test_sets:
+            test_set.follow(trained, cfg.MODEL.WEIGHTS)
     iteration = DetectorCheckpointer(trainer.core, whole=True).load(cfg.MODEL.WEIGHTS).get("iteration")
     done = f" after {iteration + 1} iterations" if isinstance(iteration, int) else ""
     figures = trainer.evaluate(f"with {cfg.MODEL.WEIGHTS}{done}")
@@ -152,17 +161,20 @@ def weight_facts(cfg: CfgNode) -> dict[str, Any]:
 
 
 def measured_by(cfg: CfgNode) -> dict[str, Any]:
-    """What computed COCO's AP: {"coco_backend": {"name", "version"}}."""
+    """What computed COCO's AP: {"coco_backend": {"name", "version"}, "coco_max_detections"}."""
     backend = coco_backend(cfg.TEST.COCO_BACKEND)
-    return {"coco_backend": {"name": backend.name, "version": backend.version}}
+    return {
+        "coco_backend": {"name": backend.name, "version": backend.version},
+        "coco_max_detections": cfg.TEST.COCO_MAX_DETECTIONS,
+    }
 
 
 def verify(cfg: CfgNode, figures: dict[str, float]) -> None:
     """Detectron2's check of the figures ("bbox/AP") against TEST.EXPECTED_RESULTS; leaves with code 1 if it fails."""
     results: dict[str, dict[str, float]] = {str(entry[0]): {} for entry in cfg.TEST.EXPECTED_RESULTS}
     for key, value in figures.items():
-        task, name = key.rsplit("/", 1)
-        results.setdefault(task, {})[name] = value
+        data_set, family, name = split_figure(key)
+        results.setdefault(f"{data_set}/{family}".lstrip("/"), {})[name] = value
     verify_results(cfg, results)
 
 

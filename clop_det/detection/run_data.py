@@ -13,6 +13,10 @@ from detectron2.config import CfgNode
 from clop_det.annotations.checks import Checks
 from clop_det.annotations.datasets import checks_of, class_names, load_dataset
 from clop_det.annotations.fractions import choose, image_keys, load_split, save_split
+from clop_det.annotations.images import read_image
+from clop_det.annotations.overlap import check_overlap, describe
+from clop_det.data.flat import check_not_flat
+from clop_det.detection.class_table import class_counts, class_table, remarks
 from clop_det.detection.loader import candidate_records, training_records
 from clop_det.errors import UserError
 from clop_det.files import read_json, write_json
@@ -41,6 +45,9 @@ def log_checks(cfg: CfgNode, *, train: bool = True) -> None:
         checks = run_checks(cfg, name, train)
         level = logging.WARNING if checks.dropped("image") + checks.dropped("annotation") else logging.INFO
         _log.log(level, "%s", checks.table())
+    _log.info("%s", class_table(*class_counts(cfg, train=train)))
+    for found, remedy in remarks(cfg, train=train):
+        _log.warning("%s (%s)", found, remedy)
 
 
 def check_data(cfg: CfgNode, *, train: bool = True) -> list[str]:
@@ -50,11 +57,26 @@ def check_data(cfg: CfgNode, *, train: bool = True) -> list[str]:
         lines for the person who starts it.
 
     Raises:
-        UserError: the checks refuse something, or no image is left to train on.
+        UserError: the checks refuse something, no image is left to train on, the images of a data set hold no picture,
+            or a test image is among those learnt from.
     """
     for name in data_sets(cfg, train=train):
         run_checks(cfg, name, train)
-    return _describe_training(cfg) if train else []
+        check_pictures(name)
+    return [describe_training(cfg), *filter(None, [describe(check_overlap(cfg))])] if train else []
+
+
+def check_pictures(name: str) -> None:
+    """Refuse a data set whose images hold no picture; see `check_not_flat`."""
+    records = load_dataset(name)
+    try:
+        check_not_flat(
+            [record["file_name"] for record in records],
+            lambda index: read_image(records[index], "RGB"),
+            lambda index: Path(records[index]["file_name"]).read_bytes(),
+        )
+    except UserError as error:
+        raise UserError(f"data set {name}: {error}") from error
 
 
 def keep_data(cfg: CfgNode, *, train: bool = True, resume: bool = False) -> None:
@@ -75,12 +97,13 @@ def keep_data(cfg: CfgNode, *, train: bool = True, resume: bool = False) -> None
 def _write_checks(cfg: CfgNode, train: bool, resume: bool) -> None:
     path = Path(cfg.OUTPUT_DIR) / (CHECKS_NAME if train else EVALUATION_CHECKS_NAME)
     found = {
-        name: {"sha256": _digest(name), **run_checks(cfg, name, train).as_dict()}
+        name: {"sha256": _digest(name), "classes": list(class_names(name)), **run_checks(cfg, name, train).as_dict()}
         for name in data_sets(cfg, train=train)
     }
     if resume and path.is_file():
         _compare(path, found)
-    write_json(path, {"format": _FORMAT, "data_sets": found})
+    overlap = {"overlap": check_overlap(cfg)} if train else {}
+    write_json(path, {"format": _FORMAT, "data_sets": found, **overlap})
 
 
 def _compare(path: Path, found: dict[str, dict[str, Any]]) -> None:
@@ -98,6 +121,11 @@ def _compare(path: Path, found: dict[str, dict[str, Any]]) -> None:
         _log.warning("%s is of an earlier version: only the numbers of images and annotations are compared", path)
     for name, new in found.items():
         old = before.get(name, new)
+        if old.get("classes", new["classes"]) != new["classes"]:
+            raise UserError(
+                f"data set {name} has changed since this run began: it had the classes {', '.join(old['classes'])}, and"
+                f" has {', '.join(new['classes'])} now. Restore them (CLASSES), or start anew in another OUTPUT_DIR."
+            )
         if any(old.get(fact) != new[fact] for fact in facts):
             raise UserError(
                 f"data set {name} has changed since this run began: it had {old.get('images')} images and"
@@ -107,19 +135,19 @@ def _compare(path: Path, found: dict[str, dict[str, Any]]) -> None:
             )
 
 
-def _describe_training(cfg: CfgNode) -> list[str]:
+def describe_training(cfg: CfgNode) -> str:
     """How many images the run trains on, and what a fraction of them lacks."""
     candidates, records = candidate_records(cfg), training_records(cfg)
-    settings = cfg.DATASETS
-    if len(records) == len(candidates):
-        return [f"training on all {len(candidates)} images of {', '.join(settings.TRAIN)}"]
-    source = settings.TRAIN_SPLIT_FILE or f"DATASETS.TRAIN_FRACTION {settings.TRAIN_FRACTION:g}, SEED {cfg.SEED}"
-    lines = [f"training on {len(records)} of {len(candidates)} images of {', '.join(settings.TRAIN)} ({source})"]
-    seen = {entry["category_id"] for record in records for entry in record["annotations"]}
-    absent = [name for k, name in enumerate(class_names(settings.TRAIN[0])) if k not in seen]
-    if absent:
-        lines.append(f"none of these images has a box of {', '.join(absent)}")
-    return lines
+    settings, names = cfg.DATASETS, ", ".join(cfg.DATASETS.TRAIN)
+    total = sum(run_checks(cfg, name, train=True).images for name in settings.TRAIN)
+    empty = total - len(candidates)
+    why = [f"{empty} without a box to learn from: DATALOADER.FILTER_EMPTY_ANNOTATIONS"] if empty else []
+    if len(records) < len(candidates):
+        source = settings.TRAIN_SPLIT_FILE or f"DATASETS.TRAIN_FRACTION {settings.TRAIN_FRACTION:g}, SEED {cfg.SEED}"
+        why.append(f"chosen by {source}")
+    if not why:
+        return f"training on all {total} images of {names}"
+    return f"training on {len(records)} of {total} images of {names} ({'; '.join(why)})"
 
 
 def _write_split(cfg: CfgNode, resume: bool) -> None:

@@ -50,6 +50,18 @@ def fit_to_processes(cfg: CfgNode, processes: int) -> list[str]:
     return notes + _replace_norms(cfg, processes)
 
 
+def scaled_steps(cfg: CfgNode, processes: int) -> int:
+    """SOLVER.MAX_ITER as it will be once `fit_to_processes` has scaled the schedule; `cfg` is left as it is.
+
+    Raises:
+        UserError: see `fit_to_processes`.
+    """
+    own = cfg.clone()
+    own.defrost()
+    fit_to_processes(own, processes)
+    return int(own.SOLVER.MAX_ITER)
+
+
 def _values(cfg: CfgNode) -> dict[str, object]:
     return {key: cfg[key.split(".")[0]][key.split(".")[1]] for key in _SCALED}
 

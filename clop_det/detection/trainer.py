@@ -141,7 +141,8 @@ class DetectionTrainer(SimpleTrainer):
         figures |= self.run_probes()
         if comm.is_main_process():
             title = f"{', '.join(self.cfg.DATASETS.TEST)} {state or f'after {self.iter + 1} iterations'}"
-            print(figures_table(figures, self.test_sets[0].main_family, title), flush=True)
+            headlines = {self._prefix(test_set.name)[:-1]: test_set.main_family for test_set in self.test_sets}
+            print(figures_table(figures, headlines, title, self.cfg.TEST.COCO_MAX_DETECTIONS), flush=True)
         return figures
 
     def run_probes(self) -> dict[str, float]:
@@ -162,7 +163,8 @@ class DetectionTrainer(SimpleTrainer):
             evaluation, truth = self.evaluations[test_set.name], test_set.truth
             path = self._picture("detections", test_set.name)
             draw_detections(path, test_set.records, truth, evaluation.detections, self.cfg.TEST.PICTURES)
-            average = {c: area(curve) * 100 for c, curve in zip(truth.classes, evaluation.curves, strict=True)}
+            tested = set(truth.category[~(truth.ignore | truth.crowd)].tolist())
+            average = {k: area(curve) * 100 for k, curve in enumerate(evaluation.curves) if k in tested}
             draw_curves(self._picture("precision_recall", test_set.name), evaluation.curves, truth.classes, average)
 
     def has_drawn(self) -> bool:

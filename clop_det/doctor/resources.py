@@ -13,8 +13,7 @@ from clop_det import detectron2_provider
 from clop_det.annotations.datasets import set_num_classes, use_datasets
 from clop_det.data.opening import list_images
 from clop_det.detection.loader import training_records
-from clop_det.detection.run_data import check_data as check_run_data
-from clop_det.detection.run_data import data_sets, run_checks
+from clop_det.detection.run_data import data_sets, describe_training, run_checks
 from clop_det.doctor.findings import ERROR, OK, WARN, Finding, Situation
 from clop_det.engine.launching import check_meeting
 from clop_det.errors import UserError
@@ -54,11 +53,8 @@ def check_training_images(situation: Situation) -> Iterator[Finding]:
     """Which images the run trains on; needs the check of the data."""
     if not all(situation.images.get(name) for name in data_sets(situation.cfg)):
         return
-    chosen, *lacking = check_run_data(situation.cfg)
     situation.training_images = len(training_records(situation.cfg))
-    yield Finding("training images", OK, chosen)
-    for line in lacking:
-        yield Finding("training images", WARN, line, "train on more images, or accept that they are not learnt")
+    yield Finding("training images", OK, describe_training(situation.cfg))
 
 
 def _finding_of(name: str, situation: Situation) -> Finding:

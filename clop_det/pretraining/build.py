@@ -60,6 +60,8 @@ def _bf16(cfg: CfgNode, device: torch.device, stride: int) -> bool:
 def build_method(cfg: CfgNode, num_classes: int, device: torch.device) -> Method:
     """The method that METHOD.NAME names, on `device`; the encoder's initial weights are a function of SEED alone.
 
+    `num_classes` is 0 where no image has a label.
+
     Raises:
         UserError: an unknown method, architecture or loss, or options that one of them refuses (too many classes, ...).
     """
@@ -102,7 +104,7 @@ def _loss(cfg: CfgNode, num_classes: int) -> Loss:
     known = [name for name in loss_names() if name.upper() in cfg.LOSS or not LOSSES.entry(name).options]
     options = {name: LOSSES.options(name, cfg) for name in known}
     try:
-        return build_loss(cfg.LOSS.NAME, options, num_classes, cfg.PROJECTOR.OUT_DIM)
+        return build_loss(cfg.LOSS.NAME, options, max(1, num_classes), cfg.PROJECTOR.OUT_DIM)
     except ValueError as error:
         raise UserError(f"LOSS.NAME {cfg.LOSS.NAME}, PROJECTOR.OUT_DIM {cfg.PROJECTOR.OUT_DIM}: {error}") from error
 

@@ -12,6 +12,7 @@ from detectron2.config import CfgNode
 from torch import Tensor
 
 from clop_det.data.augment import AugmentSettings, ViewAugmentation
+from clop_det.data.decoding import use_decoding
 from clop_det.data.image_list import ImageList
 from clop_det.data.label_studies import long_tail, noisy_labels
 from clop_det.data.opening import ClassificationImages, list_images, open_images
@@ -34,7 +35,8 @@ class PretrainData:
     listed: ImageList
     """The training images as they lie on disk."""
     train: ClassificationImages
-    val: ClassificationImages
+    evaluated: ClassificationImages | None
+    """What the probes are evaluated on; None without probes."""
     visible: VisibleLabels
     """The training labels that the loss is told."""
 
@@ -42,6 +44,12 @@ class PretrainData:
     def visible_labels(self) -> Tensor:
         """The same as labels (N,) of all training images, -1 where hidden."""
         return self.visible.masked(len(self.listed))
+
+    @property
+    def val(self) -> ClassificationImages:
+        """The images that the probes are evaluated on, in a run that has probes."""
+        assert self.evaluated is not None
+        return self.evaluated
 
     @property
     def labelled(self) -> Tensor:
@@ -53,7 +61,7 @@ class PretrainData:
         settings = cfg.LABELS
         if not (settings.SPLIT_FILE or settings.PER_CLASS or settings.IMBALANCE != 1):
             return float(settings.FRACTION)
-        return round(len(self.labelled) / int((self.listed.labels >= 0).sum()), 6)
+        return round(len(self.labelled) / max(1, int((self.listed.labels >= 0).sum())), 6)
 
 
 def open_data(cfg: CfgNode) -> PretrainData:
@@ -64,20 +72,54 @@ def open_data(cfg: CfgNode) -> PretrainData:
             split file, classes of the two splits that differ, nothing that the probes could be evaluated on.
     """
     settings, workers = cfg.CLASSIFICATION, cfg.DATALOADER.NUM_WORKERS
+    use_decoding(cfg.INPUT)
     listed = list_images(settings, settings.TRAIN_SPLIT)
     train = open_images(settings, listed, workers)
-    val = open_images(settings, list_images(settings, settings.EVAL_SPLIT), workers)
+    val = _evaluated(cfg, listed, workers) if cfg.PROBE.ENABLED else None
+    return PretrainData(listed, train, val, visible_labels(cfg, listed))
+
+
+def _evaluated(cfg: CfgNode, train: ImageList, workers: int) -> ClassificationImages:
+    """The images that the probes are evaluated on; the bank is that of the training images."""
+    settings = cfg.CLASSIFICATION
+    try:
+        val = open_images(settings, list_images(settings, settings.EVAL_SPLIT), workers)
+    except UserError as error:
+        raise UserError(
+            f"{error} (The probes need CLASSIFICATION.EVAL_SPLIT; PROBE.ENABLED False goes without.)"
+        ) from error
     if train.classes != val.classes:
         raise UserError(
-            f"the classes of {cfg.CLASSIFICATION.TRAIN_SPLIT} and {cfg.CLASSIFICATION.EVAL_SPLIT} in "
-            f"{cfg.CLASSIFICATION.ROOT} differ: {', '.join(sorted(set(train.classes) ^ set(val.classes)))} in one only."
+            f"the classes of {settings.TRAIN_SPLIT} and {settings.EVAL_SPLIT} in {settings.ROOT} differ:"
+            f" {', '.join(sorted(set(train.classes) ^ set(val.classes)))} in one only."
         )
-    if cfg.PROBE.ENABLED and not bool((val.labels >= 0).any()):
-        raise UserError(
-            f"CLASSIFICATION.EVAL_SPLIT {settings.EVAL_SPLIT} of {settings.ROOT} has no labelled image to evaluate the "
-            "probes on. Choose another split, or set PROBE.ENABLED False."
+    for key, labels in (("TRAIN_SPLIT", train.labels), ("EVAL_SPLIT", val.labels)):
+        if not bool((labels >= 0).any()):
+            raise UserError(
+                f"CLASSIFICATION.{key} {settings[key]} of {settings.ROOT} has no labelled image for the probes. Choose"
+                " another split, or set PROBE.ENABLED False."
+            )
+    return val
+
+
+def log_data(data: PretrainData, eval_split: str) -> None:
+    """How many images, labels and classes there are, and what the evaluation lacks, into the log."""
+    labels, classes = data.listed.labels, data.listed.classes
+    wrong = int((data.visible.told != labels[data.labelled]).sum())
+    _log.info(
+        "%d training images, %d of them labelled, %d labels visible to the loss%s; %d classes: %s",
+        *(len(labels), int((labels >= 0).sum()), len(data.visible), f" ({wrong} of them wrong)" if wrong else ""),
+        len(classes),
+        ", ".join(classes[:20]) + (", ..." if len(classes) > 20 else "") if classes else "none",
+    )
+    if data.evaluated is None:
+        return
+    absent = [name for k, name in enumerate(classes) if not bool((data.evaluated.labels == k).any())]
+    if absent:
+        _log.warning(
+            "%d of %d classes have no image in CLASSIFICATION.EVAL_SPLIT %s: %s",
+            *(len(absent), len(classes), eval_split, ", ".join(absent[:20])),
         )
-    return PretrainData(listed, train, val, visible_labels(cfg, listed))
 
 
 def visible_labels(cfg: CfgNode, listed: ImageList) -> VisibleLabels:
@@ -87,6 +129,9 @@ def visible_labels(cfg: CfgNode, listed: ImageList) -> VisibleLabels:
         UserError: a value of LABELS.* out of range, a split file that does not fit, a class without a visible label.
     """
     settings, classes = cfg.LABELS, listed.classes
+    if not bool((listed.labels >= 0).any()) and not settings.SPLIT_FILE:
+        nothing = torch.zeros(0, dtype=torch.int64)
+        return VisibleLabels(nothing, nothing)
     seed = derive_seed(cfg.SEED, "labels")
     if settings.SPLIT_FILE:
         given = load_split(settings.SPLIT_FILE, listed)
@@ -117,9 +162,6 @@ def record_split(cfg: CfgNode, data: PretrainData) -> None:
         source = {"fraction": settings.FRACTION, "per_class": settings.PER_CLASS}
     facts = {**source, "imbalance": settings.IMBALANCE, "noise": settings.NOISE, "seed": cfg.SEED}
     save_split(path, data.listed, data.visible, facts)
-    wrong = int((data.visible.told != data.listed.labels[data.labelled]).sum())
-    note = f", {wrong} of them wrong" if wrong else ""
-    _log.info("%d of %d labels visible%s; split in %s", len(data.visible), len(data.train), note, path)
 
 
 class BatchSource:

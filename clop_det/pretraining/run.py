@@ -15,10 +15,11 @@ from clop_det.engine.metrics import read_metrics
 from clop_det.engine.run_folder import start_logging, write_results
 from clop_det.engine.schedule import build_schedule
 from clop_det.engine.wandb_writer import check_wandb
+from clop_det.errors import UserError
 from clop_det.pretraining.build import build_method, check_config
 from clop_det.pretraining.collapse_watch import RANKME, report_critical_rate
 from clop_det.pretraining.curves import draw_curves
-from clop_det.pretraining.data import BatchSource, PretrainData, open_data
+from clop_det.pretraining.data import BatchSource, PretrainData, log_data, open_data
 from clop_det.pretraining.optimizers import build_optimizer, describe_scale
 from clop_det.pretraining.probing import check_probes
 from clop_det.pretraining.trainer import PretrainTrainer, final_checkpoint
@@ -36,6 +37,12 @@ def prepare(cfg: CfgNode, world_size: int = 1) -> PretrainData:
     data = open_data(cfg)
     method = build_method(cfg, len(data.train.classes), torch.device("cpu"))
     BatchSource(cfg, data, method.views_needed, world_size=world_size)
+    if not len(data.visible) and method.loss is not None and method.loss.num_classes is not None:
+        raise UserError(
+            f"LOSS.NAME {cfg.LOSS.NAME} needs labels, but no image of {cfg.CLASSIFICATION.TRAIN_SPLIT} in"
+            f" {cfg.CLASSIFICATION.ROOT} has one. Give labels, or choose a loss without: info_nce, dcl, vicreg or"
+            " barlow_twins."
+        )
     build_schedule(cfg, build_optimizer(cfg, torch.nn.ModuleList(method.trained)))
     return data
 
@@ -45,6 +52,7 @@ def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
     start_logging(cfg)
     logging.getLogger(__name__).info(describe_scale(cfg, comm.get_world_size()))
     data = open_data(cfg)
+    log_data(data, cfg.CLASSIFICATION.EVAL_SPLIT)
     trainer = PretrainTrainer(cfg, data, checkpoint_provenance(cfg, data))
     start_iter = trainer.resume() if args.resume else 0
     trainer.match_prototypes()

@@ -34,6 +34,10 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "d2.pth"
 
 
+def _picture(seed: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A COCO-style data set of eight images in two splits, and a folder of classes."""
@@ -48,10 +52,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         content = {"images": images, "annotations": boxes, "categories": categories}
         (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
         for image in images:
-            Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(root / "images" / image["file_name"])
+            _picture(image["id"]).save(root / "images" / image["file_name"])
         for name in ("cat", "dog"):
             (root / "classes" / split / name).mkdir(parents=True)
-            Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(root / "classes" / split / name / "0.png")
+            _picture(20 + start + len(name)).save(root / "classes" / split / name / "0.png")
     return root
 
 

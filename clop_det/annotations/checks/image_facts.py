@@ -21,7 +21,7 @@ from typing import BinaryIO
 from PIL import Image
 
 from clop_det.data.building import cache_folder
-from clop_det.data.decoding import BROKEN
+from clop_det.data.decoding import BROKEN, open_header, oversize
 from clop_det.data.orientation import orientation
 from clop_det.engine.workers import cores
 from clop_det.errors import UserError
@@ -71,11 +71,13 @@ def read_facts(path: StrPath) -> ImageFacts:
 
 
 def _facts(file: BinaryIO) -> ImageFacts:
-    image = Image.open(file)
+    image = open_header(file)
     width, height = image.size
     raw_mode = str(image.tile[0][3]) if image.tile else ""
     deep = image.mode[0] in "IF" or ";16" in raw_mode
     facts = ImageFacts(width, height, image.format or "", image.mode, deep)
+    if oversize(width, height):  # before anything decodes it
+        return facts
     whole, tagged = _ENDS.get(facts.format, _decoded)(file)
     if not whole:
         try:
@@ -142,7 +144,7 @@ def facts_of(paths: Sequence[StrPath]) -> list[ImageFacts]:
 
 
 def _key(paths: Sequence[StrPath]) -> str:
-    digest = hashlib.sha256(f"{_FORMAT}\n".encode())
+    digest = hashlib.sha256(f"{_FORMAT}, up to {Image.MAX_IMAGE_PIXELS} pixels\n".encode())
     for path in paths:
         try:
             status = os.stat(path)

@@ -41,6 +41,7 @@ _ALL = (
     Kind("unreadable_annotation", "an annotation file cannot be read or is not well-formed", FAIL),
     Kind("duplicate_image_id", "an image id, or its line in a list, occurs again; the first counts", FAIL),
     Kind("unreadable_image", "a file is no image, or of an unknown format", FAIL),
+    Kind("oversized_image", "an image has more pixels than INPUT.MAX_PIXELS", FAIL),
     Kind("truncated_image", "an image file ends too early", FAIL),
     Kind("no_size", "the annotation gives no size, or 0 x 0", REPAIR, "the image's own size is used"),
     Kind(

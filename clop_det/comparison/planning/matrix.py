@@ -78,6 +78,7 @@ class Matrix:
     examples: int
     example_score: float
     imports: tuple[str, ...] = ()
+    gpus: int = 1  # processes of a job
 
 
 def read_matrix(cfg: CN, folder: Path) -> Matrix:
@@ -124,6 +125,7 @@ def read_matrix(cfg: CN, folder: Path) -> Matrix:
         examples=int(node.EXAMPLES),
         example_score=float(node.EXAMPLE_SCORE),
         imports=tuple(cfg.IMPORTS),
+        gpus=int(node.LAUNCH.GPUS_PER_JOB),
     )
 
 

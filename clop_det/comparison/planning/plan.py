@@ -19,6 +19,7 @@ from clop_det.config.imports import KEY as IMPORTS
 from clop_det.config.imports import Import, check_is_imported
 from clop_det.config.reading import assemble, merge_mapping, run_defaults
 from clop_det.data.content import images_digest
+from clop_det.detection.scaling import scaled_steps
 from clop_det.digests import UNREAD, Digests
 from clop_det.errors import UserError
 from clop_det.files import read_json, write_json
@@ -215,7 +216,8 @@ class _Builder:
         facts = {**facts, "detection": detection.name, "detection_grid": dict(setting)}
         facts |= {"pretrain": base.pretrain, "convert": base.convert}
         needs = (convert.name,) if convert else ()
-        detect = Job("detect", name, own, needs, "model_final.pth", cfg, cfg.SOLVER.MAX_ITER, self._with(facts, values))
+        steps = scaled_steps(cfg, self._matrix.gpus)
+        detect = Job("detect", name, own, needs, "model_final.pth", cfg, steps, self._with(facts, values))
         self._add_job(detect)
         inspect = self._inspect(detect, needs)
         self._add_cell(

@@ -9,13 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont
 
 from clop_det.comparison.names import EXAMPLES_NAME
 from clop_det.comparison.report.tables import percent
 from clop_det.comparison.results.rows import Row
 from clop_det.comparison.results.runs import read_object
 from clop_det.comparison.results.summary import Comparison
+from clop_det.data.decoding import decode
+from clop_det.errors import UserError
 
 RIGHT, WRONG, MISSED, TRUTH = "#28c76f", "#ff5a52", "#ffd23f", "#4db8ff"
 KEY = (
@@ -192,7 +194,6 @@ def _dashed(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], colour: s
 
 def _open(path: Path) -> Image.Image | None:
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, UnidentifiedImageError):
+        return decode(path.read_bytes(), str(path))
+    except (OSError, UserError):
         return None
