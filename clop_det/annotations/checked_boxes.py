@@ -57,7 +57,7 @@ def _judge(
 
 
 def _check_shape(table: Table, box: Array, checks: Checks) -> tuple[Table, Array]:
-    finite: Array = np.isfinite(table.boxes.box).all(axis=1)
+    finite = np.asarray(np.isfinite(table.boxes.box).all(axis=1))
     table, box = _judge(table, box, ~finite, "nonfinite_box", checks, "is not finite")
     inverted = (box[:, 2] < box[:, 0]) | (box[:, 3] < box[:, 1])
     table, box = _judge(table, box, inverted, "inverted_box", checks, "ends before it begins")
@@ -75,7 +75,7 @@ def _sizes(table: Table) -> Array:
 def _check_place(table: Table, box: Array, checks: Checks) -> tuple[Table, Array]:
     first = np.array([1, 1, 0, 0]) if table.form == VOC else 0  # VOC's pixels count from 1
     written = box + first
-    shares: Array = ((written >= 0) & (written <= 1 + 1e-6)).all(axis=1) & (written % 1 != 0).any(axis=1)
+    shares = np.asarray(((written >= 0) & (written <= 1 + 1e-6)).all(axis=1) & (written % 1 != 0).any(axis=1))
     text = "lies within the first pixel"
     kept, box = _judge(table, box, shares, "normalised_box", checks, text)
     if len(kept.boxes.owner) == len(shares) and shares.any():
@@ -101,7 +101,7 @@ def _check_place(table: Table, box: Array, checks: Checks) -> tuple[Table, Array
 def _guess_corners(table: Table, size: Array, checks: Checks) -> None:
     """Say so if x, y, width and height would fit better as x1, y1, x2, y2."""
     written = table.boxes.box
-    fit = (written[:, 2:] > written[:, :2]).all(axis=1) & (written <= size + _ROUNDING).all(axis=1)
+    fit = np.asarray((written[:, 2:] > written[:, :2]).all(axis=1) & (written <= size + _ROUNDING).all(axis=1))
     if (table.boxes.mode == int(BoxMode.XYWH_ABS)).all() and fit.mean() >= _LIKELY:
         checks.causes["out_of_image_box"] = (
             f"{int(fit.sum())} of {len(fit)} boxes lie in their images if their numbers are [x1, y1, x2, y2] instead of"
@@ -176,7 +176,9 @@ def _check_twins(table: Table, classes: Sequence[str], checks: Checks) -> Table:
     counts = np.bincount(table.boxes.category, minlength=len(classes))
     for several in (group for group in twins.values() if len(group) > 1):
         most = max(several, key=lambda k: int(counts[k]))
-        rare = [k for k in several if k != most]
+        rare = [k for k in several if k != most and counts[k]]
+        if not rare:
+            continue
         said = " and ".join(f"{classes[k]!r} ({counts[k]} boxes)" for k in (*rare, most))
         text = f"the classes {said} of {checks.name} differ in upper and lower case or in blanks alone"
         if not checks.found("twin_class", text, int(counts[rare].sum())):

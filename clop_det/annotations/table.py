@@ -1,7 +1,7 @@
 """Images and boxes of a data set as arrays; dataset dicts are made from them one by one, when they are asked for.
 
 860,001 annotations as dictionaries take gigabytes; as arrays they take what their numbers take, checks look at all of
-them at once, and processes share them through the cache file that they lie in (`annotations.kept`).
+them at once, and `annotations.kept` writes and reads them as they are.
 """
 
 from __future__ import annotations
@@ -239,7 +239,8 @@ class Table(Sequence[Record]):
 
 def raw(column: Array) -> memoryview:
     """The bytes of an array, in the order of its rows."""
-    return memoryview(np.ascontiguousarray(column).reshape(-1).view(np.uint8))
+    flat: Any = np.ascontiguousarray(column).reshape(-1)
+    return memoryview(flat.view(np.uint8))
 
 
 def spans(start: Array, length: Array) -> Array:

@@ -1,4 +1,4 @@
-"""A table on disk: arrays one after the other, mapped into memory by every process that reads them.
+"""A table on disk: arrays one after the other.
 
 Three parts: the SHA-256 of the second as a line of text, a line of JSON, the arrays. The JSON says what the file is of, how
 its arrays lie and their SHA-256. What does not agree, or reaches beyond the file, is no such file; nothing is unpickled.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import mmap
 import os
 from pathlib import Path
 from typing import Any
@@ -76,9 +75,13 @@ def read_table(path: Path, key: str) -> tuple[Table, dict[str, Any]] | None:
     if head is None:
         return None
     try:
-        with open(path, "rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        payload = memoryview(mapped)[head["start"] :]
+        # Into memory, not mapped: a mapped file that somebody cuts, or that a file server forgets, ends the process.
+        payload = memoryview(bytearray(head["size"]))
+        with open(path, "rb", buffering=0) as file:
+            file.seek(head["start"])
+            read = 0
+            while part := file.readinto(payload[read:]):
+                read += part
         if hashlib.sha256(payload).hexdigest() != head["sha256"]:
             return None
         columns = {name: _array(payload, *place) for name, place in head["arrays"].items()}

@@ -34,10 +34,10 @@ def run_checks(cfg: CfgNode, name: str, train: bool) -> Checks:
 
 
 def log_checks(cfg: CfgNode, *, train: bool = True) -> None:
-    """The summary of the checks of every data set into the log: a warning if something was dropped."""
+    """The summary of the checks of every data set into the log: a warning if something was dropped, or may not be meant."""
     for name in data_sets(cfg, train=train):
         checks = run_checks(cfg, name, train)
-        level = logging.WARNING if checks.dropped("image") + checks.dropped("annotation") else logging.INFO
+        level = logging.WARNING if checks.worth_a_warning() else logging.INFO
         _log.log(level, "%s", checks.table())
 
 

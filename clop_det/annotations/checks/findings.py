@@ -151,6 +151,13 @@ class Checks:
         """The kinds for which something was left out."""
         return [kind for kind in KINDS if kind in self.entries and self.policies[kind] == DROP]
 
+    def worth_a_warning(self) -> list[str]:
+        """The kinds for which something was left out, and those whose repair may not be what is meant."""
+        loud = [
+            kind for kind in KINDS if kind in self.entries and KINDS[kind].loud and kind not in self.dropped_kinds()
+        ]
+        return self.dropped_kinds() + loud
+
     def dropped(self, unit: str) -> int:
         """How many images or annotations were left out for a fault of their own."""
         return sum(self.counts[kind] for kind in self.dropped_kinds() if KINDS[kind].dropped == unit)

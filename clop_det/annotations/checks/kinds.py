@@ -18,6 +18,7 @@ class Kind:
         default: "repair", "drop" or "fail".
         repair: what "repair" does; empty where nothing can be repaired.
         dropped: what "drop" leaves out, an "image" or an "annotation" (one box with its class and mask).
+        loud: whether a repair is worth a warning.
         cause: what is likely the matter where many are found; then a share of them beyond DATASETS.MAX_FAULT_SHARE is
             an error, unless another policy than the default was chosen. Empty: any number of them is admitted.
     """
@@ -28,6 +29,7 @@ class Kind:
     repair: str = ""
     dropped: str = IMAGE
     cause: str = ""
+    loud: bool = False
 
     @property
     def policies(self) -> tuple[str, ...]:
@@ -48,12 +50,14 @@ _ALL = (
         "one image file is listed under several ids, as after an export with one entry for each object",
         REPAIR,
         "its annotations are joined under the first id",
+        loud=True,
     ),
     Kind(
         "unannotated_image",
         "a list names an image that has no annotation file",
         REPAIR,
         "taken as an image without a box",
+        loud=True,
         cause="the annotation files may lie in another folder: see ANNOTATION_DIR in DATASETS.REGISTER",
     ),
     Kind(
@@ -131,6 +135,7 @@ _ALL = (
         "its numbers are multiplied by the image's width and height",
         ANNOTATION,
         "the boxes may be written as shares of the image's width and height, as YOLO's are",
+        loud=True,
     ),
     Kind(
         "out_of_image_box",
@@ -154,6 +159,7 @@ _ALL = (
         "both are kept",
         ANNOTATION,
         "the objects may be there twice, from two exports that round differently",
+        loud=True,
     ),
     Kind("zero_area", "an area of 0 stands beside a box of some extent", REPAIR, "the box's area is used", ANNOTATION),
     Kind(
@@ -162,6 +168,7 @@ _ALL = (
         REPAIR,
         "they are two classes",
         ANNOTATION,
+        loud=True,
     ),
     Kind("unknown_class", "an annotation is of a class that the data set does not have", FAIL, "", ANNOTATION),
     Kind("unselected_class", "an annotation is of a category that CLASSES leaves out", DROP, "", ANNOTATION),
