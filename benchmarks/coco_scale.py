@@ -2,10 +2,11 @@
 
     python benchmarks/coco_scale.py --folder output/scale --rounds 3 --json docs/results/coco_scale.json
 
-makes, from a seed, a file as large as COCO's train2017 (118,287 images, 860,001 annotations) and 16,551 XML files (VOC 07+12),
-with an image file each (links to five). Then processes alternate: Detectron2's reader; this package's start of a run with
-an empty cache folder (registering, reading, checking every image and annotation, checksum, the checks' file); the same
-again with what the first left in the cache folder. Time is from after the imports, memory the peak of the process.
+makes, from a seed, a file as large as COCO's train2017 (118,287 images, 860,001 annotations) and 16,551 XML files (VOC
+07+12), with an image file each (links to five). Then processes alternate: Detectron2's reader; this package's start of
+a run with an empty cache folder (registering, reading, checking every image and annotation, checksum, the checks'
+file); the same again with what the first left in the cache folder. Time is from after the imports, memory the peak of
+the process.
 """
 
 from __future__ import annotations
@@ -111,10 +112,10 @@ def make_voc(root: Path, images: int, seed: int) -> None:
 
 def read_once(kind: str, root: Path, reader: str) -> dict[str, float]:
     """Seconds (wall, processor) and peak memory in GB of this process."""
-    import clop_det  # noqa: F401, PLC0415
+    import clop_det  # noqa: F401
 
     if reader == "Detectron2":
-        from detectron2.data.datasets import load_coco_json, load_voc_instances  # noqa: PLC0415
+        from detectron2.data.datasets import load_coco_json, load_voc_instances
 
         def run() -> None:
             if kind == "coco":
@@ -122,9 +123,9 @@ def read_once(kind: str, root: Path, reader: str) -> dict[str, float]:
             else:
                 load_voc_instances(str(root), "train", VOC_CLASSES)
     else:
-        from clop_det.annotations.datasets import set_num_classes, use_datasets  # noqa: PLC0415
-        from clop_det.config.reading import read_config  # noqa: PLC0415
-        from clop_det.detection.run_data import check_data, keep_data  # noqa: PLC0415
+        from clop_det.annotations.datasets import set_num_classes, use_datasets
+        from clop_det.config.reading import read_config
+        from clop_det.detection.run_data import check_data, keep_data
 
         entry = {"NAME": "made", "LAYOUT": kind, "ROOT": str(root), "SPLIT": "train"}
         options = ["DATASETS.REGISTER", str([entry]), "DATASETS.TRAIN", "('made',)", "DATASETS.TEST", "('made',)"]

@@ -165,7 +165,7 @@ def _pairs(table: Table, box: Array) -> tuple[dict[int, int], dict[int, int]]:
             first, second = sorted((int(order[a]), int(order[b])))
             equal = (box[a] == box[b]).all() and table.mask(first) == table.mask(second)
             (same if equal else near).setdefault(second, first)
-    return same, {row: other for row, other in near.items() if row not in same and other not in same}
+    return same, {row: same.get(other, other) for row, other in near.items() if row not in same}
 
 
 def _check_twins(table: Table, classes: Sequence[str], checks: Checks) -> Table:

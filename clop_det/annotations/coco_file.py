@@ -1,7 +1,7 @@
 """Parsing a COCO annotation file: annotations go into arrays one after the other, and none stays a dictionary.
 
-msgspec cuts the file into its entries and parses each into a structure of the expected types. What does not fit them
-(an odd entry) is parsed again as it is, and said to be what it is. NaN and Infinity, which JSON does not know but Python
+msgspec cuts the file into its entries and parses each into a structure of the expected types. An entry that does not
+fit them is parsed again as it is, to say what is wrong with it. NaN and Infinity, which JSON does not know but Python
 writes, take Python's own parser.
 """
 

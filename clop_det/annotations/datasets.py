@@ -5,8 +5,8 @@
         - {NAME: bccd_train, LAYOUT: voc, ROOT: ../data/bccd_voc, SPLIT: trainval}
         - {NAME: fish_val, LAYOUT: coco, ROOT: ../data/fish, JSON: annotations/val.json, IMAGE_DIR: JPEGImages}
 
-NAME, LAYOUT and ROOT are required; docs/detection.md says what the other keys mean in each layout. Files and folders are
-relative to ROOT.
+NAME, LAYOUT and ROOT are required; docs/detection.md says what the other keys mean in each layout. Files and folders
+are relative to ROOT.
 
 Whatever is registered, here, by Detectron2 or in Python, is checked as DATASETS.CHECKS says when it is loaded.
 """

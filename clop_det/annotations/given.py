@@ -1,4 +1,4 @@
-"""Dataset dicts that a user's own function gives, as a table: what is none of Detectron2's standard format is found here."""
+"""Dataset dicts that a user's own function gives, as a table; what is not of Detectron2's standard format is noted."""
 
 from __future__ import annotations
 

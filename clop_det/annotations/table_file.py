@@ -1,7 +1,7 @@
 """A table on disk: arrays one after the other.
 
-Three parts: the SHA-256 of the second as a line of text, a line of JSON, the arrays. The JSON says what the file is of, how
-its arrays lie and their SHA-256. What does not agree, or reaches beyond the file, is no such file; nothing is unpickled.
+Three parts: the SHA-256 of the second as a line of text, a line of JSON, the arrays. The JSON says what the file is of,
+how its arrays lie, and their SHA-256. A file in which these do not agree is not read; nothing is unpickled.
 """
 
 from __future__ import annotations

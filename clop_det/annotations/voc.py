@@ -96,9 +96,9 @@ def _folders(root: Path, year: int, split: str, annotation_dir: str, image_dir: 
     if not split and _has_xml(root):
         return VocSource(root, None, "", "", "")
     raise UserError(
-        f"{root} is no Pascal VOC folder: Annotations and JPEGImages must lie in it or in VOC{year} below it, or XML files"
-        " beside their images in a folder called as SPLIT (DATASETS.REGISTER: ROOT, YEAR and SPLIT). ANNOTATION_DIR and"
-        " IMAGE_DIR name other folders."
+        f"{root} is no Pascal VOC folder: Annotations and JPEGImages must lie in it or in VOC{year} below it, or XML"
+        " files beside their images in a folder called as SPLIT (DATASETS.REGISTER: ROOT, YEAR and SPLIT)."
+        " ANNOTATION_DIR and IMAGE_DIR name other folders."
     )
 
 
@@ -121,7 +121,7 @@ def files_below(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
 
 
 def image_ids(source: VocSource, checks: Checks, known: Mapping[str, Path] | None = None) -> list[str]:
-    """Image ids of a list: of each line the name of an image, without its folder, its ending and what VOC writes behind.
+    """Image ids of a list: of each line the name of an image, without its folder, its ending and a flag behind it.
 
     Args:
         known: ids that there are; by them a blank in a name is told from one that ends it.

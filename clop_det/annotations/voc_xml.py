@@ -1,7 +1,7 @@
 """One Pascal VOC annotation file: what its elements say.
 
-Plain files, which nearly all are (elements and text; no attributes, entities, comments), are read by a regular expression
-that accounts for every character. Anything else takes Python's parser, which then also words what is wrong.
+Plain files, which nearly all are (elements and text; no attributes, entities, comments), are read by a regular
+expression that accounts for every character. Anything else takes Python's parser, which then also words what is wrong.
 """
 
 from __future__ import annotations

@@ -150,7 +150,8 @@ def _check_masks(cfg: CfgNode, records: Chosen) -> None:
         if cfg.INPUT.MASK_FORMAT == "polygon" and len(coded):
             raise UserError(
                 f"INPUT.MASK_FORMAT is polygon, but {name} has a mask as a run-length code"
-                f" ({table.images.file[table.boxes.owner[coded[0]]]}). Set INPUT.MASK_FORMAT to bitmask, which takes both."
+                f" ({table.images.file[table.boxes.owner[coded[0]]]}). Set INPUT.MASK_FORMAT to bitmask, which takes"
+                " both."
             )
     if not any((table.boxes.crowd == 0).any() for _, table in records.parts):
         raise UserError(

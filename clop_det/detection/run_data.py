@@ -34,7 +34,7 @@ def run_checks(cfg: CfgNode, name: str, train: bool) -> Checks:
 
 
 def log_checks(cfg: CfgNode, *, train: bool = True) -> None:
-    """The summary of the checks of every data set into the log: a warning if something was dropped, or may not be meant."""
+    """The summary of the checks of every data set into the log: a warning where one is worth it."""
     for name in data_sets(cfg, train=train):
         checks = run_checks(cfg, name, train)
         level = logging.WARNING if checks.worth_a_warning() else logging.INFO

@@ -32,6 +32,7 @@ class DataSet:
         xml_head, list_lines: put before b's XML, into the list.
         words: put into the first object of b's XML.
         change: of the content of the JSON file.
+        keys: more keys of the entry in DATASETS.REGISTER.
     """
 
     root: Path
@@ -43,6 +44,7 @@ class DataSet:
     words: str = ""
     list_lines: list[str] = field(default_factory=lambda: ["a", "b"])
     classes: list[str] = field(default_factory=list)
+    keys: dict[str, str] = field(default_factory=dict)
     change: Callable[[dict[str, Any]], None] = lambda content: None
 
     @property
@@ -96,12 +98,15 @@ class DataSet:
         return content
 
     def load(self, **policies: str) -> list[dict[str, Any]]:
+        return self.load_with({f"DATASETS.CHECKS.{kind.upper()}": policy for kind, policy in policies.items()})
+
+    def load_with(self, options: dict[str, Any]) -> list[dict[str, Any]]:
         forget("checked")
         spec = {"NAME": "checked", "LAYOUT": self.layout, "ROOT": str(self.root), "SPLIT": "train"}
         spec["CLASSES"] = self.classes or ["cat", "dog"]
-        pairs = [str(x) for k, v in policies.items() for x in (f"DATASETS.CHECKS.{k.upper()}", v)]
-        use_datasets(read_config("", ["DATASETS.REGISTER", str([spec]), *pairs]))
-        return load_dataset("checked")
+        pairs = [str(x) for pair in options.items() for x in pair]
+        use_datasets(read_config("", ["DATASETS.REGISTER", str([{**spec, **self.keys}]), *pairs]))
+        return list(load_dataset("checked"))
 
 
 def picture(width: int = WIDTH, height: int = HEIGHT) -> Image.Image:

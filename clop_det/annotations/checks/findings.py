@@ -142,9 +142,9 @@ class Checks:
             ways = [policy for policy in kind.policies if policy not in (kind.default, FAIL)]
             raise UserError(
                 f"data set {self.name}: {self.entries[name][0].rstrip('.')} (and {self.counts[name] - 1} more of this"
-                f" kind, among {self.listed[kind.dropped]} {kind.dropped}s): {self.causes.get(name, kind.cause)}. Correct"
-                f" it, or set DATASETS.CHECKS.{name.upper()} to {' or '.join(ways)}, or DATASETS.MAX_FAULT_SHARE to 1.0"
-                f" (all of them are {_DONE[kind.default]})."
+                f" kind, among {self.listed[kind.dropped]} {kind.dropped}s): {self.causes.get(name, kind.cause)}."
+                f" Correct it, or set DATASETS.CHECKS.{name.upper()} to {' or '.join(ways)}, or"
+                f" DATASETS.MAX_FAULT_SHARE to 1.0 (all of them are {_DONE[kind.default]})."
             )
 
     def dropped_kinds(self) -> list[str]:
