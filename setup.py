@@ -56,6 +56,7 @@ setup(
     install_requires=[
         "torch>=2.6",
         "torchvision>=0.21",
+        "msgspec>=0.18",  # parses annotation files
         "numpy>=1.26",
         "pyyaml>=6",
         "safetensors>=0.4",

@@ -32,6 +32,13 @@ declare(
             " with them before the run, and it is refused if one does.",
             content=False,
         ),
+        "DATASETS.MAX_FAULT_SHARE": Key(
+            0.2,
+            "Share of the images or annotations of a data set beyond which a kind of fault that has a likely common"
+            " cause (boxes written as shares, boxes of other images, ...) stops the run, where its policy in"
+            " DATASETS.CHECKS is the default; 1.0: never. Fewer than 10 faults never do.",
+            between(0, 1),
+        ),
         **{
             f"DATASETS.CHECKS.{kind.name.upper()}": Key(
                 kind.default,

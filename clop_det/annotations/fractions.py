@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from clop_det.files import StrPath, read_json, write_json
 _FORMAT = "clop_det training split 1"
 
 
-def image_keys(records: Sequence[dict[str, Any]]) -> list[str]:
+def image_keys(records: Iterable[dict[str, Any]]) -> list[str]:
     """A name for each record: data set and image id; unique where each data set is named once."""
     return [f"{record['data_set']}/{record.get('image_id', record['file_name'])}" for record in records]
 

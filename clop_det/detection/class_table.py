@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from typing import Any
 
+import numpy as np
 from detectron2.config import CfgNode
 from tabulate import tabulate
 
+from clop_det.annotations.chosen import Chosen
 from clop_det.annotations.datasets import class_names, load_dataset
+from clop_det.annotations.table import Table
 from clop_det.detection.loader import training_records
 
 _SHOWN = 100  # classes in a table
 Remark = tuple[str, str]  # what was found, and what to do
 
 
-def count_boxes(records: Sequence[dict[str, Any]]) -> Counter[int]:
+def count_boxes(records: Chosen | Table) -> Counter[int]:
     """Boxes of each class index, crowds left out."""
-    return Counter(
-        entry["category_id"] for record in records for entry in record["annotations"] if not entry.get("iscrowd", 0)
-    )
+    parts = records.boxes() if isinstance(records, Chosen) else [records.boxes]
+    categories = np.concatenate([np.zeros(0, np.int64), *(boxes.category[boxes.crowd == 0] for boxes in parts)])
+    return Counter(dict(zip(*(found.tolist() for found in np.unique(categories, return_counts=True)), strict=True)))
 
 
 def class_counts(cfg: CfgNode, *, train: bool = True) -> tuple[tuple[str, ...], dict[str, Counter[int]]]:

@@ -15,7 +15,7 @@ def reads(cfg: CfgNode, digests: Digests) -> dict[str, str]:
     """Digests of what a fine-tuning reads but for its weights, by what it is called."""
     settings = cfg.CLASSIFICATION
     found = {
-        f"data set {name}": dataset_digest(name, cfg.DATASETS.REGISTER, digests)
+        f"data set {name}": dataset_digest(name, cfg, digests)
         for name in dict.fromkeys((*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST))
     }
     if cfg.PROBE.ENABLED and settings.ROOT:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from detectron2.config import CfgNode
 
 from clop_det.annotations.checks import Checks
-from clop_det.annotations.datasets import checks_of, class_names, load_dataset
+from clop_det.annotations.datasets import checks_of, checksum_of, class_names, load_dataset
 from clop_det.annotations.fractions import choose, image_keys, load_split, save_split
 from clop_det.annotations.images import read_image
 from clop_det.annotations.overlap import check_overlap, describe
@@ -24,8 +22,8 @@ from clop_det.files import read_json, write_json
 SPLIT_NAME = "train_split.json"
 CHECKS_NAME = "annotation_checks.json"
 EVALUATION_CHECKS_NAME = "evaluation_checks.json"  # of an evaluation alone, beside evaluation.json
-_FORMAT = "clop_det annotation checks 2"
-_EARLIER = "clop_det annotation checks 1"
+_FORMAT = "clop_det annotation checks 3"
+_EARLIER = ("clop_det annotation checks 1", "clop_det annotation checks 2")
 _log = logging.getLogger(__name__)
 
 
@@ -40,10 +38,10 @@ def run_checks(cfg: CfgNode, name: str, train: bool) -> Checks:
 
 
 def log_checks(cfg: CfgNode, *, train: bool = True) -> None:
-    """The summary of the checks of every data set into the log: a warning if something was dropped."""
+    """The summary of the checks of every data set into the log: a warning where one is worth it."""
     for name in data_sets(cfg, train=train):
         checks = run_checks(cfg, name, train)
-        level = logging.WARNING if checks.dropped("image") + checks.dropped("annotation") else logging.INFO
+        level = logging.WARNING if checks.worth_a_warning() else logging.INFO
         _log.log(level, "%s", checks.table())
     _log.info("%s", class_table(*class_counts(cfg, train=train)))
     for found, remedy in remarks(cfg, train=train):
@@ -69,11 +67,10 @@ def check_data(cfg: CfgNode, *, train: bool = True) -> list[str]:
 def check_pictures(name: str) -> None:
     """Refuse a data set whose images hold no picture; see `check_not_flat`."""
     records = load_dataset(name)
+    files = records.images.file.tolist()
     try:
         check_not_flat(
-            [record["file_name"] for record in records],
-            lambda index: read_image(records[index], "RGB"),
-            lambda index: Path(records[index]["file_name"]).read_bytes(),
+            files, lambda index: read_image(records.head(index), "RGB"), lambda index: Path(files[index]).read_bytes()
         )
     except UserError as error:
         raise UserError(f"data set {name}: {error}") from error
@@ -97,7 +94,11 @@ def keep_data(cfg: CfgNode, *, train: bool = True, resume: bool = False) -> None
 def _write_checks(cfg: CfgNode, train: bool, resume: bool) -> None:
     path = Path(cfg.OUTPUT_DIR) / (CHECKS_NAME if train else EVALUATION_CHECKS_NAME)
     found = {
-        name: {"sha256": _digest(name), "classes": list(class_names(name)), **run_checks(cfg, name, train).as_dict()}
+        name: {
+            "sha256": checksum_of(name),
+            "classes": list(class_names(name)),
+            **run_checks(cfg, name, train).as_dict(),
+        }
         for name in data_sets(cfg, train=train)
     }
     if resume and path.is_file():
@@ -110,14 +111,14 @@ def _compare(path: Path, found: dict[str, dict[str, Any]]) -> None:
     """Refuse other data than those that the file at `path` was written for."""
     content = read_json(path)
     before = content.get("data_sets") if isinstance(content, dict) else None
-    if not isinstance(before, dict) or content.get("format") not in (_FORMAT, _EARLIER):
+    if not isinstance(before, dict) or content.get("format") not in (_FORMAT, *_EARLIER):
         raise UserError(
             f"{path} is no record of annotation checks (expected a JSON object with format {_FORMAT!r}). Restore it, or"
             " remove it to go on without knowing whether the data have changed."
         )
-    # Earlier checksums covered the boxes alone: then what can be compared is how many there are.
+    # Earlier checksums covered other things, in another way: then what can be compared is how many there are.
     facts = ("sha256", "images", "annotations") if content["format"] == _FORMAT else ("images", "annotations")
-    if content["format"] == _EARLIER:
+    if content["format"] in _EARLIER:
         _log.warning("%s is of an earlier version: only the numbers of images and annotations are compared", path)
     for name, new in found.items():
         old = before.get(name, new)
@@ -155,7 +156,7 @@ def _write_split(cfg: CfgNode, resume: bool) -> None:
     settings, path = cfg.DATASETS, Path(cfg.OUTPUT_DIR) / SPLIT_NAME
     if settings.TRAIN_FRACTION == 1 and not settings.TRAIN_SPLIT_FILE:
         return
-    keys = image_keys(candidate_records(cfg))
+    keys = image_keys(candidate_records(cfg).heads())
     chosen = choose(cfg, keys)
     if resume and path.is_file():
         frozen = load_split(path, keys)
@@ -168,29 +169,3 @@ def _write_split(cfg: CfgNode, resume: bool) -> None:
             )
         return
     save_split(path, keys, chosen, fraction=len(chosen) / len(keys), seed=cfg.SEED)
-
-
-def _digest(name: str) -> str:
-    """SHA-256 over the images' names and sizes, the annotations and class names of a data set, wherever it lies."""
-    digest = hashlib.sha256(f"{list(class_names(name))}\n".encode())
-    for record in load_dataset(name):
-        digest.update(f"{_facts(record)}\n".encode())
-        for entry in record["annotations"]:
-            for part in _parts(entry):
-                digest.update(f"{len(part)} ".encode() + part)
-    return digest.hexdigest()
-
-
-def _facts(record: dict[str, Any]) -> tuple[Any, ...]:
-    shape = record["height"], record["width"], len(record["annotations"])
-    return Path(record["file_name"]).name, record.get("image_id"), *shape
-
-
-def _parts(entry: dict[str, Any]) -> list[bytes]:
-    """What training and evaluation see of an annotation."""
-    area, mask = entry.get("area"), entry.get("segmentation", ())
-    flags = [int(entry.get(flag) or 0) for flag in ("iscrowd", "difficult")]
-    box = [float(value) for value in entry["bbox"]]
-    facts = (entry["category_id"], int(entry["bbox_mode"]), box, flags, area)
-    polygons = [mask["counts"].encode()] if isinstance(mask, dict) else [np.asarray(p, float).tobytes() for p in mask]
-    return [f"{facts}".encode(), *polygons]

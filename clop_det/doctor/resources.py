@@ -72,10 +72,10 @@ def _finding_of(name: str, situation: Situation) -> Finding:
     if not checks.entries:
         return Finding(check, OK, message)
     found = f"{message}; {checks.summary()}"
-    first = next(iter(checks.dropped_kinds()), None)
+    first = next(iter(checks.worth_a_warning()), None)
     if first is None:
         return Finding(check, OK, found)
-    return Finding(check, WARN, f"{found}; e.g. {checks.entries[first][0]}", "correct them, or accept the loss")
+    return Finding(check, WARN, f"{found}; e.g. {checks.entries[first][0]}", "correct them, or accept what is done")
 
 
 def check_probe_images(situation: Situation) -> Iterator[Finding]:

@@ -112,7 +112,7 @@ def test_a_data_set_that_is_named_twice_cannot_be_divided(
 
 def test_the_training_images_are_the_chosen_ones(tiny_cfg: CfgNode) -> None:
     everything = candidate_records(tiny_cfg)
-    assert training_records(tiny_cfg) == everything
+    assert list(training_records(tiny_cfg)) == list(everything)
     tiny_cfg.DATASETS.TRAIN_FRACTION = 0.25
     few = training_records(tiny_cfg)
     assert len(few) == 3

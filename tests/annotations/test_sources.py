@@ -167,7 +167,7 @@ from clop_det.annotations.datasets import class_names, load_dataset
 from clop_det.detection.evaluation import TestSet, main_family
 from clop_det.config.reading import read_config
 name = sys.argv[-1]
-print("RESULT" + json.dumps([len(class_names(name)), main_family(name), load_dataset(name)]))
+print("RESULT" + json.dumps([len(class_names(name)), main_family(name), list(load_dataset(name))]))
 """
 
 
@@ -212,6 +212,7 @@ def test_what_users_register_in_python_is_checked_as_well(shapes_root: Path) -> 
     json_file, images = shapes_root / "annotations" / "instances_test.json", shapes_root / "JPEGImages"
     register_coco_instances("mine_coco", {}, str(json_file), str(images))
     DatasetCatalog.register("mine_plain", lambda: [{"file_name": str(images / "none.png"), "image_id": 1}])
+    MetadataCatalog.get("mine_plain").thing_classes = list(CLASSES)
     try:
         assert len(load_dataset("mine_coco")) == 6
         assert class_names("mine_coco") == CLASSES

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 import yaml
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
 from PIL import Image
 
 from clop_det import keys
 from clop_det.annotations.content import dataset_digest
-from clop_det.annotations.datasets import forget
+from clop_det.annotations.datasets import forget, use_datasets
 from clop_det.comparison.planning.config import load_compare_config
 from clop_det.comparison.planning.earlier import earlier_runs
 from clop_det.comparison.planning.identity import of_pretraining
@@ -242,7 +243,7 @@ def test_of_voc_data_the_listed_annotations_and_images_count(tmp_path: Path) -> 
     def known(entry: dict[str, Any]) -> str:
         forget("mine")
         digests = Digests()
-        found = dataset_digest("mine", [entry], digests)
+        found = dataset_digest("mine", read_config("", ["DATASETS.REGISTER", str([entry])]), digests)
         forget("mine")
         assert not digests.problems
         return found
@@ -262,20 +263,22 @@ def test_of_voc_data_the_listed_annotations_and_images_count(tmp_path: Path) -> 
 
 def test_of_data_that_code_registers_the_records_count(tmp_path: Path) -> None:
     def known(folder: Path, width: float) -> str:
-        records = [{"file_name": str(folder / "a.png"), "image_id": 1, "annotations": [{"bbox": [0, 0, width, 1]}]}]
-        DatasetCatalog.register("by_code", lambda: records)
-        MetadataCatalog.get("by_code").set(thing_classes=["thing"])
+        box = {"bbox": [0, 0, width, 1], "bbox_mode": BoxMode.XYXY_ABS, "category_id": 0}
+        record = {"file_name": str(folder / "a.png"), "image_id": 1, "height": 10, "width": 20, "annotations": [box]}
+        DatasetCatalog.register("by_code", lambda: [record])
+        MetadataCatalog.get("by_code").set(thing_classes=["thing"], evaluator_type="coco")
+        use_datasets(read_config("", []))
         try:
-            return dataset_digest("by_code", [], Digests())
+            return dataset_digest("by_code", read_config("", []), Digests())
         finally:
             DatasetCatalog.remove("by_code")
             MetadataCatalog.remove("by_code")
 
     for name in ("here", "there"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "a.png").write_bytes(b"12345")
+        Image.new("RGB", (20, 10)).save(tmp_path / name / "a.png")
     assert known(tmp_path / "here", 4) == known(tmp_path / "there", 4) != known(tmp_path / "here", 5)
-    (tmp_path / "there" / "a.png").write_bytes(b"123456")
+    Image.new("RGB", (20, 10)).save(tmp_path / "there" / "a.png", compress_level=0)
     assert known(tmp_path / "here", 4) != known(tmp_path / "there", 4)
 
 

@@ -15,11 +15,13 @@ import torch
 from detectron2.config import CfgNode
 from PIL import Image
 
+from clop_det.annotations.checks import Checks
 from clop_det.annotations.datasets import load_dataset, use_datasets
+from clop_det.annotations.given import table_of
 from clop_det.detection import loader as module
 from clop_det.detection.loader import ImageCache, Record, has_box, inference_loader, train_loader, training_records
 from clop_det.errors import UserError
-from tests.detection.conftest import entries
+from tests.detection.conftest import CLASSES, entries
 
 
 def batches(cfg: CfgNode, start: int, count: int, rank: int = 0, world_size: int = 1) -> list[list[dict[str, Any]]]:
@@ -140,15 +142,17 @@ def test_a_size_that_contradicts_the_annotation_is_refused(tiny_cfg: CfgNode) ->
 
 
 def test_images_without_anything_to_learn_are_left_out(tiny_cfg: CfgNode, monkeypatch: pytest.MonkeyPatch) -> None:
-    records = load_dataset("shapes_voc_train")
+    table = load_dataset("shapes_voc_train")
+    records = list(table)
     for annotation in records[0]["annotations"]:
         annotation["iscrowd"] = 1
     for annotation in records[1]["annotations"]:
         annotation["bbox"] = [5, 5, 5, 9]
+    table = table_of(records, CLASSES, Checks("here"))
     assert [has_box(r) for r in records[:3]] == [False, False, True]
-    monkeypatch.setattr(module, "load_dataset", lambda name, masked: records)
+    monkeypatch.setattr(module, "load_dataset", lambda name, masked: table)
     assert len(training_records(tiny_cfg)) == len(records) - 2
-    monkeypatch.setattr(module, "load_dataset", lambda name, masked: records[:2])
+    monkeypatch.setattr(module, "load_dataset", lambda name, masked: table_of(records[:2], CLASSES, Checks("here")))
     with pytest.raises(UserError, match="none of the 2 images"):
         training_records(tiny_cfg)
 

@@ -27,7 +27,7 @@ from clop_det.engine.workers import cores
 from clop_det.errors import UserError
 from clop_det.files import StrPath, read_json, write_json
 
-_FORMAT = "clop_det image facts 2"
+_FORMAT = "clop_det image facts 3"
 MISSING, UNREADABLE, TRUNCATED = "missing", "unreadable", "truncated"
 _log = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ def facts_of(paths: Sequence[StrPath]) -> list[ImageFacts]:
     """`read_facts` of many files, kept in `image_facts` in the cache folder for the next run."""
     if not paths:
         return []
-    path = cache_folder() / "image_facts" / f"{_key(paths)}.json"
+    path = cache_folder() / "image_facts" / f"{marks(paths)[:24]}-{Image.MAX_IMAGE_PIXELS}.json"
     if path.is_file():
         try:
             content = read_json(path)
@@ -143,13 +143,15 @@ def facts_of(paths: Sequence[StrPath]) -> list[ImageFacts]:
     return facts
 
 
-def _key(paths: Sequence[StrPath]) -> str:
-    digest = hashlib.sha256(f"{_FORMAT}, up to {Image.MAX_IMAGE_PIXELS} pixels\n".encode())
+def marks(paths: Sequence[StrPath]) -> str:
+    """SHA-256 over the paths, sizes and modification times of files: what tells whether one of them has changed."""
+    here = os.getcwd()
+    digest = hashlib.sha256()
     for path in paths:
         try:
             status = os.stat(path)
             mark = f"{status.st_size} {status.st_mtime_ns}"
-        except OSError:
+        except (OSError, ValueError):
             mark = MISSING
-        digest.update(f"{mark} {os.path.abspath(path)}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()[:24]
+        digest.update(f"{mark} {os.path.join(here, path)}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
