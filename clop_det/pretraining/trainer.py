@@ -13,6 +13,7 @@ from detectron2.utils import comm
 
 from clop_det.checkpoints.saving import SafeCheckpointer
 from clop_det.engine.best import BestCheckpoint
+from clop_det.engine.heartbeat import Heartbeat
 from clop_det.engine.metrics import AlignedWriter
 from clop_det.engine.progress import ProgressLine
 from clop_det.engine.schedule import build_schedule
@@ -61,6 +62,7 @@ class PretrainTrainer(TrainerBase):
         self.guard = NonFiniteGuard(cfg, data, self.core)
         self.watch = CollapseWatch(cfg)
         self.writer = self._build_writer()
+        self._heartbeat = Heartbeat(cfg.PROCESSES.MAX_STALL)
         self._stop = StopSignal(self._save_now)
         # Before `resume`: the checkpoint restores the hooks' state (the schedule's).
         self.register_hooks(self._build_hooks())
@@ -96,6 +98,7 @@ class PretrainTrainer(TrainerBase):
         start = time.perf_counter()
         views, labels = self.batches(self.iter)
         data_time = time.perf_counter() - start
+        self._heartbeat.mark()
         self.guard.remember()
         self.optimizer.zero_grad(set_to_none=True)
         try:
@@ -156,7 +159,8 @@ class PretrainTrainer(TrainerBase):
 
     def _build_hooks(self) -> list[Any]:
         cfg = self.cfg
-        entries = [hooks.IterationTimer(), hooks.LRScheduler(self.optimizer, self.scheduler), self.probes, self.watch]
+        entries = [self._heartbeat, hooks.IterationTimer(), hooks.LRScheduler(self.optimizer, self.scheduler)]
+        entries += [self.probes, self.watch]
         if comm.is_main_process():
             # Written before it is saved: a checkpoint never knows more than the metrics file.
             entries.append(self.writer)
