@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -99,20 +100,22 @@ def main() -> None:
     parser.add_argument("--load", type=int, default=0, help="processes that keep the cores busy meanwhile")
     parser.add_argument("--ending", choices=("tool", "interpreter"), default="tool")
     args = parser.parse_args()
+    parent, folder = os.getpid(), Path(tempfile.mkdtemp())
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(args.load)]
     counts: Counter[str] = Counter()
     began = time.monotonic()
     try:
-        with tempfile.TemporaryDirectory() as name:
-            for run in range(args.runs):
-                codes = once(Path(name), args.ending)
-                counts[" ".join(map(str, codes))] += 1
-                for rank, code in enumerate(codes):
-                    if code != 0:
-                        print(f"run {run}, rank {rank}: {code}\n{(Path(name) / f'{rank}.txt').read_text()}", flush=True)
+        for run in range(args.runs):
+            codes = once(folder, args.ending)
+            counts[" ".join(map(str, codes))] += 1
+            for rank, code in enumerate(codes):
+                if code != 0:
+                    print(f"run {run}, rank {rank}: {code}\n{(folder / f'{rank}.txt').read_text()}", flush=True)
     finally:
-        for process in busy:
-            process.kill()
+        if os.getpid() == parent:  # a forked process ends through here
+            shutil.rmtree(folder)
+            for process in busy:
+                process.kill()
     seconds = time.monotonic() - began
     print(f"{args.runs} runs, ending {args.ending}, load {args.load}, {seconds:.0f} s; exit codes: {dict(counts)}")
 
