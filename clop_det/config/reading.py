@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import difflib
+import io
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -12,6 +14,9 @@ from detectron2.config import CfgNode, get_cfg
 
 from clop_det.config import add_clop_config
 from clop_det.errors import UserError
+from clop_det.files import check_ordinary
+
+_MOST_NODES, _MOST_DEEP = 100_000, 100  # of a config file
 
 
 def read_config(config_file: str, overrides: Sequence[str]) -> CfgNode:
@@ -46,7 +51,9 @@ def load_yaml(config_file: str) -> dict[str, Any]:
     """
     try:
         # fvcore's default is the safe loader; Detectron2's own merge_from_file is not.
-        loaded = CfgNode.load_yaml_with_base(config_file, allow_unsafe=False)
+        loaded = _LocalFiles.load_yaml_with_base(config_file, allow_unsafe=False)
+    except UserError:
+        raise
     except RecursionError:
         raise UserError(f"{config_file} is its own _BASE_, over one or more files. Break the circle.") from None
     except UnicodeDecodeError as error:
@@ -62,6 +69,44 @@ def load_yaml(config_file: str) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise UserError(f"{config_file} holds no mapping of config keys.")
     return loaded
+
+
+class _LocalFiles(CfgNode):
+    """Opens what fvcore reads a config from: files of this machine, of a size that a config may have."""
+
+    @classmethod
+    def _open_cfg(cls, filename: str) -> io.StringIO:
+        if "://" in filename:
+            raise UserError(f"the config {filename} is a URL. Download it, and name the file.")
+        check_ordinary(filename)
+        text = Path(filename).read_text(encoding="utf-8")
+        _check_size(text, filename)
+        return io.StringIO(text)
+
+
+def _check_size(text: str, name: str) -> None:
+    """Refuse nesting, and aliases whose aliases multiply (a "billion laughs"), by the parser's events alone."""
+    anchors: dict[str, int] = {}
+    open_nodes: list[tuple[str | None, int]] = [(None, 0)]  # anchor and size so far
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            open_nodes.append((event.anchor, 1))
+            if len(open_nodes) > _MOST_DEEP:
+                raise UserError(f"{name} is nested more than {_MOST_DEEP} deep, which no config is.")
+            continue
+        if isinstance(event, yaml.CollectionEndEvent):
+            anchor, size = open_nodes.pop()
+        elif isinstance(event, yaml.AliasEvent):
+            anchor, size = None, anchors.get(str(event.anchor), 0)
+        elif isinstance(event, yaml.ScalarEvent):
+            anchor, size = event.anchor, 1
+        else:
+            continue
+        if anchor:
+            anchors[anchor] = size
+        open_nodes[-1] = open_nodes[-1][0], open_nodes[-1][1] + size
+        if open_nodes[-1][1] > _MOST_NODES:
+            raise UserError(f"{name} holds more than {_MOST_NODES} values, aliases written out; no config does.")
 
 
 def merge_pairs(cfg: CfgNode, overrides: Sequence[str]) -> None:

@@ -32,6 +32,7 @@ _SIDE = 320  # pixels of a tile's longer side
 _GAP = 6
 _HEAD = 22
 _A_PANEL = 10  # as many as matplotlib has colours
+_AN_END = 80  # classes that are drawn of each end, where there are too many
 
 
 def chosen_images(truth: GroundTruth, count: int) -> list[int]:
@@ -153,6 +154,8 @@ def _key(classes: Sequence[str], width: int) -> Image.Image:
 def draw_curves(path: Path, curves: Sequence[Curve], classes: Sequence[str], average: dict[str, float]) -> None:
     """Write a PNG with precision over recall at overlap 0.5, a line per class, ten classes a panel, best first.
 
+    Of more than 160 classes the best and the worst 80.
+
     Args:
         average: class -> AP in percent, for the legend and the order.
     """
@@ -161,6 +164,8 @@ def draw_curves(path: Path, curves: Sequence[Curve], classes: Sequence[str], ave
     from matplotlib.figure import Figure
 
     order = sorted(range(len(classes)), key=lambda k: -average.get(classes[k], 0.0))
+    left_out = max(0, len(order) - 2 * _AN_END)
+    order = [*order[:_AN_END], *order[-_AN_END:]] if left_out else order
     panels = [order[start : start + _A_PANEL] for start in range(0, len(order), _A_PANEL)]
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns)
@@ -175,8 +180,11 @@ def draw_curves(path: Path, curves: Sequence[Curve], classes: Sequence[str], ave
             axes.plot(recall, precision, color=f"C{colour}", label=name, lw=1.5)
         axes.set(xlim=(0, 1.01), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
         axes.grid(alpha=0.3)
-        axes.legend(title="class, AP50", fontsize=8, title_fontsize=8)
-    figure.suptitle("Precision over recall, IoU 0.5, difficult boxes left out", fontsize=11)
+        legend = axes.legend(title="class, AP50", fontsize=8, title_fontsize=8)
+        for text in legend.get_texts():
+            text.set_parse_math(False)  # a class may be called "$\\frac$"
+    more = f"; {left_out} classes between these are not drawn" if left_out else ""
+    figure.suptitle(f"Precision over recall, IoU 0.5, difficult boxes left out{more}", fontsize=11)
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
     with atomic_write(path) as file:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from clop_det.data.views import ViewPlan
 from clop_det.engine.run_folder import has_begun
 from clop_det.engine.seeding import derive_seed
 from clop_det.errors import UserError
+from clop_det.files import read_json
 
 SPLIT_NAME = "label_split.json"
 
@@ -103,7 +105,7 @@ def visible_labels(cfg: CfgNode, listed: ImageList) -> VisibleLabels:
 def record_split(cfg: CfgNode, data: PretrainData) -> None:
     """Freeze the visible labels into the run folder; a run that has begun checks that they are still the same."""
     path = Path(cfg.OUTPUT_DIR) / SPLIT_NAME
-    if path.exists() and has_begun(path.parent):
+    if path.exists() and has_begun(path.parent) and not _is_damaged(path):
         if not torch.equal(load_split(path, data.listed).masked(len(data.listed)), data.visible_labels):
             raise UserError(f"{path} holds another label split than this run would use. Choose another OUTPUT_DIR.")
         return
@@ -117,6 +119,18 @@ def record_split(cfg: CfgNode, data: PretrainData) -> None:
     wrong = int((data.visible.told != data.listed.labels[data.labelled]).sum())
     note = f", {wrong} of them wrong" if wrong else ""
     _log.info("%d of %d labels visible%s; split in %s", len(data.visible), len(data.train), note, path)
+
+
+def _is_damaged(path: Path) -> bool:
+    """Whether a split that a run left is no JSON object any more; a warning then."""
+    try:
+        damage = "" if isinstance(read_json(path), dict) else "it is no JSON object"
+    except UserError as error:
+        damage = str(error)
+    if damage:
+        told = "it is written anew from the config and the data, and nothing tells whether these labels are the same"
+        print(f"warning: {path} is damaged; {told} ({damage})", file=sys.stderr)
+    return bool(damage)
 
 
 class BatchSource:

@@ -10,7 +10,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
-from clop_det.engine.metrics import read_metrics
+from clop_det.engine.metrics import dispensable, read_metrics
 from clop_det.engine.run_folder import start_logging, write_results
 from clop_det.engine.schedule import build_schedule
 from clop_det.engine.wandb_writer import check_wandb
@@ -48,7 +48,7 @@ def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
     trainer = PretrainTrainer(cfg, data, checkpoint_provenance(cfg, data))
     start_iter = trainer.resume() if args.resume else 0
     trainer.match_prototypes()
-    report_critical_rate(cfg, trainer.core.loss)
+    report_critical_rate(cfg, trainer.core.loss, data.train.images)
     trainer.train(start_iter, cfg.SOLVER.MAX_ITER)
     trainer.checkpointer.ensure_final(cfg.SOLVER.MAX_ITER - 1)
     if comm.is_main_process():
@@ -64,7 +64,8 @@ def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
             processes=comm.get_world_size(),
             **extra,
         )
-        draw_curves(cfg.OUTPUT_DIR)
+        with dispensable("curves.png"):
+            draw_curves(cfg.OUTPUT_DIR)
         logging.getLogger(__name__).info("weights in %s, figures in %s", final_checkpoint(cfg), path)
 
 

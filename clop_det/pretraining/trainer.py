@@ -60,7 +60,7 @@ class PretrainTrainer(TrainerBase):
         )
         self.probes = ProbeHook(self.core, data, cfg)
         self.guard = NonFiniteGuard(cfg, data, self.core)
-        self.watch = CollapseWatch(cfg)
+        self.watch = CollapseWatch(cfg, data.train.images)
         self.writer = self._build_writer()
         self._heartbeat = Heartbeat(cfg.PROCESSES.MAX_STALL)
         self._stop = StopSignal(self._save_now)

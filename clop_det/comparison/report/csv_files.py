@@ -6,6 +6,7 @@ import csv
 import io
 import math
 
+from clop_det.comparison.report.escaping import csv_cell
 from clop_det.comparison.results.provenance import run_facts, runs_of
 from clop_det.comparison.results.rows import PROBES
 from clop_det.comparison.results.summary import Comparison
@@ -23,7 +24,7 @@ def results_csv(comparison: Comparison) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     sources = list(run_facts([]))
-    writer.writerow([*FIRST_COLUMNS, *further, "detection", *grids, "status", "run", *sources])
+    writer.writerow(map(csv_cell, [*FIRST_COLUMNS, *further, "detection", *grids, "status", "run", *sources]))
     for row in comparison.rows:
         setting = row.setting
         point = dict((*setting.pretrain_grid, *setting.detection_grid))
@@ -33,7 +34,7 @@ def results_csv(comparison: Comparison) -> str:
         grid = [point.get(key, "") for key in grids]
         facts = run_facts(runs_of(row, comparison))
         cells = [setting.init, fraction, row.seed, *figures, setting.detection, *grid, row.status, run]
-        writer.writerow([*cells, *(facts[name] for name in sources)])
+        writer.writerow(map(csv_cell, [*cells, *(facts[name] for name in sources)]))
     return buffer.getvalue()
 
 
@@ -51,11 +52,9 @@ def differences_csv(comparison: Comparison) -> str:
         figures = (interval.mean, interval.low, interval.high)
         p_values = (difference.p_t, difference.p_permutation, difference.p_corrected)
         head = [setting.init, "" if setting.label_fraction is None else setting.label_fraction, setting.detection]
-        writer.writerow(
-            [*head, setting.label, comparison.metric, comparison.baseline, interval.n]
-            + [_plain(value) for value in (*figures, *p_values)]
-            + [difference.verdict]
-        )
+        line = [*head, setting.label, comparison.metric, comparison.baseline, interval.n]
+        line += [_plain(value) for value in (*figures, *p_values)]
+        writer.writerow(map(csv_cell, [*line, difference.verdict]))
     return buffer.getvalue()
 
 

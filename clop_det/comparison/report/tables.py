@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
+from clop_det.comparison.report.escaping import latex, markdown
 from clop_det.comparison.results.rows import BOX_METRICS, FAMILIES, PROBES
 from clop_det.comparison.results.statistics import Interval, PairedDifference
 from clop_det.comparison.results.summary import Comparison, Summary
@@ -63,17 +64,18 @@ def printed_table(comparison: Comparison) -> str:
 def markdown_table(comparison: Comparison) -> str:
     """The main table in Markdown."""
     header, lines = main_table(comparison)
-    return tabulate(lines, header, tablefmt="github", disable_numparse=True)
+    cells = [[markdown(cell) for cell in line] for line in lines]
+    return tabulate(cells, [markdown(name) for name in header], tablefmt="github", disable_numparse=True)
 
 
 def latex_table(comparison: Comparison) -> str:
     """The main table as a LaTeX tabular (booktabs)."""
     header, lines = main_table(comparison)
     body = [r"% needs \usepackage{booktabs}", rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\toprule"]
-    body += [" & ".join(map(_latex, header)) + r" \\", r"\midrule"]
-    body += [" & ".join(map(_latex, cells)) + r" \\" for cells in lines]
+    body += [" & ".join(map(latex, header)) + r" \\", r"\midrule"]
+    body += [" & ".join(map(latex, cells)) + r" \\" for cells in lines]
     body += [r"\bottomrule", r"\end{tabular}"]
-    return "\n".join([*body, *(f"% {note}" for note in notes(comparison))]) + "\n"
+    return "\n".join([*body, *(f"% {' '.join(note.split())}" for note in notes(comparison))]) + "\n"
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -220,22 +222,6 @@ def seeds(summary: Summary) -> str:
 def digits(column: str) -> int:
     """Decimals that a column deserves: three for shares, lengths and gaps, one for AP and ranks."""
     return 3 if any(part in column for part in ("top1", "gap", "nc1", "mean_norm")) else 1
-
-
-_LATEX = {character: f"\\{character}" for character in "%_&#${}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": "$<$",
-    ">": "$>$",
-    "±": r"$\pm$",
-    "·": r"$\cdot$",
-    MISSING: "--",
-}
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
 
 
 def join_lines(parts: Iterable[str] | Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from clop_det.comparison.planning.config import nearest
+from clop_det.comparison.results.reading import clean
 from clop_det.comparison.results.rows import Row, Setting, one_a_seed, other_rows, planned_rows, report_on
 from clop_det.comparison.results.runs import Run, find_plans, find_runs
 from clop_det.comparison.results.statistics import Interval, PairedDifference, holm, mean_interval, paired_difference
@@ -83,18 +84,21 @@ def read_comparison(folders: Sequence[Path], baseline: str = "", metric: str = "
     plans = find_plans(folders)
     runs = find_runs(folders)
     rows, remarks = _rows(runs, plans)
+    remarks += [
+        f"{run.folder}: left out, being of no known form: {_some(run.faults)}." for run in runs.values() if run.faults
+    ]
     if not rows:
         raise UserError(f"no runs to report in {', '.join(map(str, folders))}.")
-    select = {name: pair for _, item in plans for name, pair in item.get("select", {}).items()}
+    select = {name: pair for _, item in plans for name, pair in (item.get("select") or {}).items()}
     for row in rows:
         report_on(row, select.get(row.setting.detection, ("", ""))[1])
     plan: Mapping[str, Any] = plans[0][1] if plans else {}
     names = list(dict.fromkeys(row.setting.init for row in rows))
-    chosen = baseline or str(plan.get("baseline", ""))
+    chosen = baseline or str(plan.get("baseline") or "")
     if baseline and baseline not in names:
         raise UserError(f'the baseline "{baseline}" is not among the runs: {", ".join(names)}.')
     chosen = chosen or ("random" if "random" in names else names[0])
-    wanted = metric or str(plan.get("metric", "AP"))
+    wanted = metric or str(plan.get("metric") or "AP")
     if not any(row.setting.detection for row in rows) and wanted == "AP":
         wanted = "knn_top1"  # a comparison that ends with pretraining
     columns = sorted({column for row in rows if row.status == "done" for column in row.metrics})
@@ -105,10 +109,10 @@ def read_comparison(folders: Sequence[Path], baseline: str = "", metric: str = "
         remarks.append(f"{text} Name one by COMPARE.METRIC, or report --metric.")
     compared, choices = choose(rows, select)
     summaries = summarise(compared, chosen, wanted)
-    title = str(plan.get("name") or folders[0].resolve().name)
-    score = float(plan.get("example_score", 0.5))
+    title = str(plan.get("name") or clean(folders[0].resolve().name))
+    score = float(plan.get("example_score") or 0.5)
     return Comparison(
-        title, str(plan.get("description", "")), chosen, wanted, rows, summaries, runs, choices, remarks, score
+        title, str(plan.get("description") or ""), chosen, wanted, rows, summaries, runs, choices, remarks, score
     )
 
 
