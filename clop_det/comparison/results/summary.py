@@ -85,7 +85,9 @@ def read_comparison(folders: Sequence[Path], baseline: str = "", metric: str = "
     runs = find_runs(folders)
     rows, remarks = _rows(runs, plans)
     remarks += [
-        f"{run.folder}: left out, being of no known form: {_some(run.faults)}." for run in runs.values() if run.faults
+        f"{run.folder}: entries of another form than expected are left out: {_some(run.faults)}."
+        for run in runs.values()
+        if run.faults
     ]
     if not rows:
         raise UserError(f"no runs to report in {', '.join(map(str, folders))}.")
