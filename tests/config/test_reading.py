@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+import os
 from pathlib import Path
 
 import pytest
@@ -94,3 +96,33 @@ def test_every_default_survives_a_round_trip_through_its_own_yaml(tmp_path: Path
     cfg = read_config("", [])
     again = read_config(write(tmp_path / "config.yaml", cfg.dump()), [])
     assert yaml.safe_load(again.dump()) == yaml.safe_load(cfg.dump())  # YAML has no tuples
+
+
+def test_a_base_elsewhere_on_the_network_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("_BASE_: https://example.org/base.yaml\n")
+    with pytest.raises(UserError, match="is a URL. Download it"):
+        read_config(str(tmp_path / "a.yaml"), [])
+
+
+@pytest.mark.parametrize("use", ["SOLVER: {BASE_LR: *h}", "SOLVER: {<<: [*h, *h]}"])
+def test_aliases_that_multiply_are_refused(use: str, tmp_path: Path) -> None:
+    names = "abcdefgh"
+    lines = ["a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]" for old, new in itertools.pairwise(names)]
+    (tmp_path / "a.yaml").write_text("\n".join([*lines, use]))
+    with pytest.raises(UserError, match="more than 100000 values"):
+        read_config(str(tmp_path / "a.yaml"), [])
+
+
+def test_deep_nesting_and_pipes_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "deep.yaml").write_text("[" * 1000)
+    with pytest.raises(UserError, match="nested more than 100 deep"):
+        read_config(str(tmp_path / "deep.yaml"), [])
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(UserError, match="no ordinary file"):
+        read_config(str(tmp_path / "pipe.yaml"), [])
+
+
+def test_an_ordinary_alias_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("SOLVER: &s {BASE_LR: 0.5}\nDATASETS: {TRAIN: &t [a], TEST: *t}\n")
+    assert read_config(str(tmp_path / "a.yaml"), []).DATASETS.TEST == ("a",)

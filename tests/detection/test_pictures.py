@@ -100,3 +100,17 @@ def test_curves_come_ten_classes_a_panel(tmp_path: Path, classes: int, inches: t
     names = [f"class{k}" for k in range(classes)]
     draw_curves(tmp_path / "pr.png", [curve, Curve(np.zeros(0), np.zeros(0))] + [curve] * (classes - 2), names, {})
     assert Image.open(tmp_path / "pr.png").size == tuple(int(110 * side) for side in inches)
+
+
+def test_a_class_that_is_no_formula(tmp_path: Path) -> None:
+    curve = Curve(np.array([0.5, 1.0]), np.array([1.0, 0.5]))
+    draw_curves(tmp_path / "a.png", [curve], ["$\\frac$"], {"$\\frac$": 50.0})
+    assert (tmp_path / "a.png").stat().st_size > 0
+
+
+def test_of_very_many_classes_the_best_and_the_worst_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clop_det.detection.pictures._AN_END", 5)
+    curve, classes = Curve(np.array([0.5]), np.array([1.0])), [f"class{k}" for k in range(3000)]
+    draw_curves(tmp_path / "a.png", [curve] * 3000, classes, {name: float(k) for k, name in enumerate(classes)})
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.height < 1000
