@@ -41,6 +41,14 @@ def check_memo(file: IO[bytes]) -> None:
     file.seek(0)
 
 
+def is_zip(path: Path) -> bool:
+    """Whether the file is a zip file, sound or not."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # Python's own test raises for one that spans disks
+        return True
+
+
 def check_archive(path: Path) -> None:
     """Refuse a zip file whose parts, unpacked, take far more than the file. torch itself never compresses.
 

@@ -14,7 +14,7 @@ import torch
 
 from clop_det.checkpoints.array_pickle import read_array_pickle
 from clop_det.checkpoints.integrity import check_integrity
-from clop_det.checkpoints.limits import check_archive, check_content
+from clop_det.checkpoints.limits import check_archive, check_content, is_zip
 from clop_det.errors import UserError
 from clop_det.files import StrPath, check_ordinary
 
@@ -53,7 +53,7 @@ def read_provenance(path: StrPath) -> dict[str, Any]:
     path = Path(path)
     if container_of(path) == "safetensors":
         found = _safetensors_provenance(path)
-    elif zipfile.is_zipfile(path):
+    elif is_zip(path):
         content = _read_torch(path, trust_pickle=False, mmap=True)
         found = content.get("provenance") if isinstance(content, dict) else None
     else:
@@ -83,7 +83,7 @@ def container_of(path: Path) -> str:
         return "torch"
     if head[:1] == b"\x80" or head[:1] in b"(]}cd":
         return "pickle"
-    if zipfile.is_zipfile(path):
+    if is_zip(path):
         return "torch"
     raise UserError(
         f"{path} is not a checkpoint: it starts with {head[:8]!r}, which is neither a torch file, nor safetensors, nor"
@@ -126,7 +126,7 @@ def _read_torch(path: Path, trust_pickle: bool, mmap: bool = False) -> Any:
     try:
         if trust_pickle:
             return _read_trusted(path)
-        if zipfile.is_zipfile(path):
+        if is_zip(path):
             check_archive(path)
         with torch.serialization.safe_globals(_HARMLESS):
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
