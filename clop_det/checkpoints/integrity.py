@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import IO, Any, BinaryIO, cast
 import torch
 
 from clop_det.errors import UserError
-from clop_det.files import atomic_write, sha256_of, write_text
+from clop_det.files import atomic_write, check_ordinary, sha256_of, write_text
 
 
 def sidecar_of(path: Path) -> Path:
@@ -84,6 +85,8 @@ def why_damaged(path: Path) -> str | None:
     With a sidecar: its digest. Without: the checksums that the zip format of torch files carries; files of other
     formats without a sidecar cannot be checked, and pass.
     """
+    for file in (path, sidecar_of(path)):
+        check_ordinary(file)
     try:
         expected = sidecar_of(path).read_text(encoding="ascii").split()[0].lower()
     except FileNotFoundError:
@@ -98,7 +101,7 @@ def why_damaged(path: Path) -> str | None:
             with zipfile.ZipFile(path) as archive:
                 bad = archive.testzip()
             return None if bad is None else f"the checksum of its part {bad} does not fit"
-    except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+    except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, zlib.error) as error:
         return f"{type(error).__name__}: {error}"
     return None
 

@@ -14,8 +14,9 @@ import torch
 
 from clop_det.checkpoints.array_pickle import read_array_pickle
 from clop_det.checkpoints.integrity import check_integrity
+from clop_det.checkpoints.limits import check_archive, check_content, is_zip
 from clop_det.errors import UserError
-from clop_det.files import StrPath
+from clop_det.files import StrPath, check_ordinary
 
 # A bag of values that many training scripts save beside the weights; rebuilding one only sets its attributes.
 _HARMLESS: list[Any] = [argparse.Namespace]
@@ -52,7 +53,7 @@ def read_provenance(path: StrPath) -> dict[str, Any]:
     path = Path(path)
     if container_of(path) == "safetensors":
         found = _safetensors_provenance(path)
-    elif zipfile.is_zipfile(path):
+    elif is_zip(path):
         content = _read_torch(path, trust_pickle=False, mmap=True)
         found = content.get("provenance") if isinstance(content, dict) else None
     else:
@@ -67,6 +68,7 @@ def container_of(path: Path) -> str:
     Raises:
         UserError: missing, a folder, or empty.
     """
+    check_ordinary(path)
     try:
         with open(path, "rb") as file:
             head = file.read(64)
@@ -81,7 +83,7 @@ def container_of(path: Path) -> str:
         return "torch"
     if head[:1] == b"\x80" or head[:1] in b"(]}cd":
         return "pickle"
-    if zipfile.is_zipfile(path):
+    if is_zip(path):
         return "torch"
     raise UserError(
         f"{path} is not a checkpoint: it starts with {head[:8]!r}, which is neither a torch file, nor safetensors, nor"
@@ -96,6 +98,8 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     try:
         provenance = read_provenance(path)
         return {**load_file(str(path)), **({"provenance": provenance} if provenance else {})}
+    except UserError:
+        raise
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"cannot read {path} as safetensors: {error}. Download or copy it again.") from error
 
@@ -106,6 +110,8 @@ def _safetensors_provenance(path: Path) -> Any:
     try:
         with safe_open(str(path), framework="pt") as file:
             return json.loads((file.metadata() or {}).get("provenance", "{}"))
+    except RecursionError as error:
+        raise UserError(f"cannot read {path}: its provenance is nested too deeply. Copy it again.") from error
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"cannot read {path} as safetensors: {error}. Download or copy it again.") from error
 
@@ -120,8 +126,14 @@ def _read_torch(path: Path, trust_pickle: bool, mmap: bool = False) -> Any:
     try:
         if trust_pickle:
             return _read_trusted(path)
+        if is_zip(path):
+            check_archive(path)
         with torch.serialization.safe_globals(_HARMLESS):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+        check_content(content, path)
+        return content
+    except UserError:
+        raise
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} holds more than tensors and plain values, or is damaged: {_gist(error)} Nothing in it was run. If"
@@ -151,7 +163,7 @@ def _is_torchscript(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.endswith("/constants.pkl") for name in archive.namelist())
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, ValueError, NotImplementedError):  # `_read_torch` says what is wrong
         return False
 
 

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import argparse
-import re
+import errno
 import sys
 from collections.abc import Callable
 from typing import NoReturn, TextIO
 
 from detectron2.config import CfgNode
 from detectron2.engine import default_argument_parser
-from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessExitedException
 
 from clop_det.config.imports import import_lines
 from clop_det.config.reading import read_config
 from clop_det.config.reference import keys_help
-from clop_det.engine.launching import is_first_process
+from clop_det.engine.launching import is_first_process, under_torchrun
+from clop_det.engine.leaving import (
+    EXIT_BAD_INPUT,
+    EXIT_FAILED,
+    GOES_ON,
+    code_of,
+    last_line,
+    leave,
+    message_of,
+    rank_name,
+)
 from clop_det.engine.stop import EXIT_STOPPED, StopRequested
+from clop_det.engine.streams import keep_streams
 from clop_det.errors import UserError
-
-EXIT_BAD_INPUT = 2
 
 
 def argument_parser(description: str, epilog: str = "", stage: str = "") -> argparse.ArgumentParser:
@@ -51,46 +60,40 @@ def run_tool(main: Callable[[list[str] | None], int]) -> NoReturn:
     """Run a tool's `main(argv)` and leave with its exit code.
 
     Bad input (UserError) is one line on the standard error and exit code 2; a stop signal that was obeyed is exit code
-    75, after which `--resume` continues.
+    75, after which `--resume` continues. A standard output that is closed or too narrow costs what it would have shown.
+    One of torchrun's processes ends at once, whatever the others wait for, with a line that names its rank.
     """
+    keep_streams()
     try:
         code = main(None)
-    except UserError as error:
-        if "--traceback" in sys.argv:
-            raise
-        print(f"error: {_of_worker(error) or error}", file=sys.stderr)
-        code = EXIT_BAD_INPUT
-    except StopRequested:
-        print("stopped; the state is saved, --resume continues", file=sys.stderr)
-        code = EXIT_STOPPED
-    except ProcessRaisedException as error:
-        code = _worker_failure(error)
-    except ProcessExitedException as error:
-        code = _worker_death(error)
+    except BaseException as error:
+        if not under_torchrun():
+            sys.exit(_ended(error))
+        code, line = code_of(error, "--traceback" in sys.argv)
+        if isinstance(error, StopRequested):
+            _say_stopped()
+        elif line:
+            last_line(f"{rank_name()}{line}")
+    if under_torchrun():
+        leave(code)
     sys.exit(code)
 
 
-def _of_worker(error: Exception) -> str:
-    """The message of the UserError in the text of a process's exception, which holds its traceback; empty: none."""
-    messages = re.findall(r"^clop_det\.errors\.UserError: (.*)", str(error), re.MULTILINE)
-    return str(messages[-1]) if messages else ""  # those before it are its causes
-
-
-def _worker_failure(error: Exception) -> int:
-    """Exit code for an exception in a spawned worker; a UserError there is still one line."""
-    message = _of_worker(error)
-    if message and "--traceback" not in sys.argv:
-        print(f"error: {message}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    if "StopRequested" in str(error):
+def _ended(error: BaseException) -> int:
+    """Exit code of a process that is alone, or started the others; what is no bad input is raised again."""
+    if isinstance(error, StopRequested):
+        _say_stopped()
         return EXIT_STOPPED
-    raise error
+    if isinstance(error, ProcessExitedException):  # a started process failed, and has said why, or died
+        last_line(f"{error}. {GOES_ON}")
+        return EXIT_FAILED
+    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+        error = UserError(f"{error}. This process may not open more files; raise the limit (ulimit -n 4096).")
+    if not isinstance(error, UserError) or "--traceback" in sys.argv:
+        raise error
+    last_line(message_of(error))
+    return EXIT_BAD_INPUT
 
 
-def _worker_death(error: ProcessExitedException) -> int:
-    """Exit code for a spawned worker that left without an exception: it was stopped, or something killed it."""
-    if error.exit_code == EXIT_STOPPED:
-        print("stopped; the state is saved, --resume continues", file=sys.stderr)
-        return EXIT_STOPPED
-    print(f"error: {error}. --resume continues from the last checkpoint.", file=sys.stderr)
-    return 1
+def _say_stopped() -> None:
+    print("stopped; the state is saved, --resume continues", file=sys.stderr)

@@ -14,8 +14,10 @@ import yaml
 from clop_det.config.imports import KEY as IMPORTS
 from clop_det.config.imports import Import, resolved
 from clop_det.errors import UserError
+from clop_det.files import check_ordinary
 
 _BASE = "_BASE_"
+_MOST_NODES, _MOST_DEEP = 100_000, 100  # of a config file
 # Files that runs and comparisons write; a folder that holds one is a run folder.
 RUN_FILES = ("config.yaml", "job.yaml")
 
@@ -59,7 +61,7 @@ def read_file(config_file: str, _derived: tuple[Path, ...] = ()) -> ConfigFile:
     path = Path(config_file)
     if path.resolve() in _derived:
         raise UserError(f"{config_file} is its own _BASE_, over one or more files. Break the circle.")
-    content = _mapping(path)
+    content = load_yaml(config_file)
     bases, entries = content.pop(_BASE, []), content.pop(IMPORTS, [])
     bases = [bases] if isinstance(bases, str) else bases
     if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
@@ -68,7 +70,8 @@ def read_file(config_file: str, _derived: tuple[Path, ...] = ()) -> ConfigFile:
     imports: tuple[Import, ...] = ()
     files: tuple[Path, ...] = ()
     for base in bases:
-        below = read_file(str(path.parent / Path(base).expanduser()), (*_derived, path.resolve()))
+        place = base if "://" in base else str(path.parent / Path(base).expanduser())
+        below = read_file(place, (*_derived, path.resolve()))
         _merge(values, below.values)
         imports, files = imports + below.imports, files + below.files
     _merge(values, nested(dict(flatten(content))))
@@ -143,9 +146,22 @@ def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     return tree
 
 
-def _mapping(path: Path) -> dict[str, Any]:
+def load_yaml(config_file: str | Path) -> dict[str, Any]:
+    """The mapping in one YAML file of this machine, of a size that a config may have; `_BASE_` is not followed.
+
+    Raises:
+        UserError: it does not exist, is a URL or no ordinary file, not text, not safe YAML, no mapping, or too large.
+    """
+    if "://" in str(config_file):
+        raise UserError(f"the config {config_file} is a URL. Download it, and name the file.")
+    path = Path(config_file)
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        check_ordinary(path)
+        text = path.read_text(encoding="utf-8")
+        _check_size(text, str(path))
+        content = yaml.load(text, _Loader)
+    except UserError:
+        raise
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text: {error}. Save it as UTF-8.") from error
     except (yaml.YAMLError, RecursionError) as error:
@@ -155,6 +171,31 @@ def _mapping(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no mapping of config keys.")
     return content
+
+
+def _check_size(text: str, name: str) -> None:
+    """Refuse nesting, and aliases whose aliases multiply (a "billion laughs"), by the parser's events alone."""
+    anchors: dict[str, int] = {}
+    open_nodes: list[tuple[str | None, int]] = [(None, 0)]  # anchor and size so far
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            open_nodes.append((event.anchor, 1))
+            if len(open_nodes) > _MOST_DEEP:
+                raise UserError(f"{name} is nested more than {_MOST_DEEP} deep, which no config is.")
+            continue
+        if isinstance(event, yaml.CollectionEndEvent):
+            anchor, size = open_nodes.pop()
+        elif isinstance(event, yaml.AliasEvent):
+            anchor, size = None, anchors.get(str(event.anchor), 0)
+        elif isinstance(event, yaml.ScalarEvent):
+            anchor, size = event.anchor, 1
+        else:
+            continue
+        if anchor:
+            anchors[anchor] = size
+        open_nodes[-1] = open_nodes[-1][0], open_nodes[-1][1] + size
+        if open_nodes[-1][1] > _MOST_NODES:
+            raise UserError(f"{name} holds more than {_MOST_NODES} values, aliases written out; no config does.")
 
 
 def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:

@@ -64,7 +64,9 @@ def _load_json(path: StrPath, images: ImageList) -> VisibleLabels:
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise UserError(f"{path} is not a label split (expected a JSON object with format {_FORMAT!r})")
     labelled, told = content.get("labelled"), content.get("told", {})
-    if not isinstance(labelled, dict) or not all(isinstance(files, list) for files in labelled.values()):
+    if not isinstance(labelled, dict) or not all(
+        isinstance(files, list) and all(isinstance(file, str) for file in files) for files in labelled.values()
+    ):
         raise UserError(f"{path}: 'labelled' must map each class to a list of files")
     if sorted(labelled) != sorted(images.classes):
         differing = sorted(set(labelled) ^ set(images.classes))

@@ -126,8 +126,12 @@ def _fault(folder: Path, count: int, size: int) -> str | None:
             return f"{PIXELS} has the wrong length"
         if sha256_of(folder / PIXELS) != header["pixels_sha256"]:
             return f"{PIXELS} does not match its checksum"
+        if not isinstance(header["sources_sha256"], str) or not all(
+            0 <= int(index) < count and 0 <= other < count for index, other in header.get("replaced", {}).items()
+        ):
+            return f"{HEADER} names images that the store does not hold"
         return None
-    except (UserError, OSError, KeyError, TypeError) as error:
+    except (UserError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         return str(error)
 
 

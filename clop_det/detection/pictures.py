@@ -32,6 +32,7 @@ _SIDE = 320  # pixels of a tile's longer side
 _GAP = 6
 _HEAD = 22
 _A_PANEL = 10  # as many as matplotlib has colours
+_AN_END = 80  # classes that are drawn of each end, where there are too many
 
 
 def chosen_images(truth: GroundTruth, count: int) -> list[int]:
@@ -158,6 +159,8 @@ def _key(classes: Sequence[str], width: int) -> Image.Image:
 def draw_curves(path: Path, curves: Sequence[Curve], classes: Sequence[str], average: dict[int, float]) -> None:
     """Write a PNG with precision over recall at overlap 0.5, a line per class, ten classes a panel, best first.
 
+    Of more than 160 classes the best and the worst 80.
+
     Args:
         average: index of each class that the test set has -> AP in percent, for the legend and the order; the others
             are not drawn.
@@ -167,6 +170,8 @@ def draw_curves(path: Path, curves: Sequence[Curve], classes: Sequence[str], ave
     from matplotlib.figure import Figure
 
     order = sorted(average, key=lambda k: -average[k])
+    absent, left_out = len(classes) - len(order), max(0, len(order) - 2 * _AN_END)
+    order = [*order[:_AN_END], *order[-_AN_END:]] if left_out else order
     panels = [order[start : start + _A_PANEL] for start in range(0, len(order), _A_PANEL)] or [[]]
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns)
@@ -174,7 +179,7 @@ def draw_curves(path: Path, curves: Sequence[Curve], classes: Sequence[str], ave
     for place, members in enumerate(panels):
         axes = figure.add_subplot(rows, columns, place + 1)
         for colour, k in enumerate(members):
-            name = f"{_plain(classes[k])}  {average[k]:.1f}".replace("$", r"\$")  # no formula
+            name = f"{_plain(classes[k])}  {average[k]:.1f}"
             recall, precision = curves[k].recall, curves[k].precision
             if len(recall):  # from the axis on
                 recall, precision = np.concatenate(([0.0], recall)), np.concatenate((precision[:1], precision))
@@ -182,9 +187,11 @@ def draw_curves(path: Path, curves: Sequence[Curve], classes: Sequence[str], ave
         axes.set(xlim=(0, 1.01), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
         axes.grid(alpha=0.3)
         if members:
-            axes.legend(title="class, AP50", fontsize=8, title_fontsize=8)
-    absent = len(classes) - len(order)
-    without = f", {absent} classes without a box in the test set left out" if absent else ""
+            legend = axes.legend(title="class, AP50", fontsize=8, title_fontsize=8)
+            for text in legend.get_texts():
+                text.set_parse_math(False)  # a class may be called "$\\frac$"
+    without = f"; {absent} classes without a box in the test set left out" if absent else ""
+    without += f"; {left_out} classes between these are not drawn" if left_out else ""
     figure.suptitle(f"Precision over recall, IoU 0.5, difficult boxes left out{without}", fontsize=11)
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)

@@ -28,7 +28,7 @@ from clop_det.detection.trainer import DetectionTrainer
 from clop_det.engine.launching import (
     expected_world_size,
 )
-from clop_det.engine.metrics import read_metrics
+from clop_det.engine.metrics import dispensable, read_metrics
 from clop_det.engine.run_folder import start_logging, write_results
 from clop_det.errors import UserError
 from clop_det.figures import BOX, FAMILIES, PROBE
@@ -123,7 +123,8 @@ def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
         path = write_results(cfg, "detection", metrics, **facts, **measured, iterations=cfg.SOLVER.MAX_ITER)
         logging.getLogger(__name__).info("weights in %s/model_final.pth, figures in %s", cfg.OUTPUT_DIR, path)
         if draws:
-            trainer.draw()
+            with dispensable("the pictures of detections and of precision over recall"):
+                trainer.draw()
         verify(cfg, metrics)
 
 

@@ -26,6 +26,7 @@ from clop_det.detection.probing import Probes
 from clop_det.detection.report import figures_table
 from clop_det.detection.voc_metric import area
 from clop_det.engine.best import BestCheckpoint
+from clop_det.engine.heartbeat import Heartbeat
 from clop_det.engine.metrics import AlignedWriter
 from clop_det.engine.precision import autocast, float16, use_bf16
 from clop_det.engine.schedule import build_schedule
@@ -64,6 +65,7 @@ class DetectionTrainer(SimpleTrainer):
         tests = {self._prefix(test_set.name): test_set.records for test_set in self.test_sets}
         self.probes = Probes(cfg, self._records if train else None, tests)
         self.evaluations: dict[str, Evaluation] = {}
+        self._heartbeat = Heartbeat(cfg.PROCESSES.MAX_STALL)
         self._stop = StopSignal(self._save_now)
         self.evaluation = EvaluationHook(
             cfg.TEST.EVAL_PERIOD, self.core, self.make_bn_precise, self.evaluate, self.run_probes, self._stop
@@ -104,6 +106,7 @@ class DetectionTrainer(SimpleTrainer):
         start = time.perf_counter()
         data = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
+        self._heartbeat.mark()
         self._seed_sampling("sampling", self.iter)
         with float16(self.device) if self.scaler.is_enabled() else autocast(self.bf16, self.device):
             losses |= self.model(data)
@@ -189,7 +192,8 @@ class DetectionTrainer(SimpleTrainer):
 
     def _build_hooks(self) -> list[Any]:
         cfg = self.cfg
-        entries = [hooks.IterationTimer(), self.evaluation, hooks.LRScheduler(self.optimizer, self.scheduler)]
+        entries = [self._heartbeat, hooks.IterationTimer(), self.evaluation]
+        entries.append(hooks.LRScheduler(self.optimizer, self.scheduler))
         if comm.is_main_process():
             # Written before it is saved: a checkpoint never knows more than the metrics file.
             periods = [cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD]

@@ -16,6 +16,13 @@ declare(
         "SOLVER.KEEP_CHECKPOINTS": Key(
             2, "Periodic checkpoints that are kept; the final one is always kept.", at_least(1), content=False
         ),
+        "PROCESSES.MAX_STALL": Key(
+            300.0,
+            "Seconds after which a process of several that stands still (stopped, or waiting for a dead disk within a"
+            " step) ends the run with exit code 1. A step may take 4 times as long as the longest before it. 0: never.",
+            at_least(0),
+            content=False,
+        ),
     },
 )
 constrain(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from detectron2.utils.events import get_event_storage
 from detectron2.utils.logger import setup_logger
 
 from clop_det import detectron2_provider
-from clop_det.config.files import flatten
+from clop_det.config.files import flatten, load_yaml
 from clop_det.engine.metrics import METRICS_NAME
 from clop_det.engine.seeding import derive_seed
 from clop_det.errors import UserError
@@ -58,17 +59,19 @@ def own_run_folder(cfg: CfgNode, resume: bool, first: bool = True) -> Iterator[N
 def claim_run_folder(cfg: CfgNode, resume: bool) -> Path:
     """Make OUTPUT_DIR this run's own: write its config.yaml, or check that the one there is the same.
 
-    Moving a run folder is allowed (OUTPUT_DIR is not compared). A
-    run that ended before its first step has left nothing but its config: that is written anew.
+    Moving a run folder is allowed (OUTPUT_DIR is not compared). A run that ended before its first step has left nothing
+    but its config: that is written anew. So is a damaged one where a run goes on, with a warning.
 
     Raises:
         UserError: another run has begun there (the message names the keys that differ), or this very run has left
             checkpoints and `resume` is false, or the folder cannot be written to.
     """
+    if not cfg.OUTPUT_DIR:
+        raise UserError("OUTPUT_DIR is empty. Name the folder of the run.")
     folder = Path(cfg.OUTPUT_DIR)
     config_path = folder / CONFIG_NAME
     if config_path.exists() and has_begun(folder):
-        differing = _differences(config_path, cfg)
+        differing = _differences(config_path, cfg, resume)
         if differing:
             raise UserError(
                 f"{folder} holds another run, whose config differs in {', '.join(differing[:8])}"
@@ -151,12 +154,17 @@ def write_results(
     return folder / RESULTS_NAME
 
 
-def _differences(config_path: Path, cfg: CfgNode) -> list[str]:
+def _differences(config_path: Path, cfg: CfgNode, resume: bool) -> list[str]:
+    """Keys whose values are others than in the file; none, and a warning, if a run goes on and the file is damaged."""
     try:
-        there = yaml.safe_load(config_path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
-        raise UserError(f"cannot read {config_path}: {error}. Choose another OUTPUT_DIR.") from error
-    old = dict(flatten(there if isinstance(there, dict) else {}))
+        there = load_yaml(str(config_path))
+    except UserError as error:
+        if not resume:
+            raise UserError(f"{error} Choose another OUTPUT_DIR, or --resume without this file's values.") from error
+        told = "it is written anew from the config given now, which cannot be compared with the one the run began with"
+        print(f"warning: {config_path} is damaged; {told} ({error})", file=sys.stderr)
+        return []
+    old = dict(flatten(there))
     new = dict(flatten(yaml.safe_load(cfg.dump())))
     # A key that the version of that run did not have counts with its default.
     for name, item in declared().items():

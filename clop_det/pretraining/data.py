@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +23,7 @@ from clop_det.data.views import TWO_VIEWS, ViewGroup, ViewPlan, Views, only_grou
 from clop_det.engine.run_folder import has_begun
 from clop_det.engine.seeding import derive_seed
 from clop_det.errors import UserError
+from clop_det.files import read_json
 
 SPLIT_NAME = "label_split.json"
 
@@ -151,7 +153,7 @@ def visible_labels(cfg: CfgNode, listed: ImageList) -> VisibleLabels:
 def record_split(cfg: CfgNode, data: PretrainData) -> None:
     """Freeze the visible labels into the run folder; a run that has begun checks that they are still the same."""
     path = Path(cfg.OUTPUT_DIR) / SPLIT_NAME
-    if path.exists() and has_begun(path.parent):
+    if path.exists() and has_begun(path.parent) and not _is_damaged(path):
         if not torch.equal(load_split(path, data.listed).masked(len(data.listed)), data.visible_labels):
             raise UserError(f"{path} holds another label split than this run would use. Choose another OUTPUT_DIR.")
         return
@@ -162,6 +164,18 @@ def record_split(cfg: CfgNode, data: PretrainData) -> None:
         source = {"fraction": settings.FRACTION, "per_class": settings.PER_CLASS}
     facts = {**source, "imbalance": settings.IMBALANCE, "noise": settings.NOISE, "seed": cfg.SEED}
     save_split(path, data.listed, data.visible, facts)
+
+
+def _is_damaged(path: Path) -> bool:
+    """Whether a split that a run left is no JSON object any more; a warning then."""
+    try:
+        damage = "" if isinstance(read_json(path), dict) else "it is no JSON object"
+    except UserError as error:
+        damage = str(error)
+    if damage:
+        told = "it is written anew from the config and the data, and nothing tells whether these labels are the same"
+        print(f"warning: {path} is damaged; {told} ({damage})", file=sys.stderr)
+    return bool(damage)
 
 
 class BatchSource:

@@ -12,6 +12,7 @@ from detectron2.utils import comm
 
 from clop_det.data.images import Subset
 from clop_det.data.opening import probe_indices
+from clop_det.engine.metrics import dispensable
 from clop_det.errors import UserError
 from clop_det.methods import Method
 from clop_det.pretraining.data import PretrainData
@@ -69,7 +70,8 @@ class ProbeHook(HookBase):
         self.latest = self.run()
         for name, value in self.named().items():
             self.trainer.storage.put_scalar(name, value, smoothing_hint=False)
-        self.trainer.storage.put_image("spectrum", spectrum_picture(self.spectrum(), iteration))
+        with dispensable("the picture of the spectrum"):
+            self.trainer.storage.put_image("spectrum", spectrum_picture(self.spectrum(), iteration))
         self.trainer.storage.put_scalar("eval_seconds", time.perf_counter() - start, smoothing_hint=False)
         figures = ", ".join(f"{name} {value:.4g}" for name, value in self.latest.items())
         _log.info("probes after %d iterations: %s", iteration, figures)

@@ -11,7 +11,7 @@ from detectron2.config import CfgNode
 from detectron2.utils import comm
 
 from clop_det.backbones.registry import backbone_options
-from clop_det.engine.metrics import read_metrics
+from clop_det.engine.metrics import dispensable, read_metrics
 from clop_det.engine.run_folder import start_logging, write_results
 from clop_det.engine.schedule import build_schedule
 from clop_det.engine.wandb_writer import check_wandb
@@ -57,7 +57,7 @@ def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
     start_iter = trainer.resume() if args.resume else 0
     trainer.match_prototypes()
     if trainer.core.loss is not None:
-        report_critical_rate(cfg, trainer.core.loss)
+        report_critical_rate(cfg, trainer.core.loss, data.train.images)
     trainer.train(start_iter, cfg.SOLVER.MAX_ITER)
     trainer.checkpointer.ensure_final(cfg.SOLVER.MAX_ITER - 1)
     if comm.is_main_process():
@@ -73,7 +73,8 @@ def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
             processes=comm.get_world_size(),
             **extra,
         )
-        draw_curves(cfg.OUTPUT_DIR)
+        with dispensable("curves.png"):
+            draw_curves(cfg.OUTPUT_DIR)
         logging.getLogger(__name__).info("weights in %s, figures in %s", final_checkpoint(cfg), path)
 
 

@@ -11,7 +11,9 @@ from detectron2.engine import TrainerBase, hooks
 from detectron2.utils import comm
 
 from clop_det.checkpoints.saving import SafeCheckpointer
+from clop_det.data.views import Views
 from clop_det.engine.best import BestCheckpoint
+from clop_det.engine.heartbeat import Heartbeat
 from clop_det.engine.metrics import AlignedWriter
 from clop_det.engine.progress import ProgressLine
 from clop_det.engine.schedule import build_schedule
@@ -54,7 +56,14 @@ class PretrainTrainer(TrainerBase):
         self.scheduler = build_schedule(cfg, self.optimizer)
         self.guard = NonFiniteGuard(cfg, data, self.core)
         batches = BatchSource(cfg, data, self.core.views_needed, comm.get_rank(), comm.get_world_size(), device)
-        self.step = PretrainStep(cfg, self.core, self.model, self.optimizer, batches, self.guard)
+        self._heartbeat = Heartbeat(cfg.PROCESSES.MAX_STALL)
+
+        def marked(i: int) -> tuple[Views, torch.Tensor]:
+            batch = batches(i)
+            self._heartbeat.mark()
+            return batch
+
+        self.step = PretrainStep(cfg, self.core, self.model, self.optimizer, marked, self.guard)
         self.checkpointer = SafeCheckpointer(
             self.core,
             cfg.OUTPUT_DIR,
@@ -63,7 +72,7 @@ class PretrainTrainer(TrainerBase):
             trainer=self,
         )
         self.probes = ProbeHook(self.core, data, cfg)
-        self.watch = CollapseWatch(cfg)
+        self.watch = CollapseWatch(cfg, data.train.images)
         self.writer = self._build_writer()
         self._stop = StopSignal(self._save_now)
         # Before `resume`: the checkpoint restores the hooks' state (the schedule's).
@@ -138,7 +147,8 @@ class PretrainTrainer(TrainerBase):
 
     def _build_hooks(self) -> list[Any]:
         cfg = self.cfg
-        entries = [hooks.IterationTimer(), hooks.LRScheduler(self.optimizer, self.scheduler), self.probes, self.watch]
+        entries = [self._heartbeat, hooks.IterationTimer(), hooks.LRScheduler(self.optimizer, self.scheduler)]
+        entries += [self.probes, self.watch]
         if comm.is_main_process():
             # Written before it is saved: a checkpoint never knows more than the metrics file.
             entries.append(self.writer)

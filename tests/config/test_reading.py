@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+import os
 from pathlib import Path
 
 import pytest
@@ -155,3 +157,33 @@ def test_an_unknown_key_of_a_runs_own_config_may_be_one_of_another_version(tmp_p
         with pytest.raises(UserError, match="Did you mean SOLVER.BASE_LR") as caught:
             read_config(write(tmp_path / name, "SOLVER: {BASE_LR_NEW: 1}\n"), [])
         assert ("another version" in str(caught.value)) == said
+
+
+def test_a_base_elsewhere_on_the_network_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("_BASE_: https://example.org/base.yaml\n")
+    with pytest.raises(UserError, match="is a URL. Download it"):
+        read_config(str(tmp_path / "a.yaml"), [])
+
+
+@pytest.mark.parametrize("use", ["SOLVER: {BASE_LR: *h}", "SOLVER: {<<: [*h, *h]}"])
+def test_aliases_that_multiply_are_refused(use: str, tmp_path: Path) -> None:
+    names = "abcdefgh"
+    lines = ["a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]" for old, new in itertools.pairwise(names)]
+    (tmp_path / "a.yaml").write_text("\n".join([*lines, use]))
+    with pytest.raises(UserError, match="more than 100000 values"):
+        read_config(str(tmp_path / "a.yaml"), [])
+
+
+def test_deep_nesting_and_pipes_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "deep.yaml").write_text("[" * 1000)
+    with pytest.raises(UserError, match="nested more than 100 deep"):
+        read_config(str(tmp_path / "deep.yaml"), [])
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(UserError, match="no ordinary file"):
+        read_config(str(tmp_path / "pipe.yaml"), [])
+
+
+def test_an_ordinary_alias_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("SOLVER: &s {BASE_LR: 0.5}\nDATASETS: {TRAIN: &t [a], TEST: *t}\n")
+    assert read_config(str(tmp_path / "a.yaml"), []).DATASETS.TEST == ("a",)

@@ -116,7 +116,7 @@ def test_names_of_any_kind_are_drawn_and_a_class_without_a_box_is_not(
     names = ["a/b", "$x_{", "line\nbreak", "\u85fb\u985e", "absent"]
     curve = Curve(np.array([0.2, 0.4]), np.array([1.0, 0.5]))
     draw_curves(tmp_path / "pr.png", [curve] * 5, names, {0: 4.0, 1: 3.0, 2: 2.0, 3: 1.0})
-    assert labels == ["a/b  4.0", r"\$x_{  3.0", "line break  2.0", "\u85fb\u985e  1.0"]
+    assert labels == ["a/b  4.0", "$x_{  3.0", "line break  2.0", "\u85fb\u985e  1.0"]
     draw_curves(tmp_path / "none.png", [curve], ["absent"], {})
     Image.new("RGB", (3000, 6), "grey").save(tmp_path / "flat.png")
     boxes = [{"category_id": k, "bbox": [k, 0, k + 9, 5], "bbox_mode": 0} for k in range(4)]
@@ -125,3 +125,17 @@ def test_names_of_any_kind_are_drawn_and_a_class_without_a_box_is_not(
         truth = ground_truth(records, classes)
         found = Detections(truth.image, truth.category, truth.box, np.full(4, 0.9))
         assert draw_detections(tmp_path / "d.png", records, truth, found, 1) == [0]
+
+
+def test_a_class_that_is_no_formula(tmp_path: Path) -> None:
+    curve = Curve(np.array([0.5, 1.0]), np.array([1.0, 0.5]))
+    draw_curves(tmp_path / "a.png", [curve], ["$\\frac$"], {0: 50.0})
+    assert (tmp_path / "a.png").stat().st_size > 0
+
+
+def test_of_very_many_classes_the_best_and_the_worst_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clop_det.detection.pictures._AN_END", 5)
+    curve, classes = Curve(np.array([0.5]), np.array([1.0])), [f"class{k}" for k in range(3000)]
+    draw_curves(tmp_path / "a.png", [curve] * 3000, classes, {k: float(k) for k in range(3000)})
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.height < 1000

@@ -92,3 +92,23 @@ def test_results_carry_their_origin(tmp_path: Path) -> None:
     assert content["metrics"] == {"knn_top1": 0.5}
     assert (content["kind"], content["init"], content["seed"]) == ("pretraining", "clop", 3)
     assert len(content["provenance"]["config_sha256"]) == 64
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"[" * 100_000, b"- 3"])
+def test_a_damaged_config_is_written_anew_where_a_run_goes_on(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg = read_config("", ["OUTPUT_DIR", str(tmp_path)])
+    claim_run_folder(cfg, resume=False)
+    (tmp_path / "model_0000009.pth").touch()
+    (tmp_path / "config.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=r"Choose another OUTPUT_DIR, or --resume"):
+        claim_run_folder(cfg, resume=False)
+    claim_run_folder(cfg, resume=True)
+    assert "cannot be compared with the one the run began with" in capsys.readouterr().err
+    assert (tmp_path / "config.yaml").read_text() == cfg.dump()
+
+
+def test_an_empty_name_of_a_folder_is_refused() -> None:
+    with pytest.raises(UserError, match="OUTPUT_DIR is empty"):
+        claim_run_folder(read_config("", ["OUTPUT_DIR", ""]), resume=False)

@@ -12,7 +12,7 @@ from clop_det.engine.metrics import read_metrics
 from clop_det.errors import UserError
 from clop_det.losses import build_loss
 from clop_det.methods.single import Single
-from clop_det.pretraining.collapse_watch import CollapseWatch, report_critical_rate
+from clop_det.pretraining.collapse_watch import CollapseWatch, flat_note, report_critical_rate
 
 from .conftest import arguments
 
@@ -128,3 +128,18 @@ def test_a_collapsed_run_warns_saves_and_stops(
     assert line["embedding_mean_norm"] > 0.99
     assert (tmp_path / "run" / "model_0000003.pth").exists()
     assert "collapse begins at iteration 3" in (tmp_path / "run" / "log.txt").read_text()
+
+
+def test_warnings_name_flat_images(caplog: pytest.LogCaptureFixture) -> None:
+    """Black and grey images among others; without one the warning says nothing of them."""
+    images = torch.randint(0, 256, (8, 3, 4, 4), dtype=torch.uint8)
+    assert flat_note(images) == flat_note(None) == ""
+    images[2:4] = 0
+    images[5] = torch.tensor([9, 8, 7]).view(3, 1, 1)
+    watch, trainer = CollapseWatch(read_config("", ["SOLVER.WARMUP_ITERS", "0"]), images), _Trainer()
+    watch.trainer = trainer
+    cfg = read_config("", ["SOLVER.BASE_LR", "1e9"])
+    with caplog.at_level(logging.WARNING):
+        look(watch, trainer, 1, 0.0, 1.0)
+        report_critical_rate(cfg, build_loss("clop", {"info_nce": {"TEMPERATURE": 0.2}}, 3, 8), images)
+    assert caplog.text.count("3 of 8 training images looked at are one flat colour") == 2

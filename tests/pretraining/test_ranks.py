@@ -180,7 +180,7 @@ def test_a_step_that_is_not_finite_on_one_rank_stops_all(tmp_path: Path, options
     assert codes == [2, 2]
     for rank in range(2):
         errors = (tmp_path / f"errors{rank}.txt").read_text()
-        assert "error: iteration 1 is not finite" in errors
+        assert f"error: rank {rank}: iteration 1 is not finite" in errors
         assert "Traceback" not in errors
     assert len(read_json(tmp_path / "run" / "nonfinite_0000001.json")["indices"]) == 8
     assert torch.load(tmp_path / "run" / "nonfinite_0000001.pt", weights_only=True)["iteration"] == 1

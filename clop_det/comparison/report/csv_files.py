@@ -6,6 +6,7 @@ import csv
 import io
 import math
 
+from clop_det.comparison.report.escaping import csv_cell
 from clop_det.comparison.report.tables import standing
 from clop_det.comparison.results.provenance import run_facts, runs_of
 from clop_det.comparison.results.summary import Comparison
@@ -23,7 +24,8 @@ def results_csv(comparison: Comparison) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     sources = [*run_facts([]), "code"]
-    writer.writerow(["init", "label_fraction", "seed", *columns, "detection", *grids, "status", "run", *sources])
+    header = ["init", "label_fraction", "seed", *columns, "detection", *grids, "status", "run", *sources]
+    writer.writerow(map(csv_cell, header))
     for row in comparison.rows:
         setting = row.setting
         point = dict((*setting.pretrain_grid, *setting.detection_grid))
@@ -33,7 +35,7 @@ def results_csv(comparison: Comparison) -> str:
         grid = [point.get(key, "") for key in grids]
         facts = {**run_facts(runs_of(row, comparison)), "code": comparison.code.of(row.folders.values())}
         cells = [setting.init, fraction, row.seed, *figures, setting.detection, *grid, row.status, run]
-        writer.writerow([*cells, *(facts[name] for name in sources)])
+        writer.writerow(map(csv_cell, [*cells, *(facts[name] for name in sources)]))
     return buffer.getvalue()
 
 
@@ -52,11 +54,9 @@ def differences_csv(comparison: Comparison) -> str:
         figures = (interval.mean, interval.low, interval.high)
         p_values = (difference.p_t, difference.p_permutation, difference.p_corrected)
         head = [setting.init, "" if setting.label_fraction is None else setting.label_fraction, setting.detection]
-        writer.writerow(
-            [*head, setting.label, comparison.metric, comparison.baseline, interval.n]
-            + [_plain(value) for value in (*figures, *p_values)]
-            + [standing(difference, figure)]
-        )
+        line = [*head, setting.label, comparison.metric, comparison.baseline, interval.n]
+        line += [_plain(value) for value in (*figures, *p_values)]
+        writer.writerow(map(csv_cell, [*line, standing(difference, figure)]))
     return buffer.getvalue()
 
 

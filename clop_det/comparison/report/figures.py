@@ -32,7 +32,7 @@ _BARS = 24  # more settings make no readable figure; the heat maps show them
 
 
 def all_figures(comparison: Comparison) -> list[Picture]:
-    """Every figure for which there are data, in the order of the page."""
+    """Every figure for which there are data, in the order of the page; one that cannot be drawn becomes a remark."""
     makers: Iterable[Callable[[Comparison], list[Picture]]] = (
         metric_by_setting,
         metric_over_iterations,
@@ -43,7 +43,14 @@ def all_figures(comparison: Comparison) -> list[Picture]:
         spectra,
         class_cosines,
     )
-    return [picture for maker in makers for picture in maker(comparison)]
+    pictures: list[Picture] = []
+    for maker in makers:
+        try:
+            pictures += maker(comparison)
+        except Exception as error:  # the values are somebody's, and matplotlib has limits of its own
+            what = (maker.__name__.replace("_", " "), type(error).__name__, " ".join(str(error).split())[:200])
+            comparison.remarks.append("the figure of {} is missing: it cannot be drawn ({}: {}).".format(*what))
+    return pictures
 
 
 def metric_by_setting(comparison: Comparison) -> list[Picture]:
@@ -142,6 +149,7 @@ def _spectrum_picture(
         for style, (label, values) in styled(shown, inits):
             axes.plot(range(1, len(values) + 1), values, style, color=palette[inits[label]], label=label)
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.minorticks_off()
         axes.set_ylim(max(1e-6, min(min(values) for values in shown.values())), 1.6)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
+from clop_det.comparison.report.escaping import latex, markdown
 from clop_det.comparison.results.statistics import Interval, PairedDifference
 from clop_det.comparison.results.summary import Comparison, Summary
 from clop_det.figures import ACCURACY, AFTER, BOX, CLASSES, FAMILIES, LOWER, PRECISION, SETTING, Figure
@@ -50,18 +51,19 @@ def printed_table(comparison: Comparison) -> str:
 def markdown_table(comparison: Comparison) -> str:
     """The main table in Markdown."""
     header, lines = main_table(comparison)
-    return tabulate(lines, header, tablefmt="github", disable_numparse=True)
+    cells = [[markdown(cell) for cell in line] for line in lines]
+    return tabulate(cells, [markdown(name) for name in header], tablefmt="github", disable_numparse=True)
 
 
 def latex_table(comparison: Comparison) -> str:
     """The main table as a LaTeX tabular (booktabs)."""
     header, lines = main_table(comparison)
-    body = [*(f"% {note}" for note in comparison.code.notes), r"% needs \usepackage{booktabs}"]
+    body = [*(f"% {' '.join(note.split())}" for note in comparison.code.notes), r"% needs \usepackage{booktabs}"]
     body += [rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\toprule"]
-    body += [" & ".join(map(_latex, header)) + r" \\", r"\midrule"]
-    body += [" & ".join(map(_latex, cells)) + r" \\" for cells in lines]
+    body += [" & ".join(map(latex, header)) + r" \\", r"\midrule"]
+    body += [" & ".join(map(latex, cells)) + r" \\" for cells in lines]
     body += [r"\bottomrule", r"\end{tabular}"]
-    return "\n".join([*body, *(f"% {note}" for note in notes(comparison))]) + "\n"
+    return "\n".join([*body, *(f"% {' '.join(note.split())}" for note in notes(comparison))]) + "\n"
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -189,23 +191,6 @@ def seeds(summary: Summary) -> str:
     """ "3", or "2 of 3" while some are missing."""
     total = len(summary.rows)
     return str(total) if summary.finished == total else f"{summary.finished} of {total}"
-
-
-_LATEX = {character: f"\\{character}" for character in "%_&#${}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": "$<$",
-    ">": "$>$",
-    "±": r"$\pm$",
-    "†": r"$\dagger$",
-    "·": r"$\cdot$",
-    MISSING: "--",
-}
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
 
 
 def join_lines(parts: Iterable[str] | Sequence[str]) -> str:

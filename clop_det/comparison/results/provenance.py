@@ -53,7 +53,7 @@ def job_lines(comparison: Comparison) -> list[list[str]]:
                 run.status,
                 seconds,
                 run.cost.text if run.cost else "",
-                str(len(run.record.get("attempts", [])) or ""),
+                str(len(run.record.get("attempts") or []) or ""),
                 run.provenance("device"),
                 run.provenance("commit")[:10],
                 (run.record.get("digest") or run.provenance("config_sha256"))[:10],
