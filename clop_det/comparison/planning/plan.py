@@ -12,8 +12,9 @@ from detectron2.config import CfgNode
 from clop_det.comparison.planning.jobs import JOBS_FOLDER, Job, digest_of, job_name
 from clop_det.comparison.planning.matrix import Detection, Init, Matrix, Point
 from clop_det.config.files import read_file
+from clop_det.config.imported import check_is_imported
 from clop_det.config.imports import KEY as IMPORTS
-from clop_det.config.imports import Import, check_is_imported
+from clop_det.config.imports import Import
 from clop_det.config.reading import assemble, merge_mapping, run_defaults
 from clop_det.errors import UserError
 from clop_det.files import read_json, sha256_of, write_json
