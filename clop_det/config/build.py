@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 
-from clop_det.config.imports import import_announced, modules_of_others
+from clop_det.config.imported import modules_of_others
+from clop_det.config.imports import import_announced
 from clop_det.keys import BOTH, declared
 
 # Modules that declare keys and register what the package ships, imported by name as a user's modules are.

@@ -18,7 +18,7 @@ from clop_det.commands.compare import main as compare
 from clop_det.commands.doctor import main as doctor
 from clop_det.config import imports
 from clop_det.config.build import register_built_in
-from clop_det.config.imports import imported_files
+from clop_det.config.imported import imported_files
 from clop_det.config.reading import read_config
 from clop_det.errors import UserError
 from clop_det.losses.registry import LOSSES
@@ -38,10 +38,13 @@ def _as_it_was(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test imports (its modules are called t_...) is forgotten after it."""
     register_built_in()
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(imports, "_IMPORTED", {})
+    before = dict(imports.IMPORTED)
+    imports.IMPORTED.clear()
     monkeypatch.setattr(keys, "_DECLARED", dict(keys._DECLARED))
     monkeypatch.setattr(LOSSES, "_entries", dict(LOSSES._entries))
     yield
+    imports.IMPORTED.clear()
+    imports.IMPORTED.update(before)
     for name in [name for name in sys.modules if name.startswith("t_")]:
         del sys.modules[name]
 

@@ -61,7 +61,7 @@ class Detection:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A checked comparison; see `comparison.config` for the meaning of each field."""
+    """A checked comparison; see `comparison.planning.config` for the meaning of each field."""
 
     name: str
     description: str

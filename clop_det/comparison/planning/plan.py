@@ -15,8 +15,9 @@ from clop_det.comparison.planning.jobs import Job, job_name
 from clop_det.comparison.planning.matrix import Detection, Init, Matrix, Point
 from clop_det.comparison.planning.other_code import OtherCode
 from clop_det.config.files import read_file
+from clop_det.config.imported import check_is_imported
 from clop_det.config.imports import KEY as IMPORTS
-from clop_det.config.imports import Import, check_is_imported
+from clop_det.config.imports import Import
 from clop_det.config.reading import assemble, merge_mapping, run_defaults
 from clop_det.data.content import images_digest
 from clop_det.detection.scaling import scaled_steps
