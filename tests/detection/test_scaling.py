@@ -73,7 +73,7 @@ def test_the_steps_after_scaling_leave_the_config_as_it_is() -> None:
     before = cfg.SOLVER.MAX_ITER
     cfg.freeze()
     assert scaled_steps(cfg, 1) == 192000
-    assert cfg.SOLVER.MAX_ITER == before
+    assert before == cfg.SOLVER.MAX_ITER
 
 
 def test_the_table_shows_every_family_the_probes_and_the_classes() -> None:
