@@ -12,9 +12,9 @@ from detectron2.modeling import build_model
 
 import clop_det.detection.roi_heads  # noqa: F401  (registers Res5ROIHeadsExtraNorm)
 from clop_det.annotations.datasets import load_dataset, register_datasets
-from clop_det.conversion.loading import backbone_keys
 from clop_det.config.files import flatten
 from clop_det.config.reading import read_config
+from clop_det.conversion.loading import backbone_keys
 from clop_det.detection.config_check import check_config
 from clop_det.detection.scaling import fit_to_processes
 

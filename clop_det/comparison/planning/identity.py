@@ -18,7 +18,7 @@ from fvcore.common.registry import Registry
 from clop_det import source_code
 from clop_det.backbones.registry import family_of_config
 from clop_det.config.content import content_of
-from clop_det.config.imports import imported_files
+from clop_det.config.imported import imported_files
 from clop_det.detection import identity as detection
 from clop_det.digests import Digests, digest
 from clop_det.keys import DETECTION, PRETRAINING
