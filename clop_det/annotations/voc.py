@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -106,21 +107,27 @@ def _has_xml(folder: Path) -> bool:
     return folder.is_dir() and any(entry.name.lower().endswith(".xml") for entry in os.scandir(folder))
 
 
-def files_below(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
+def files_below(folder: Path, suffixes: Sequence[str]) -> dict[str, str]:
     """Name without ending, relative to `folder`, -> file; endings in any case, earlier ones of `suffixes` win."""
-    found: dict[str, tuple[int, Path]] = {}
-    for place, _, names in os.walk(folder):
-        for name in sorted(names):
-            stem, suffix = os.path.splitext(name)
-            if suffix.lower() in suffixes:
-                path = Path(place) / name
-                key, rank = (Path(place) / stem).relative_to(folder).as_posix(), suffixes.index(suffix.lower())
-                if path.is_file() and (key not in found or rank < found[key][0]):
-                    found[key] = (rank, path)
+    found: dict[str, tuple[int, str]] = {}
+    ranks = {suffix: i for i, suffix in enumerate(suffixes)}
+    places = [(str(folder), "")]
+    while places:
+        place, prefix = places.pop()
+        with contextlib.suppress(OSError), os.scandir(place) as entries:
+            for entry in entries:
+                stem, _, ending = entry.name.rpartition(".")
+                rank = ranks.get(f".{ending.lower()}", -1) if stem else -1
+                if rank >= 0 and entry.is_file():
+                    key = prefix + stem
+                    if key not in found or rank < found[key][0]:
+                        found[key] = (rank, entry.path)
+                elif entry.is_dir(follow_symlinks=False):
+                    places.append((entry.path, f"{prefix}{entry.name}/"))
     return {key: path for key, (_, path) in sorted(found.items())}
 
 
-def image_ids(source: VocSource, checks: Checks, known: Mapping[str, Path] | None = None) -> list[str]:
+def image_ids(source: VocSource, checks: Checks, known: Mapping[str, str] | None = None) -> list[str]:
     """Image ids of a list: of each line the name of an image, without its folder, its ending and a flag behind it.
 
     Args:
@@ -151,17 +158,15 @@ def image_ids(source: VocSource, checks: Checks, known: Mapping[str, Path] | Non
     return list(ids)
 
 
-def _name_in(line: str, image_dir: str, known: Mapping[str, Path]) -> str:
+def _name_in(line: str, image_dir: str, known: Mapping[str, str]) -> str:
     """The id that a line of a list names: all of it, without a flag behind it, or its first word."""
     words = line.rsplit(None, 1)
     flagged = len(words) == 2 and words[1] in _FLAGS
     readings = [line, *(words[:1] if flagged else ()), line.split()[0]]
     names = [_without_suffix(reading.strip(), image_dir) for reading in readings]
-    for name in names:
-        for other in (name, *spellings(name)):
-            if other in known:
-                return other
-    return names[1 if flagged else 0]
+    found = next((name for name in names if name in known), None)
+    others = (other for name in names for other in spellings(name) if other in known)
+    return found or next(others, names[1 if flagged else 0])
 
 
 def _without_suffix(name: str, image_dir: str) -> str:
@@ -190,21 +195,13 @@ def load_voc(
     ids = list(files) if source.list_file is None else image_ids(source, checks, {**pictures, **files})
     count = 0
     for name in ids:
-        path = files.get(name, source.folder / source.annotation_dir / f"{name}.xml")
-        try:
-            if name not in pictures:
-                endings = ", ".join(IMAGE_SUFFIXES[:4])
-                raise Fault("missing_file", f"{source.folder / source.image_dir} holds no image {name} ({endings})")
-            content = read.get(str(path)) or read_annotation(path)
-            if isinstance(content, Fault):
-                raise content
-        except Fault as fault:
-            if name in files or name not in pictures:
-                checks.found_fault(fault)
-                continue
-            if not checks.found("unannotated_image", f"{pictures[name]} has no annotation {path}"):
-                continue
-            content = Annotation(UNKNOWN, UNKNOWN, (), ())
+        path = files.get(name, f"{source.folder / source.annotation_dir}/{name}.xml")
+        content = read.get(path) or _annotation(source, name, path, pictures, checks)
+        if content is None:
+            continue
+        if isinstance(content, Fault) or name not in pictures:
+            checks.found_fault(content if isinstance(content, Fault) else _no_image(source, name))
+            continue
         for fault_text in content.faults:
             checks.found("malformed_object", fault_text)
         count += len(content.objects) + len(content.faults)
@@ -213,9 +210,31 @@ def load_voc(
             for entry in content.objects
             if (box := _box(entry, index, path, checks)) is not None
         ]
-        images.append((str(pictures[name]), name, content.height, content.width))
+        images.append((pictures[name], name, content.height, content.width))
     checks.listed = {IMAGE: len(ids), ANNOTATION: count}
     return _table(images, rows)
+
+
+def _no_image(source: VocSource, name: str) -> Fault:
+    endings = ", ".join(IMAGE_SUFFIXES[:4])
+    return Fault("missing_file", f"{source.folder / source.image_dir} holds no image {name} ({endings})")
+
+
+def _annotation(
+    source: VocSource, name: str, path: str, pictures: Mapping[str, str], checks: Checks
+) -> Annotation | Fault | None:
+    """What a file says; of an image without one, that it has no box; None if such images are left out."""
+    try:
+        return read_annotation(Path(path))
+    except Fault as fault:
+        if fault.kind != "missing_file":
+            return fault
+    if name not in pictures:
+        return _no_image(source, name)
+    text = f"{pictures[name]} has no annotation {path}"
+    if checks.found("unannotated_image", text):
+        return Annotation(UNKNOWN, UNKNOWN, (), ())
+    return None
 
 
 def _table(images: list[tuple[str, str, int, int]], rows: list[tuple[int, int, tuple[float, ...], int]]) -> Table:
@@ -236,7 +255,7 @@ def _table(images: list[tuple[str, str, int, int]], rows: list[tuple[int, int, t
     return Table(Images(files, numbers, size[:, 0], size[:, 1], flags), boxes, no_shapes(), VOC)
 
 
-def _box(entry: Described, index: Mapping[str, int], path: Path, checks: Checks) -> tuple[float, ...] | None:
+def _box(entry: Described, index: Mapping[str, int], path: str, checks: Checks) -> tuple[float, ...] | None:
     if entry.name not in index:
         known = ", ".join(index)
         checks.found("unknown_class", f"{path} names the class {entry.name!r}, which is not in {known}")

@@ -32,7 +32,7 @@ class VocSet:
         annotations = files_below(folder / wanted, (".xml",)).values()
         images = files_below(folder / self.source.image_dir, IMAGE_SUFFIXES)
         lists = [self.source.list_file] if self.source.list_file else []
-        return f"voc {self.source} {self._given} {marks([*annotations, *lists])} {sorted(map(str, images.values()))}"
+        return f"voc {self.source} {self._given} {marks([*annotations, *lists])} {[*images.values()]}"
 
     def classes(self) -> tuple[str, ...]:
         """Class names.
@@ -50,7 +50,7 @@ class VocSet:
     def _read(self) -> dict[str, Annotation | Fault]:
         """What all annotation files of the folder say, whatever the split."""
         files = files_below(self.source.folder / self.source.class_dir, (".xml",))
-        return {str(path): _try_reading(path) for path in files.values()}
+        return {path: _try_reading(Path(path)) for path in files.values()}
 
     @cached_property
     def _found(self) -> tuple[str, ...]:

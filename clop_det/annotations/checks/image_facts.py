@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import logging
 import os
 import struct
@@ -25,7 +26,7 @@ from clop_det.data.decoding import BROKEN, open_header, oversize
 from clop_det.data.orientation import orientation
 from clop_det.engine.workers import cores
 from clop_det.errors import UserError
-from clop_det.files import StrPath, read_json, write_json
+from clop_det.files import StrPath, read_json, write_text
 
 _FORMAT = "clop_det image facts 3"
 MISSING, UNREADABLE, TRUNCATED = "missing", "unreadable", "truncated"
@@ -137,7 +138,7 @@ def facts_of(paths: Sequence[StrPath]) -> list[ImageFacts]:
         warnings.simplefilter("ignore")
         facts = list(pool.map(read_facts, paths))
     try:
-        write_json(path, {"format": _FORMAT, "facts": [dataclasses.astuple(entry) for entry in facts]})
+        write_text(path, json.dumps({"format": _FORMAT, "facts": [[*vars(entry).values()] for entry in facts]}))
     except UserError as error:  # a convenience, not a result
         _log.warning("the images' headers will be read again next time: %s", error)
     return facts
