@@ -128,11 +128,12 @@ def _watch(exchange: _Exchange, limit: float, over: threading.Event) -> None:
             continue
         if exchange.rank in watched.standing:
             over.wait(_AFTER_YOU)
+        if over.is_set():
+            return
+        last_line(f"{line} {GOES_ON}")
         for rank in watched.standing[: len(exchange.states)]:
             _end(exchange.states[rank][1].process)
-        if not over.is_set():
-            last_line(f"{line} {GOES_ON}")
-            leave_at_once(EXIT_FAILED)
+        leave_at_once(EXIT_FAILED)
 
 
 class _Watched:
