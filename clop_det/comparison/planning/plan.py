@@ -187,7 +187,8 @@ class _Builder:
             source, content = str(init.checkpoint), self.digests.of_file(init.checkpoint)
             facts = {**facts, "seed": None}
         own = identity.of_conversion(content, init.source, pretrain.config if pretrain else None)
-        arguments = {"source": source, "output": CONVERTED, "format": init.source}
+        imports = pretrain.config.IMPORTS if pretrain and pretrain.config else self._matrix.imports
+        arguments = {"source": source, "output": CONVERTED, "format": init.source, "imports": "\n".join(imports)}
         needs = (pretrain.name,) if pretrain else ()
         name = job_name("convert", labels, own)
         return self._add_job(Job("convert", name, own, needs, CONVERTED, facts=facts, arguments=arguments))

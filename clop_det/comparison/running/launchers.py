@@ -79,7 +79,9 @@ def command(job: Job, folder: Path, commands: Commands = COMMANDS, gpus: int = 1
         return [*words, "--resume"] if (folder / CONFIG_NAME).exists() else words
     if job.kind == "convert":
         words += [job.arguments["source"], str(folder / job.arguments["output"])]
-        return [*words, "--format", job.arguments["format"]] if job.arguments["format"] else words
+        words += ["--format", job.arguments["format"]] if job.arguments["format"] else []
+        imports = job.arguments.get("imports", "").splitlines()
+        return [*words, "--imports", *imports] if imports else words
     words += [job.arguments["run"], str(folder), "--examples", job.arguments["examples"]]
     return [*words, "--weights", job.arguments["weights"]]
 
