@@ -69,7 +69,7 @@ def test_several_processes_import_what_the_config_names(place: Path) -> None:
     assert read_json(place / "output/two/results.json")["processes"] == 2
 
 
-def test_loss_and_roi_head_compared(place: Path) -> None:
+def test_loss_probe_and_roi_head_compared(place: Path) -> None:
     pretrain = {key: value for key, value in zip(PRETRAIN[::2], PRETRAIN[1::2], strict=True) if key != "MODEL.DEVICE"}
     opts = (
         "{"
@@ -82,17 +82,21 @@ def test_loss_and_roi_head_compared(place: Path) -> None:
     words = ["--config-file", "examples/compare.yaml", "COMPARE.PRETRAIN.OPTS", opts, "COMPARE.EXAMPLES", "1"]
     words += ["COMPARE.DETECTION", f"[{{CONFIG: my_roi_head/detection.yaml, OPTS: {{{detect}}}}}]"]
     out = run(place, "compare.py", *words)
-    loss, head = (place / "examples" / name for name in ("my_loss/my_loss.py", "my_roi_head/my_roi_head.py"))
+    names = ("my_loss/my_loss.py", "my_roi_head/my_roi_head.py", "my_probe/within_class_spread.py")
+    loss, head, probe = (place / "examples" / name for name in names)
     named = [line.split()[1] for line in out.splitlines() if line.startswith("imports: ")]
-    assert sorted(named) == sorted(map(str, (loss, head)))
+    assert sorted(named) == sorted(map(str, (loss, head, probe)))
     with open(place / "output/examples/report/results.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert {row["init"]: row["status"] for row in rows} == {"random": "done", "align_uniform": "done"}
+    assert 0 < float(next(row for row in rows if row["init"] == "align_uniform")["within_class_spread"]) < 2
+    assert "within-class spread" in (place / "output/examples/report/report.html").read_text()
     for job in (place / "output/examples/jobs").glob("*/job.yaml"):
         # Each job imports what its own config names, and has no key of the others.
         imports, other = (loss, head) if job.parent.name.startswith("pretrain") else (head, loss)
         text = job.read_text()
         assert str(imports) in text
+        assert str(probe) in text
         assert str(other) not in text
         assert ("ALIGN_UNIFORM" in text) == (imports == loss)
         assert ("CLS_LOSS_WEIGHT" in text) == (imports == head)
