@@ -9,7 +9,7 @@ import numpy as np
 from clop_det.annotations.checked_boxes import check_boxes, place_of
 from clop_det.annotations.checks import Checks, ImageFacts, facts_of
 from clop_det.annotations.checks.image_facts import MISSING, TRUNCATED, UNREADABLE
-from clop_det.annotations.table import DEEP_FLAG, STORED_FLAG, Images, Table, column_of
+from clop_det.annotations.table import STORED_FLAG, Images, Table, column_of
 from clop_det.data.decoding import oversize
 
 UNKNOWN = -1  # the height and width of an image that no annotation describes
@@ -90,7 +90,6 @@ def _check_mode(images: Images, i: int, facts: ImageFacts, checks: Checks) -> bo
     if facts.mode.startswith("F"):
         return checks.found("float_image", f"{path} holds floating-point numbers (mode {facts.mode})")
     if facts.deep:
-        images.flags[i] |= DEEP_FLAG
         return checks.found("deep_image", f"{path} has more than 8 bits a channel (mode {facts.mode})")
     kind = _MODES.get(facts.mode)
     return kind is None or checks.found(kind, f"{path} is of mode {facts.mode}")

@@ -11,9 +11,8 @@ from detectron2.data import detection_utils as utils
 from clop_det.data.decoding import decode
 from clop_det.errors import UserError
 
-# Keys of a dataset dict, set by the checks.
+# A key of a dataset dict, set by the checks.
 AS_STORED = "as_stored"  # EXIF is not applied: the boxes were drawn on the pixels as they lie in the file
-DEEP = "deep"  # more than 8 bits a channel
 
 
 def read_image(record: dict[str, Any], image_format: str) -> np.ndarray:

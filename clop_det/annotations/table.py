@@ -16,12 +16,12 @@ from typing import Any, overload
 import numpy as np
 from detectron2.structures import BoxMode
 
-from clop_det.annotations.images import AS_STORED, DEEP
+from clop_det.annotations.images import AS_STORED
 
 Array = np.ndarray[Any, Any]
 Record = dict[str, Any]
 COCO, VOC, GIVEN = "coco", "voc", "given"
-STORED_FLAG, DEEP_FLAG = 1, 2
+STORED_FLAG = 1
 _BLOCK = 1 << 20  # coordinates that are gathered at once
 
 
@@ -33,7 +33,7 @@ class Images:
         file: (N,) paths.
         number: (N,) ids: whole numbers or texts.
         height, width: (N,) pixels; 0: unknown.
-        flags: (N,) `STORED_FLAG`, `DEEP_FLAG`: keys of the dataset dict that `annotations.images` reads.
+        flags: (N,) `STORED_FLAG`: keys of the dataset dict that `annotations.images` reads.
     """
 
     file: Array
@@ -160,8 +160,7 @@ class Table(Sequence[Record]):
         record = dict(self.given[0][i]) if self.given else {}
         record |= {"file_name": str(images.file[i]), "image_id": _plain(images.number[i])}
         record |= {"height": int(images.height[i]), "width": int(images.width[i])}
-        marks = {AS_STORED: STORED_FLAG, DEEP: DEEP_FLAG}
-        return record | {key: True for key, flag in marks.items() if images.flags[i] & flag}
+        return record | ({AS_STORED: True} if images.flags[i] & STORED_FLAG else {})
 
     def _entry(self, row: int) -> dict[str, Any]:
         boxes = self.boxes

@@ -7,9 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from detectron2.config import CfgNode
 
-from clop_det.config.files import flatten
 from clop_det.errors import UserError
-from clop_det.keys import declared
 from clop_det.probes.base import PROBES, Probe, ProbeData
 
 # What a task needs -> prefix of its figures' names -> the data. One function given for two needs is called once.
@@ -31,20 +29,10 @@ def build_tasks(cfg: CfgNode) -> list[Probe]:
     if twice:
         raise UserError(f"PROBE.TASKS names {twice[0]} twice. Name every probe once.")
     entries = [PROBES.entry(name) for name in names]
-    _check_values(cfg, names)
     tasks = [entry.thing(PROBES.options(entry.name, cfg)) for entry in entries]
     for task in tasks:
         task.join(tasks)
     return tasks
-
-
-def _check_values(cfg: CfgNode, names: Collection[str]) -> None:
-    """The rules of the keys in the group PROBE, of the tasks in use alone."""
-    values = dict(flatten(cfg.PROBE, "PROBE."))
-    for key, item in declared().items():
-        used = item.owner is None or item.owner[1] in names
-        if key in values and used and item.key.rule is not None and not item.key.rule.allows(values[key]):
-            raise UserError(f"{key} is {values[key]}; it must {item.key.rule.text}.")
 
 
 def figure_names(tasks: Sequence[Probe], needs: Collection[str]) -> list[str]:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clop_det.keys import above, at_least
-from clop_det.losses import Loss, LossContext, Option, register_loss
+from clop_det.keys import Key, above, at_least
+from clop_det.losses import Loss, LossContext, register_loss
 from clop_det.losses.batch import Batch
 
 
@@ -41,8 +41,8 @@ class AlignUniform(Loss):
 @register_loss(
     "align_uniform",
     {
-        "WEIGHT": Option(1.0, "Weight of the uniformity.", at_least(0)),
-        "T": Option(2.0, "Factor of the squared distances.", above(0)),
+        "WEIGHT": Key(1.0, "Weight of the uniformity.", at_least(0)),
+        "T": Key(2.0, "Factor of the squared distances.", above(0)),
     },
 )
 def build(options: Mapping[str, Any], context: LossContext) -> Loss:

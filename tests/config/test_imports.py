@@ -25,9 +25,10 @@ from clop_det.losses.registry import LOSSES
 
 ROOT = Path(__file__).resolve().parents[2]
 LOSS = """
-from clop_det.losses import InfoNCE, Option, register_loss
+from clop_det.keys import Key
+from clop_det.losses import InfoNCE, register_loss
 
-@register_loss("{name}", {{"TEMPERATURE": Option(0.3, "Temperature.")}})
+@register_loss("{name}", {{"TEMPERATURE": Key(0.3, "Temperature.")}})
 def build(options, context):
     return InfoNCE(options["TEMPERATURE"])
 """
@@ -120,7 +121,7 @@ REFUSED = [
     ("t_syntax.py", "x = 1\nx = = 2\n", r"t_syntax\.py, line 2: SyntaxError"),
     ("t_exits.py", "import sys\nsys.exit(0)\n", r"t_exits\.py, line 2: SystemExit"),
     ("t_lacks.py", "\nimport t_nothing\n", r"t_lacks\.py, line 2: ModuleNotFoundError.*t_nothing"),
-    ("t_twice.py", LOSS.format(name="clop"), r"t_twice\.py, line 4: the loss 'clop' of t_twice is registered already"),
+    ("t_twice.py", LOSS.format(name="clop"), r"t_twice\.py, line 5: the loss 'clop' of t_twice is registered already"),
 ]
 
 

@@ -67,7 +67,7 @@ REFUSED = [
     ([DETECTION], "DATASETS.TRAIN_FRACTION", "0", r"\(0, 1\]"),
     ([DETECTION], "DATASETS.CHECKS.GREY_IMAGE", "ignore", "one of repair, drop, fail"),
     ([DETECTION], "MODEL.ROI_ALIGN", "fast", "one of auto, torchvision, matmul"),
-    ([DETECTION], "INPUT.MIN_SIZE_TRAIN", "(a,)", "whole number"),
+    ([DETECTION], "INPUT.MIN_SIZE_TRAIN", "('a',)", "whole number"),
 ]
 
 

@@ -187,6 +187,7 @@ def test_a_registered_layout_is_found_and_a_name_is_taken_once(tmp_path: Path, m
     assert "CLASSIFICATION.LAYOUTS.ONE.SUFFIX" in declared()
     assert read_images("one", tmp_path, "x", suffix=".bmp").files == ("x.bmp",)
     settings = {"LAYOUT": "one", "ROOT": str(tmp_path), "LAYOUTS": {"ONE": {"SUFFIX": ".jpg"}}, "UNLABELLED_ROOT": ""}
+    settings |= {"TRAIN_SPLIT": "train", "EVAL_SPLIT": "val"}
     assert list_images(settings, "y").files == ("y.jpg",)
     with pytest.raises(UserError, match="layout 'one' of .* is registered already"):
         register_layout("one")(read_one)

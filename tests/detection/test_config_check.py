@@ -167,5 +167,4 @@ def test_the_best_checkpoint_may_follow_any_figure_that_an_evaluation_gives(tiny
         tiny_cfg.TEST.KEEP_BEST = figure
         check_config(tiny_cfg)
     tiny_cfg.TEST.KEEP_BEST = "bbox/AP"
-    with pytest.raises(UserError, match="Did you mean [ab]/bbox/AP"):
-        check_config(tiny_cfg)
+    check_config(tiny_cfg)  # the first set's, which `settle_best` writes into the config
