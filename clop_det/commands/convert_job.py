@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from clop_det.commands.common import run_tool
-from clop_det.config.imports import import_again
+from clop_det.config.build import register_again
 from clop_det.conversion.convert import convert_checkpoint
 from clop_det.engine.run_folder import write_results
 
@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--format", default="", help="source format; empty: recognised by content")
     parser.add_argument("--imports", nargs="+", default=[], help="modules that register what the run was made of")
     args = parser.parse_args(argv)
-    import_again({"IMPORTS": args.imports})
+    register_again({"IMPORTS": args.imports})
     start = time.monotonic()
     report = convert_checkpoint(args.source, args.output, source_format=args.format or None, verify=True)
     figures = {"parity_error": report.worst_error}

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import copy
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
 
 from clop_det.config.imported import modules_of_others
-from clop_det.config.imports import import_announced
+from clop_det.config.imports import import_again, import_announced
 from clop_det.keys import BOTH, declared
 
 # Modules that declare keys and register what the package ships, imported by name as a user's modules are.
@@ -50,6 +50,17 @@ def add_clop_config(cfg: CfgNode, imports: Sequence[str] = ()) -> None:
     # Detectron2 says "cuda" and fails without one; the device is resolved here so that config.yaml says what ran.
     cfg.MODEL.DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
     add_keys(cfg, BOTH, imports)
+
+
+def register_again(cfg: Mapping[str, Any]) -> None:
+    """All that `cfg` may name, registered in a process that was handed the config and did not read it.
+
+    Raises:
+        UserError: see `config.imports`.
+    """
+    register_built_in()
+    import_announced()
+    import_again(cfg)
 
 
 def register_built_in() -> None:

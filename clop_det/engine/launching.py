@@ -20,7 +20,7 @@ from detectron2.utils import comm
 from torch import distributed
 from torch.multiprocessing.spawn import ProcessExitedException
 
-from clop_det.config.imports import import_again
+from clop_det.config.build import register_again
 from clop_det.engine.allocator import keep_freed_memory
 from clop_det.engine.descent import stop_with_parent
 from clop_det.engine.leaving import code_of, last_line, leave, rank_name
@@ -152,7 +152,7 @@ def _work(worker: Callable[[CfgNode, argparse.Namespace], None], cfg: CfgNode, a
     _allow_open_files()
     if cfg.MODEL.DEVICE == "cpu":
         keep_freed_memory()
-    import_again(cfg)  # a spawned process has imported nothing of a user's yet
+    register_again(cfg)  # a spawned process has imported nothing yet
     worker(cfg, args)
 
 

@@ -18,7 +18,7 @@ def build_tasks(cfg: CfgNode) -> list[Probe]:
     """The tasks of PROBE.TASKS; none with PROBE.ENABLED False.
 
     Raises:
-        UserError: a task that is not registered or is named twice, or a value that the rule of its key refuses.
+        UserError: a task that is not registered or is named twice.
     """
     if not cfg.PROBE.ENABLED:
         return []

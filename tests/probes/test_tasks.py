@@ -12,6 +12,7 @@ from detectron2.config import CfgNode
 from clop_det.config.reading import read_config
 from clop_det.errors import UserError
 from clop_det.figures import CATALOGUE, Figure
+from clop_det.keys import BOTH, check_rules
 from clop_det.probes.base import BOXES, EMBEDDINGS, IMAGES, PROBES, Probe, ProbeData, register_probe
 from clop_det.probes.measures.embeddings import embedding_figures
 from clop_det.probes.measures.geometry import geometry
@@ -98,14 +99,25 @@ def test_the_first_k_is_the_headline() -> None:
         (("PROBE.TASKS", "('knm',)"), "PROBE.TASKS names the probe 'knm'.* Did you mean knn"),
         (("PROBE.TASKS", "()"), r"PROBE\.TASKS is empty.*PROBE\.ENABLED False"),
         (("PROBE.TASKS", "('knn', 'knn')"), r"PROBE\.TASKS names knn twice"),
-        (("PROBE.KNN.K", "(2.5,)"), r"PROBE\.KNN\.K is \(2\.5,\); it must .*whole number"),
-        (("PROBE.OBJECTS.MAX", "0"), r"PROBE\.OBJECTS\.MAX is 0; it must be at least 1"),
-        (("PROBE.MAX_BANK", "-1"), r"PROBE\.MAX_BANK is -1; it must be at least 0"),
     ],
 )
 def test_settings_that_no_probe_can_honour_are_named(pairs: tuple[str, str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         build_tasks(config(*pairs))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        (("PROBE.KNN.K", "(2.5,)"), r"PROBE\.KNN\.K is \(2\.5,\); it must .*whole number"),
+        (("PROBE.OBJECTS.MAX", "0"), r"PROBE\.OBJECTS\.MAX is 0; it must be at least 1"),
+        (("PROBE.MAX_BANK", "-1"), r"PROBE\.MAX_BANK is -1; it must be at least 0"),
+    ],
+)
+@pytest.mark.parametrize("stage", BOTH)
+def test_values_that_no_probe_can_honour_are_refused(pairs: tuple[str, str], message: str, stage: str) -> None:
+    with pytest.raises(UserError, match=message):
+        check_rules(config("INPUT.FORMAT", "RGB", "SEED", "0", *pairs), stage)
 
 
 def test_options_of_a_probe_that_is_not_in_use_do_not_matter() -> None:
