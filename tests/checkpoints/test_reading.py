@@ -20,7 +20,8 @@ from clop_det.checkpoints.integrity import (
     sidecar_of,
     why_damaged,
 )
-from clop_det.checkpoints.reading import container_of, read_checkpoint, read_provenance
+from clop_det.checkpoints.containers import container_of
+from clop_det.checkpoints.reading import read_checkpoint, read_provenance
 from clop_det.conversion.contents import flatten
 from clop_det.errors import UserError
 from clop_det.files import sha256_of
