@@ -6,6 +6,7 @@ import argparse
 import json
 import pickle
 import re
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -166,7 +167,8 @@ def _read_restricted(path: Path, mmap: bool) -> Any:
     """What torch's restricted unpickler reads; if it refuses objects, once more with stand-ins for them."""
 
     def load(allowed: list[Any]) -> Any:
-        with torch.serialization.safe_globals(allowed):
+        with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of an unusual pickle protocol: either it is read, or refused in words
             return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
 
     try:

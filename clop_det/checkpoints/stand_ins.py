@@ -10,6 +10,7 @@ import argparse
 import pickle
 import pickletools
 import zipfile
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,7 +65,7 @@ def stand_ins_for(path: Path) -> list[tuple[Any, str]]:
     found: list[tuple[Any, str]] = []
     for module, name in sorted(_names_in(path)):
         root, full = module.split(".")[0], f"{module}.{name}"
-        if root in _PROGRAMS or (root in ("builtins", "__builtin__") and name in _BUILTIN_PROGRAMS):
+        if root in _PROGRAMS or (root == "builtins" and name in _BUILTIN_PROGRAMS):
             raise pickle.UnpicklingError(f"GLOBAL {full}")
         if (module, name) in NUMPY_STAND_INS:
             found.append((NUMPY_STAND_INS[module, name], full))
@@ -75,7 +76,8 @@ def stand_ins_for(path: Path) -> list[tuple[Any, str]]:
         elif root != "torch" or full.startswith(_OF_TORCH):
             found.append((type("Inert", (Inert,), {"named": full}), full))
     # The unpickler gives a state only to objects of classes that it was given.
-    return found + [(stand_in, f"clop_det.{stand_in.__name__}") for stand_in in NUMPY_STAND_INS.values() if found]
+    array = ("clop_det", "_Array")
+    return [*found, (NUMPY_STAND_INS[array], ".".join(array))] if found else []
 
 
 def settle(value: Any, done: dict[int, Any] | None = None) -> Any:
@@ -143,4 +145,9 @@ def _names_in(path: Path) -> set[tuple[str, str]]:
 
 def _names_of(operations: Any) -> set[tuple[str, str]]:
     found = [str(argument).partition(" ") for opcode, argument, _ in operations if opcode.name == "GLOBAL"]
-    return {(module, name) for module, _, name in found}
+    return {_of_python3(module, name) for module, _, name in found}
+
+
+def _of_python3(module: str, name: str) -> tuple[str, str]:
+    """The name as torch looks it up: protocol 2 writes Python 2's."""
+    return NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))

@@ -136,6 +136,8 @@ def text(report: ConversionReport) -> str:
         f"network  {report.arch}" + (f", {report.stem} stem" if report.stem else ""),
         f"tensors  {report.mapped} mapped; dropped: {dropped}",
     ]
+    if report.input:
+        lines.append(f"input    {report.input}")
     if report.parity:
         lines.append(f"proof    relative error on Detectron2's own backbones, limit {TOLERANCE:.0e}")
         lines += [f"         {line}" for line in parity_table(report.parity).splitlines()]

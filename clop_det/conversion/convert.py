@@ -20,7 +20,7 @@ from clop_det.checkpoints.reading import read_checkpoint
 from clop_det.checkpoints.writing import staged, write_detectron2
 from clop_det.conversion.contents import Contents, check_finite, flatten
 from clop_det.conversion.proof import Input, prove, stirred
-from clop_det.conversion.record import Options, make_record, warnings_for
+from clop_det.conversion.record import Options, input_said, make_record, warnings_for
 from clop_det.conversion.sources import Recognition, recognise
 from clop_det.conversion.statements import facts_beside
 from clop_det.errors import UserError
@@ -40,6 +40,7 @@ class ConversionReport:
     dropped: dict[str, list[str]]
     parity: dict[str, dict[str, float]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    input: str = ""
     output: Path | None = None
     sha256: str = ""
     seconds: float = 0.0
@@ -60,6 +61,7 @@ class ConversionReport:
             "tensors_mapped": self.mapped,
             "tensors_dropped": {reason: len(names) for reason, names in self.dropped.items()},
             "parity": self.parity,
+            "input": self.input,
             "warnings": self.warnings,
             "output": str(self.output),
             "sha256": self.sha256,
@@ -103,7 +105,7 @@ def convert_checkpoint(
     state = _usable_stem(path, found, family, held, wish.allow_stem_reinit)
     record = make_record(path, contents, found, family, held, wish)
     report = report_on(found, held, state)
-    report.warnings = warnings_for(found, record)
+    report.warnings, report.input = warnings_for(found, record), input_said(record)
     with staged(target) as staging:
         _write_and_prove(staging, family, state, record, report, as_pickle=target.suffix == ".pkl")
     _note_digest(path, record, report)

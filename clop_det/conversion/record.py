@@ -122,6 +122,13 @@ def _convention(path: Path, name: str, known: Any, given: Any, default: Any) -> 
     return list(value) if isinstance(value, tuple | list) else value
 
 
+def input_said(record: Mapping[str, Any]) -> str:
+    """How images were fed, in words, and what of the file says it; "" where the file does not say it in its own way."""
+    by = record["conventions_said_by"]
+    text = f"{record['channel_order']}, mean {record['pixel_mean']}, std {record['pixel_std']}"
+    return f"{text}, as the file says ({by})" if by else ""
+
+
 def warnings_for(found: Recognition, record: dict[str, Any]) -> list[str]:
     """What a person should know about the conversion."""
     warnings: list[str] = []
@@ -133,7 +140,7 @@ def warnings_for(found: Recognition, record: dict[str, Any]) -> list[str]:
     if missing and len(missing) < len(INPUT_SETTINGS):
         taken = ", ".join(f"{setting.label} {record[setting.field]}" for setting in missing)
         options = ", ".join(f"--{setting.field.replace('_', '-')}" for setting in missing)
-        warnings.append(f"the file says how its images were fed, but not all of it; taken: {taken} ({options})")
+        warnings.append(f"the file does not say the whole of how its images were fed; taken: {taken} ({options})")
     elif missing:
         warnings.append(
             f"the file does not say how its images were fed; taken: {record['channel_order']}, mean"
