@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from clop_det.backbones import BACKBONES
 from clop_det.conversion.convert import ConversionReport, convert_checkpoint
 from clop_det.errors import UserError
-
-from .samples import SAMPLES
+from tests.conversion.samples import SAMPLES
 
 NORMALIZE = ("normalize.mean", "normalize.std")
 ZERO_ONE = (("mean", torch.zeros(3)), ("std", torch.ones(3)))

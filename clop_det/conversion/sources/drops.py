@@ -64,11 +64,11 @@ def drop_reason(name: str) -> str | None:
     """Why the tensor `name`, known not to be in the backbone, is not wanted; None if no rule knows it."""
     if is_counter(name):
         return COUNTER
-    if _COUNTS.fullmatch(name.rsplit(".", 1)[-1]):
-        return COUNTER
     # A bare name, such as `queue`, is judged whole; otherwise the last part (`weight`) says nothing.
     parts = name.rsplit(".", 1)[0] if "." in name else name
     for reason, pattern in _RULES:
+        if reason != _RULES[0][0] and _COUNTS.fullmatch(name.rsplit(".", 1)[-1]):
+            return COUNTER  # but for an optimizer's
         if _matches(pattern, parts) or _matches(pattern, name.rsplit(".", 1)[-1]):
             return reason
     return None
