@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import fnmatch
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from torch import Tensor
 from clop_det.backbones.parts import NUMBERED, Root
 from clop_det.backbones.registry import BACKBONES, converted_by_detectron2, families
 from clop_det.conversion.contents import Contents
+from clop_det.conversion.sources.by_hand import drop_by_hand, way_on
 from clop_det.conversion.sources.catalogue import SOURCES, Source, source_names
 from clop_det.conversion.sources.drops import (
     BEHIND,
@@ -86,13 +86,13 @@ def recognise(
     entry, root = _choose(contents, _wanted(roots, prefix, network), source)
     chosen = f"another network, passed over by {'--prefix' if prefix else '--network'}" if prefix or network else None
     state, dropped, unexplained = _account(contents, entry, root, roots, chosen)
-    unexplained = _drop(unexplained, drop, dropped, state, root)
+    unexplained = drop_by_hand(unexplained, drop, dropped, state, root)
     if unexplained:
         shown = ", ".join(unexplained[:8]) + (f" and {len(unexplained) - 8} more" if len(unexplained) > 8 else "")
         raise UserError(
             f"{len(unexplained)} tensors are neither part of a known backbone nor known to be superfluous, so nothing"
             f" is converted: {shown}. The file was taken for {entry.name} ({entry.reason(BACKBONES[root.family])})."
-            + _way_on(unexplained, root)
+            + way_on(unexplained, root)
         )
     why = entry.reason(BACKBONES[root.family])
     reason = why + f"; prefix {root.shown}"
@@ -112,42 +112,6 @@ def _wanted(roots: list[Root], prefix: str | None, network: str | None) -> list[
         if not roots:
             raise UserError(f"--network {network}: no prefix says that; the file has networks under: {found}.")
     return roots
-
-
-def _drop(
-    unexplained: list[str], patterns: Sequence[str], dropped: dict[str, list[str]], state: dict[str, Tensor], root: Root
-) -> list[str]:
-    """What `--drop` does not explain; what it does is added to `dropped`."""
-    own = [name for name, inner in root.names.items() if inner in state]
-    for pattern in patterns:
-        mapped = [name for name in own if is_meant(name, pattern)]
-        if mapped:
-            raise UserError(
-                f"--drop {pattern!r} names {len(mapped)} tensors of the backbone itself ({mapped[0]}); it takes tensors"
-                " beside it only."
-            )
-        meant = [name for name in unexplained if is_meant(name, pattern)]
-        already = any(is_meant(name, pattern) for names in dropped.values() for name in names)
-        if not meant and not already:
-            raise UserError(f"--drop {pattern!r} names no tensor of the file; leave it out, or correct it.")
-        if meant:
-            dropped[f"left out by --drop {pattern}"] = meant
-            unexplained = [name for name in unexplained if name not in meant]
-    return unexplained
-
-
-def is_meant(name: str, pattern: str) -> bool:
-    """Whether a pattern of `--drop` means the tensor `name`: it matches it, or is the beginning of it up to a dot."""
-    return fnmatch.fnmatchcase(name, pattern) or name.startswith(pattern.rstrip(".") + ".")
-
-
-def _way_on(unexplained: list[str], root: Root) -> str:
-    """What to do about tensors beside the backbone; those inside it make another network of it."""
-    if any(name in root.names for name in unexplained):
-        return ""
-    first = dict.fromkeys(name.rsplit(".", 1)[0] for name in unexplained)
-    options = " ".join(f"--drop {name!r}" for name in list(first)[:3])
-    return f" If you know that they are no part of the backbone, leave them out: {options}"
 
 
 def _choose(contents: Contents, roots: list[Root], source: str | None) -> tuple[Source, Root]:
