@@ -27,6 +27,9 @@ from clop_det.backbones.detectors import TargetDetector, last_map
 from clop_det.backbones.parts import DETECTRON2, OWN, Architecture, Backbone, Network, Root, Setting
 from clop_det.errors import UserError
 
+# Under which keys training scripts and libraries say which network a file holds.
+NETWORK_KEYS = frozenset({"arch", "architecture", "model", "model_name", "backbone", "backbone_name", "encoder_name"})
+
 
 class Family(ABC):
     """A family of networks.
@@ -192,6 +195,21 @@ class Family(ABC):
     def converted_by_detectron2(self, names: Iterable[str]) -> str:
         """Whose names the tensors have, where Detectron2 converts them by itself as it loads them; "" otherwise."""
         return ""
+
+    def contradiction(self, architecture: Architecture, facts: Mapping[str, Any]) -> str:
+        """Completes "the file says " where what a file says of its network is not the one that its tensors show.
+
+        Args:
+            architecture: the network by its tensors.
+            facts: plain values beside the tensors, by dotted keys, e.g. `args.model`.
+        """
+        said = [(key, facts[key]) for key in facts if key.rpartition(".")[2] in NETWORK_KEYS]
+        others = [f"{key} = {name}" for key, name in said if name in self.architectures() and name != architecture.name]
+        return others[0] if others else ""
+
+    def conventions_said(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """The family's own conventions that a file's plain values say: field -> value."""
+        return {}
 
     # --- detectors ---
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-OWN, NUMBERED, DETECTRON2 = "own", "numbered", "detectron2"  # the forms in which a file may spell a network
+# The forms in which a file may spell a network.
+OWN, NUMBERED, DETECTRON2, TRANSFORMERS = "own", "numbered", "detectron2", "transformers"
 IMAGENET_MEAN = (123.675, 116.280, 103.530)
 IMAGENET_STD = (58.395, 57.120, 57.375)
 
@@ -105,7 +106,7 @@ class Root:
     Attributes:
         family: the family's name.
         prefix: what stands before its tensors' names, "" or ending in a dot.
-        form: `OWN`, `NUMBERED` (children of an `nn.Sequential`) or `DETECTRON2`.
+        form: `OWN`, `NUMBERED` (children of an `nn.Sequential`), `DETECTRON2` or `TRANSFORMERS`.
         layout: the form in words, for messages.
         names: name in the file -> own name, or the name in the file's terms where there is none.
     """

@@ -148,6 +148,21 @@ _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
 }
 
 
+# The same without the wrapper, for torch's unpickler: it gives attributes to nothing but instances of these.
+NUMPY_STAND_INS: dict[tuple[str, str], Any] = {
+    name: stand_in for name, stand_in in _ALLOWED.items() if name[0] == "_codecs" or name[0].startswith("numpy")
+} | {("clop_det", "_Array"): _Array}
+
+
+def build(stand_in: Any) -> Any:
+    """The array, or the number, that a stand-in of NumPy's stands for.
+
+    Raises:
+        pickle.UnpicklingError: its elements are no numbers.
+    """
+    return stand_in.build()
+
+
 class _ArrayUnpickler(pickle.Unpickler):
     """Knows the stand-ins above and nothing else."""
 

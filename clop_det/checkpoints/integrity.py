@@ -6,6 +6,7 @@ A flipped byte in a torch checkpoint loads silently, so what we write carries it
 from __future__ import annotations
 
 import hashlib
+import re
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ import torch
 
 from clop_det.errors import UserError
 from clop_det.files import atomic_write, check_ordinary, sha256_of, write_text
+
+_DIGEST = re.compile(r"\b[0-9a-fA-F]{64}\b")
 
 
 def sidecar_of(path: Path) -> Path:
@@ -79,6 +82,34 @@ def save_torch(value: Any, path: Path) -> None:
         torch.save(value, cast(IO[bytes], file))
 
 
+def note_digest(path: Path, digest: str) -> bool:
+    """Write a sidecar for a file that has none, so that a later change of the file is found; False: it cannot be.
+
+    Args:
+        path: somebody's file.
+        digest: its SHA-256.
+    """
+    try:
+        if not sidecar_of(path).exists():
+            write_text(sidecar_of(path), f"{digest}  {path.name}\n")
+    except (UserError, OSError):
+        return False
+    return True
+
+
+def _digest_in(text: str, name: str) -> str:
+    """The digest of the file `name` in a sidecar as `sha256sum` or BSD's `sha256` writes it.
+
+    Raises:
+        ValueError: there is none.
+    """
+    lines = [line for line in text.splitlines() if _DIGEST.search(line)]
+    of_file = [line for line in lines if name in _DIGEST.sub("", line)] if len(lines) > 1 else lines
+    if not of_file:
+        raise ValueError("no digest")
+    return _DIGEST.findall(of_file[0])[0].lower()  # type: ignore[no-any-return]
+
+
 def why_damaged(path: Path) -> str | None:
     """Why the file cannot be what was written, or None if nothing speaks against it.
 
@@ -88,10 +119,10 @@ def why_damaged(path: Path) -> str | None:
     for file in (path, sidecar_of(path)):
         check_ordinary(file)
     try:
-        expected = sidecar_of(path).read_text(encoding="ascii").split()[0].lower()
+        expected = _digest_in(sidecar_of(path).read_text(encoding="utf-8"), path.name)
     except FileNotFoundError:
         expected = ""
-    except (OSError, ValueError, IndexError):
+    except (OSError, ValueError):
         return f"its sidecar {sidecar_of(path).name} is unreadable"
     try:
         if expected:

@@ -12,10 +12,11 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils import comm
 from torch import nn
 
+from clop_det.checkpoints.containers import container_of
 from clop_det.checkpoints.integrity import save_torch, sidecar_of, why_damaged
 from clop_det.checkpoints.loading import check_all_loaded
 from clop_det.checkpoints.newest import checkpoints_in, is_periodic, newest_first, newest_verified
-from clop_det.checkpoints.reading import container_of, read_checkpoint
+from clop_det.checkpoints.reading import read_checkpoint
 from clop_det.errors import UserError
 from clop_det.files import write_text
 

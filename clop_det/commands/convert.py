@@ -14,6 +14,7 @@ from clop_det.conversion.export import export_checkpoint, namings
 from clop_det.conversion.proof import TOLERANCE
 from clop_det.conversion.proof import table as parity_table
 from clop_det.conversion.sources.catalogue import source_names
+from clop_det.conversion.sources.drops import NETWORKS
 from clop_det.errors import UserError
 
 _EPILOG = f"""\
@@ -30,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     made.add_argument(
-        "source", type=Path, metavar="SOURCE", help="checkpoint: .pth, .pt, .ckpt, .pkl, .safetensors, ..."
+        "source", type=Path, metavar="SOURCE", help="checkpoint: .pth, .pt, .ckpt, .pkl, .npz, .safetensors, a folder"
     )
     made.add_argument("output", type=Path, metavar="OUTPUT", help=".pth to write (or .pkl; with --to: .safetensors)")
     made.add_argument(
@@ -38,6 +39,16 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--source", dest="source_format", metavar="NAME", help="take it for this source; see below")
     made.add_argument("--prefix", help="take the network under this prefix, where the file holds several")
+    made.add_argument(
+        "--network", choices=tuple(NETWORKS), help="take this network, where the file holds several that differ"
+    )
+    made.add_argument(
+        "--drop",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="leave tensors out that are known to be no part of the backbone, e.g. out or 'neck.*'; may be repeated",
+    )
     made.add_argument("--arch", metavar="NAME", help=f"refuse any other network; {', '.join(architecture_names())}")
     made.add_argument(
         "--allow-stem-reinit", action="store_true", help="leave a stem out that no detector has, not refuse it"
@@ -88,6 +99,8 @@ def _convert(args: argparse.Namespace) -> ConversionReport:
         source_format=args.source_format,
         verify=not args.no_verify,
         prefix=args.prefix,
+        network=args.network,
+        drop=args.drop,
         arch=args.arch,
         allow_stem_reinit=args.allow_stem_reinit,
         trust_pickle=args.trust_pickle,
@@ -96,7 +109,11 @@ def _convert(args: argparse.Namespace) -> ConversionReport:
 
 
 def _export(args: argparse.Namespace) -> ConversionReport:
-    given = [_option(name) for name in ("prefix", "allow_stem_reinit", *_conventions()) if getattr(args, name)]
+    given = [
+        _option(name)
+        for name in ("prefix", "network", "drop", "allow_stem_reinit", *_conventions())
+        if getattr(args, name)
+    ]
     if given or args.source_format not in (None, "detectron2"):
         raise UserError(
             f"{', '.join(given) or '--source'} says nothing about a Detectron2 file; leave it out with --to."
@@ -119,6 +136,8 @@ def text(report: ConversionReport) -> str:
         f"network  {report.arch}" + (f", {report.stem} stem" if report.stem else ""),
         f"tensors  {report.mapped} mapped; dropped: {dropped}",
     ]
+    if report.input:
+        lines.append(f"input    {report.input}")
     if report.parity:
         lines.append(f"proof    relative error on Detectron2's own backbones, limit {TOLERANCE:.0e}")
         lines += [f"         {line}" for line in parity_table(report.parity).splitlines()]

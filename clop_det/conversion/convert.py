@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,15 @@ from torch import Tensor
 from clop_det.backbones.base import Family
 from clop_det.backbones.parts import Network
 from clop_det.backbones.registry import BACKBONES, family_of_weights
+from clop_det.checkpoints.folders import parts_of
+from clop_det.checkpoints.integrity import note_digest
 from clop_det.checkpoints.reading import read_checkpoint
 from clop_det.checkpoints.writing import staged, write_detectron2
 from clop_det.conversion.contents import Contents, check_finite, flatten
 from clop_det.conversion.proof import Input, prove, stirred
-from clop_det.conversion.record import Options, make_record, warnings_for
+from clop_det.conversion.record import Options, input_said, make_record, warnings_for
 from clop_det.conversion.sources import Recognition, recognise
+from clop_det.conversion.statements import facts_beside
 from clop_det.errors import UserError
 from clop_det.files import StrPath, sha256_of
 
@@ -36,6 +40,7 @@ class ConversionReport:
     dropped: dict[str, list[str]]
     parity: dict[str, dict[str, float]] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    input: str = ""
     output: Path | None = None
     sha256: str = ""
     seconds: float = 0.0
@@ -56,6 +61,7 @@ class ConversionReport:
             "tensors_mapped": self.mapped,
             "tensors_dropped": {reason: len(names) for reason, names in self.dropped.items()},
             "parity": self.parity,
+            "input": self.input,
             "warnings": self.warnings,
             "output": str(self.output),
             "sha256": self.sha256,
@@ -73,6 +79,8 @@ def convert_checkpoint(
     verify: bool = True,
     allow_stem_reinit: bool = False,
     trust_pickle: bool = False,
+    network: str | None = None,
+    drop: Sequence[str] = (),
     **conventions: Any,
 ) -> ConversionReport:
     """Convert `source` to the Detectron2 file `output`; it is written only if the proof holds.
@@ -81,26 +89,37 @@ def convert_checkpoint(
         source: checkpoint of any source in the catalogue.
         output: a `.pth`, or a `.pkl` in the layout of Detectron2's model zoo.
         source_format: see `Options.source`.
-        prefix, arch, verify, allow_stem_reinit, trust_pickle, conventions: see `Options`.
+        prefix, arch, verify, allow_stem_reinit, trust_pickle, network, drop, conventions: see `Options`.
 
     Raises:
         UserError: unreadable or unsafe file, no or several networks, unexplained or missing tensors, a stem that
             detection cannot use, wrong architecture, contradictory conventions, or a failed proof (`ParityError`).
     """
-    wish = Options(source_format, prefix, arch, verify, allow_stem_reinit, trust_pickle, conventions)
+    wish = Options(
+        source_format, prefix, arch, verify, allow_stem_reinit, trust_pickle, network, tuple(drop), conventions
+    )
     started = time.perf_counter()
     path, target = Path(source), checked_output(Path(source), Path(output), (".pth", ".pkl"))
-    contents, found, network = open_checkpoint(path, wish)
+    contents, found, held = open_checkpoint(path, wish)
     family = BACKBONES[found.family]
-    state = _usable_stem(path, found, family, network, wish.allow_stem_reinit)
-    record = make_record(path, contents, found, family, network, wish)
-    report = report_on(found, network, state)
-    report.warnings = warnings_for(found, record)
+    state = _usable_stem(path, found, family, held, wish.allow_stem_reinit)
+    record = make_record(path, contents, found, family, held, wish)
+    report = report_on(found, held, state)
+    report.warnings, report.input = warnings_for(found, record), input_said(record)
     with staged(target) as staging:
         _write_and_prove(staging, family, state, record, report, as_pickle=target.suffix == ".pkl")
+    _note_digest(path, record, report)
     report.output, report.sha256 = target, sha256_of(target)
     report.seconds = time.perf_counter() - started
     return report
+
+
+def _note_digest(path: Path, record: dict[str, Any], report: ConversionReport) -> None:
+    """On first sight of a source its digest is written beside it: the next time a change of its tensors is found."""
+    parts = parts_of(path)
+    one = parts.index is None
+    if not all(note_digest(file, record["source_sha256"] if one else sha256_of(file)) for file in parts.files):
+        report.warnings.append(f"no digest could be written beside {path}, so a later change of it is not found")
 
 
 def report_on(found: Recognition, network: Network, state: dict[str, Tensor]) -> ConversionReport:
@@ -132,9 +151,10 @@ def open_checkpoint(path: Path, wish: Options) -> tuple[Contents, Recognition, N
             architecture than the one wanted or than the file says of itself.
     """
     contents = flatten(read_checkpoint(path, trust_pickle=wish.trust_pickle), path)
+    contents.facts.update(facts_beside(path))
     try:
         family_of_weights(contents.provenance)  # refuses a family that is not registered
-        found = recognise(contents, source=wish.source, prefix=wish.prefix)
+        found = recognise(contents, source=wish.source, prefix=wish.prefix, network=wish.network, drop=wish.drop)
         network = BACKBONES[found.family].identify(found.state)
         check_finite(found.state)
     except UserError as error:
@@ -143,6 +163,13 @@ def open_checkpoint(path: Path, wish: Options) -> tuple[Contents, Recognition, N
     if expected not in (None, network.architecture.name):
         raise UserError(
             f"{path} is a {network.architecture.name}, not a {expected}; leave --arch out, or give the right file."
+        )
+    contradiction = "" if wish.arch else BACKBONES[found.family].contradiction(network.architecture, contents.facts)
+    if contradiction:
+        raise UserError(
+            f"{path} says {contradiction}, but its tensors are those of {network.architecture.name}: what it was"
+            f" trained as computes something else than the network that a detector would build. If you know that the"
+            f" file is wrong about itself, say so with --arch {network.architecture.name}."
         )
     return contents, found, network
 

@@ -127,6 +127,35 @@ def _lightly(net: nn.Module, dim: int) -> dict[str, Any]:
     }
 
 
+def _lightly_dino(net: nn.Module, dim: int) -> dict[str, Any]:
+    backbone = nn.Sequential(*list(net.children())[:-1]).state_dict()
+    state = prefixed("student_backbone.", noisy(backbone)) | prefixed("teacher_backbone.", backbone)
+    head = prefixed("layers.", mlp(dim, 16, 8)) | {"last_layer.weight": torch.randn(4, 8)}
+    state |= prefixed("student_head.", head) | prefixed("teacher_head.", noisy(head))
+    return {"state_dict": state | {"criterion.center": torch.zeros(1, 8)}, "pytorch-lightning_version": "2.0"}
+
+
+def _transformers(net: nn.Module, dim: int) -> dict[str, Any]:
+    """The names of ResNetForImageClassification, written out independently of the reader's rules."""
+    state: State = {}
+    for name, tensor in net.state_dict().items():
+        parts = name.split(".")
+        if parts[0] == "fc":
+            new = f"classifier.1.{parts[1]}"
+        elif parts[0] in ("conv1", "bn1"):
+            kind = "convolution" if parts[0] == "conv1" else "normalization"
+            new = f"resnet.embedder.embedder.{kind}.{parts[1]}"
+        else:
+            block = f"resnet.encoder.stages.{int(parts[0][-1]) - 1}.layers.{parts[1]}"
+            if parts[2] == "downsample":
+                new = f"{block}.shortcut.{'convolution' if parts[3] == '0' else 'normalization'}.{parts[4]}"
+            else:
+                kind = "convolution" if parts[2].startswith("conv") else "normalization"
+                new = f"{block}.layer.{int(parts[2][-1]) - 1}.{kind}.{parts[3]}"
+        state[new] = tensor
+    return state
+
+
 def _byol_lucidrains(net: nn.Module, dim: int) -> dict[str, Any]:
     full = dict(net.state_dict())
     online = prefixed("online_encoder.net.", full) | prefixed("online_encoder.projector.", mlp(dim, 32, 16, bn=True))
@@ -270,6 +299,14 @@ SAMPLES: dict[str, tuple[str, str, Maker]] = {
     "SimSiam": ("simsiam", ".pth.tar", _simsiam),
     "solo-learn": ("solo_learn", ".ckpt", _solo_learn),
     "lightly": ("lightly", ".ckpt", _lightly),
+    "lightly, DINO": ("lightly", ".ckpt", _lightly_dino),
+    "transformers": ("huggingface", ".safetensors", _transformers),
+    "TimmWrapper": ("huggingface", ".pth", lambda net, dim: prefixed("timm_model.", net.state_dict())),
+    "fastai": (
+        "prefixed", ".pth", lambda net, dim: {
+            "model": prefixed("0.", nn.Sequential(*list(net.children())[:-2]).state_dict()) | prefixed(
+                "1.", mlp(2 * dim, 16, 3, bn=True)), "opt": None}
+    ),
     "Lightning": (
         "lightning", ".ckpt", lambda net, dim: {"state_dict": prefixed("net.trunk.", net.state_dict()),
                                                 "pytorch-lightning_version": "2.1"}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from clop_det.backbones.base import Family, shapes_of
 from clop_det.backbones.detectors import TargetDetector, bottom_up, fpn_config
-from clop_det.backbones.parts import NUMBERED, Network, Root, Setting
+from clop_det.backbones.parts import NUMBERED, TRANSFORMERS, Network, Root, Setting
 from clop_det.backbones.registry import register_backbone
 from clop_det.backbones.residual.architectures import (
     ARCHITECTURES,
@@ -26,7 +26,8 @@ from clop_det.backbones.residual.architectures import (
 )
 from clop_det.backbones.residual.naming import detectron2_name, torchvision_name
 from clop_det.backbones.residual.network import STAGES, STEMS, ResidualBackbone, move_strides
-from clop_det.backbones.residual.spellings import common_spelling, numbered_networks
+from clop_det.backbones.residual.spellings import common_spelling, numbered_networks, transformers_networks
+from clop_det.backbones.residual.statements import contradiction
 from clop_det.backbones.small_maps import use_small_map_convolutions
 from clop_det.errors import UserError
 from clop_det.keys import PRETRAINING, Key, declare, one_of
@@ -147,10 +148,18 @@ class ResidualFamily(Family):
         return (found[1], found[0]) if found else ("", "")
 
     def roots(self, tensors: Mapping[str, Tensor]) -> list[Root]:
-        numbered = numbered_networks(tensors).items()
+        spelled = ((NUMBERED, numbered_networks(tensors)), (TRANSFORMERS, transformers_networks(tensors)))
         return super().roots(tensors) + [
-            Root(self.name, prefix, NUMBERED, NUMBERED, names) for prefix, names in numbered
+            Root(self.name, prefix, form, form, names) for form, found in spelled for prefix, names in found.items()
         ]
+
+    def contradiction(self, architecture: Any, facts: Mapping[str, Any]) -> str:
+        return contradiction(architecture, facts)
+
+    def conventions_said(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """transformers' ResNet may stride as Caffe's networks do, and its configuration says so."""
+        said = facts.get("config.json.downsample_in_bottleneck")
+        return {"stride_in_1x1": True} if said is True else {}
 
     def read_own(self, tensors: Mapping[str, Tensor], prefix: str) -> dict[str, str]:
         return {name: common_spelling(own) for name, own in super().read_own(tensors, prefix).items()}

@@ -8,6 +8,38 @@ from collections.abc import Mapping
 from torch import Tensor
 
 _NUMBERED = re.compile(r"(?P<root>(?:.+\.)?)(?P<index>\d+)\.0\.conv1\.weight")
+_ANCHOR = "encoder.stages.0.layers.0.layer.0.convolution.weight"
+# transformers' ResNet: (its names, torchvision's). Its stages and convolutions count from 0.
+_TRANSFORMERS = (
+    (r"embedder\.embedder\.convolution\.(.+)", "conv1.{0}"),
+    (r"embedder\.embedder\.normalization\.(.+)", "bn1.{0}"),
+    (r"encoder\.stages\.(\d)\.layers\.(\d+)\.layer\.(\d)\.convolution\.(.+)", "layer{s}.{1}.conv{k}.{3}"),
+    (r"encoder\.stages\.(\d)\.layers\.(\d+)\.layer\.(\d)\.normalization\.(.+)", "layer{s}.{1}.bn{k}.{3}"),
+    (r"encoder\.stages\.(\d)\.layers\.(\d+)\.shortcut\.convolution\.(.+)", "layer{s}.{1}.downsample.0.{2}"),
+    (r"encoder\.stages\.(\d)\.layers\.(\d+)\.shortcut\.normalization\.(.+)", "layer{s}.{1}.downsample.1.{2}"),
+)
+
+
+def transformers_networks(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, str]]:
+    """Prefix -> {name in the file: torchvision's name} of each ResNet of Hugging Face's transformers."""
+    prefixes = [name.removesuffix(_ANCHOR) for name in tensors if name.endswith(_ANCHOR)]
+    return {
+        prefix: {
+            name: _from_transformers(name[len(prefix) :])
+            for name in tensors
+            if name.startswith((f"{prefix}embedder.", f"{prefix}encoder."))
+        }
+        for prefix in prefixes
+    }
+
+
+def _from_transformers(name: str) -> str:
+    for pattern, theirs in _TRANSFORMERS:
+        if match := re.fullmatch(pattern, name):
+            found = match.groups()
+            stage, k = (int(found[0]) + 1 if len(found) > 1 else 0), (int(found[2]) + 1 if len(found) > 3 else 0)
+            return theirs.format(*found, s=stage, k=k)
+    return name
 
 
 def common_spelling(own: str) -> str:

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 
 from clop_det.backbones.base import Family
-from clop_det.backbones.parts import DETECTRON2, NUMBERED, OWN, Root
+from clop_det.backbones.parts import DETECTRON2, NUMBERED, OWN, TRANSFORMERS, Root
 from clop_det.backbones.registry import BACKBONES
 
 # Outermost keys under which training scripts keep their state dict.
@@ -76,10 +76,29 @@ _ENTRIES = (
     ),
     Source(
         "dino",
-        r"teacher\.(?:backbone\.)?",
+        rf"{_BOX}teacher\.(?:backbone\.)?",
         "teacher. beside student.: DINO; the teacher is the network that DINO evaluates",
-        marks=(r"student\.",),
-        extra_drops=(("student twin", r"student\."), ("projector", r"teacher\.head\.")),
+        marks=(rf"{_BOX}student\.",),
+        extra_drops=(("student twin", rf"{_BOX}student\."), ("projector", rf"{_BOX}teacher\.head\.")),
+    ),
+    Source(
+        "lightly",
+        rf"{_BOX}teacher_backbone\.",
+        "teacher_backbone. beside student_backbone.: lightly's DINO; the teacher is the network that DINO evaluates",
+        marks=(rf"{_BOX}student_backbone\.",),
+        forms=(OWN, NUMBERED),
+        extra_drops=(("student twin", rf"{_BOX}student_"), ("projector", rf"{_BOX}teacher_head\.")),
+    ),
+    Source(
+        "huggingface",
+        r"(?:.+\.)?",
+        "embedder. and encoder.stages.: the ResNet of Hugging Face's transformers",
+        forms=(TRANSFORMERS,),
+    ),
+    Source(
+        "huggingface",
+        r"timm_model\.",
+        "timm_model.: a timm network in Hugging Face's TimmWrapper",
     ),
     Source(
         "moco",
