@@ -1,7 +1,7 @@
 """Steps whose loss or gradient is not finite: left out, a bounded number of times, or the end of the run with a dump.
 
-All ranks decide alike without asking each other: they share the loss of the global batch and, after averaging, the
-gradient; embeddings that are not finite on one rank raise on all.
+All ranks decide alike without asking each other: they share the embeddings and the loss of the global batch and, after
+averaging, the gradient.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from clop_det.data.batches import batch_indices
 from clop_det.engine.seeding import derive_seed
 from clop_det.errors import UserError
 from clop_det.files import write_json
+from clop_det.losses.batch import LaterChecks
 from clop_det.methods import Method
 from clop_det.pretraining.data import PretrainData
 
@@ -93,12 +94,16 @@ class NonFiniteGuard:
             save_torch(plain({**content, **state, "config": self._cfg.dump()}), path.with_suffix(".pt"))
 
 
-def why_not_finite(parts: dict[str, Tensor], gradient_norm: Tensor) -> str | None:
-    """What is not finite among the loss's parts and the gradient's norm, or None; waits for the device once."""
+def why_not_finite(parts: dict[str, Tensor], gradient_norm: Tensor, checks: LaterChecks) -> str | None:
+    """What is not finite among the embeddings, the loss's parts and the gradient's norm, or None.
+
+    This is the one place where a step waits for the device.
+    """
     named = {**{f"loss_{name}": part.detach() for name, part in parts.items()}, "gradient_norm": gradient_norm}
-    if bool(torch.isfinite(torch.stack([value.float() for value in named.values()])).all()):
+    finite = [torch.isfinite(value.reshape(())) for value in named.values()]
+    if bool(torch.stack([*finite, *checks.finite]).all()):
         return None
-    return ", ".join(f"{name} {float(value):g}" for name, value in named.items())
+    return checks.complaint() or ", ".join(f"{name} {float(value):g}" for name, value in named.items())
 
 
 def _shortened(indices: list[int]) -> str:

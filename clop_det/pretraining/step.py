@@ -22,7 +22,7 @@ from detectron2.config import CfgNode
 from torch import Tensor, nn
 
 from clop_det.data.views import Views
-from clop_det.losses.batch import NonFiniteError
+from clop_det.losses.batch import values_checked_later
 from clop_det.methods import EmbeddingMethod, Method
 from clop_det.pretraining.accumulation import backward_in_pieces, total
 from clop_det.pretraining.nonfinite import NonFiniteGuard, why_not_finite
@@ -81,12 +81,10 @@ class PretrainStep:
         data_seconds = time.perf_counter() - start
         self.guard.remember()
         self.optimizer.zero_grad(set_to_none=True)
-        try:
+        with values_checked_later() as checks:
             parts = self._backward(views, labels)
-            norm = gradient_norm(self.method)
-            fault = why_not_finite(parts, norm)
-        except NonFiniteError as error:
-            fault = str(error)
+        norm = gradient_norm(self.method)
+        fault = why_not_finite(parts, norm, checks)
         if fault is not None:
             self.guard.handle(i, fault, self.optimizer)
             return None

@@ -72,7 +72,7 @@ def test_views_are_cut_by_image_and_joined_again() -> None:
 
 
 def test_each_micro_batch_counts_once_in_the_running_statistics() -> None:
-    encoder = build_encoder("resnet18", "cifar", hidden_dim=8, out_dim=8)
+    encoder = build_encoder("resnet18", {"stem": "cifar"}, hidden_dim=8, out_dim=8)
     model = single(encoder, "info_nce").train()
     once = copy.deepcopy(model)
     views, labels = torch.randn(8, 3, 8, 8), torch.tensor([0, 1, -1, -1])
