@@ -38,8 +38,10 @@ def build_detector(cfg: CfgNode) -> nn.Module:
     keep_last_layers_in_fp32(model)
     if cfg.MODEL.DEVICE.startswith("cpu") or cfg.SOLVER.PRECISION != "fp32":
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if cfg.MODEL.ROI_ALIGN == "matmul" or (cfg.MODEL.ROI_ALIGN == "auto" and cfg.MODEL.DEVICE.startswith("cpu")):
-        use_small_map_roi_align(model)
+    on_cpu = cfg.MODEL.DEVICE.startswith("cpu")
+    if cfg.MODEL.ROI_ALIGN == "matmul" or (cfg.MODEL.ROI_ALIGN == "auto" and (on_cpu or cfg.DETERMINISTIC)):
+        # torchvision's CUDA kernel has no fixed order of sums on maps of any size.
+        use_small_map_roi_align(model, any_size=bool(cfg.DETERMINISTIC) and not on_cpu)
     return model
 
 

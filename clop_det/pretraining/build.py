@@ -27,7 +27,7 @@ from clop_det.methods.sync_batch_norm import synchronise_batch_norm
 def check_config(cfg: CfgNode, world_size: int = 1) -> None:
     """Refuse settings that pretraining cannot honour with this many processes; UserError names the key."""
     check_rules(cfg, PRETRAINING)
-    check_device(cfg.MODEL.DEVICE)
+    check_device(cfg.MODEL.DEVICE, world_size > 1)
     if cfg.SOLVER.COMPILE:
         check_compiler(torch.device(cfg.MODEL.DEVICE))
     pieces, batch = cfg.SOLVER.ACCUMULATE, cfg.SOLVER.IMS_PER_BATCH

@@ -86,7 +86,8 @@ class PretrainTrainer(TrainerBase):
     def match_prototypes(self) -> None:
         """Assign prototypes to classes by the class means of the labelled images, if the loss waits for it.
 
-        Done once, before the first step (a checkpoint holds the assignment), with the initial encoder, on every rank.
+        Done once, before the first step (a checkpoint holds the assignment), with the initial encoder. The ranks take
+        the assignment of the first: means that rounding moves on one of them must not give it other prototypes.
         """
         loss = self.core.loss
         if loss is None or not loss.needs_matching:
@@ -99,6 +100,9 @@ class PretrainTrainer(TrainerBase):
         labels = data.visible.told.to(embeddings.device)
         classes = range(len(data.train.classes))
         loss.match_prototypes(torch.stack([embeddings[labels == k].mean(0) for k in classes]))
+        if comm.get_world_size() > 1:
+            for tensor in loss.state_dict().values():
+                torch.distributed.broadcast(tensor, 0)
 
     def train(self, start_iter: int, max_iter: int) -> None:
         """Train from `start_iter` (what `resume` returned) to `max_iter`."""
