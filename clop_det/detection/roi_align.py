@@ -145,5 +145,5 @@ def use_small_map_roi_align(model: nn.Module, any_size: bool = False) -> int:
     for module in found:
         module.__class__ = SmallMapROIAlign
         if any_size:
-            module.max_cells = math.inf
+            module.max_cells = math.inf  # type: ignore[assignment]
     return len(found)

@@ -9,8 +9,8 @@ declare(
     {
         "SOLVER.PRECISION": Key(
             "auto",
-            "bf16 autocast: where the processor computes in it (auto), always (bf16) or never (fp32). Detection on GPUs"
-            " also takes Detectron2's SOLVER.AMP.ENABLED: fp16 in training, gradients scaled.",
+            "bf16 autocast: where the processor computes in it (auto), always (bf16) or never (fp32). GPUs also take"
+            " Detectron2's SOLVER.AMP.ENABLED instead: fp16, gradients scaled, for cards without bf16.",
             one_of("auto", "bf16", "fp32"),
         ),
         "SOLVER.TF32": Key(

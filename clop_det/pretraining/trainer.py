@@ -118,13 +118,19 @@ class PretrainTrainer(TrainerBase):
     def state_dict(self) -> dict[str, Any]:
         """Iteration, hooks (the schedule, the best figure, ...), the optimiser and how many steps were left out."""
         state: dict[str, Any] = super().state_dict()
-        return {**state, "optimizer": self.optimizer.state_dict(), "skipped_steps": self.guard.skipped}
+        return {
+            **state,
+            "optimizer": self.optimizer.state_dict(),
+            "skipped_steps": self.guard.skipped,
+            "loss_scale": self.step.scale.state_dict(),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
         super().load_state_dict(state_dict)
         self.optimizer.load_state_dict(state_dict["optimizer"])
         self.guard.skipped = state_dict.get("skipped_steps", 0)
+        self.step.scale.load_state_dict(state_dict.get("loss_scale", {}))
 
     def _log(self, taken: Taken) -> None:
         named = {f"loss_{name}": part for name, part in taken.parts.items()}
