@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 REQUIREMENTS := $(shell (cat constraints.txt setup.py; $(PYTHON) tools/make_environment.py --stamp; echo $(DETECTRON2_COPY) $(TORCH_INDEX)) 2>&1 | cksum | cut -d' ' -f1)
 READY := $(VENV)/.ready-$(REQUIREMENTS)
 
-.PHONY: help setup demo demo-full test test-slow fuzz lint benchmarks clean
+.PHONY: help setup demo demo-full test test-slow gpu-check fuzz lint benchmarks clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -47,6 +47,9 @@ test: $(READY)  ## The test suite
 
 test-slow: $(READY)  ## The tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+gpu-check: $(READY)  ## Tests and benchmarks on a GPU, in under 8 minutes -> output/gpu_check
+	$(BIN)/python benchmarks/gpu_check.py
 
 FUZZ_SECONDS ?= 3600
 fuzz: $(READY)  ## Mutated files for every reader, FUZZ_SECONDS each (an hour)

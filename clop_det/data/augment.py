@@ -12,7 +12,7 @@ Why it is fast:
   in between, the four commute, so torchvision's random order is not needed: with luma weights w, L = 1 w^T, P = I - L
   and X the generator of rotations about the grey axis, colour -> bc (L + s (cos h P + sin h P X P / sqrt 3)) colour
   + (1 - c) b mean(luma). Hue turns the same angle as in HSV, but keeps the luma where HSV keeps the largest channel.
-* On the CPU the batch goes through in chunks that stay in the cache.
+* The batch goes through in chunks: on the CPU they stay in the cache, on a GPU they bound the memory.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ from clop_det.errors import UserError
 __all__ = ["AugmentSettings", "ViewAugmentation", "ViewParameters"]
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as torchvision's rgb_to_grayscale
-_CHUNK_VALUES = 1 << 18  # floats of one intermediate result of a chunk on the CPU: 1 MB
+# Floats of one intermediate result of a chunk: 1 MB on the CPU, which stays in its cache, 256 MB on others.
+_CHUNK_VALUES = {"cpu": 1 << 18}
+_CHUNK_VALUES_ELSEWHERE = 1 << 26
 
 
 class ViewAugmentation:
@@ -99,9 +101,8 @@ class ViewAugmentation:
         device = images[0].device
         self._move_constants(device)
         views = torch.empty((params.views, n, 3, self.size, self.size), device=device)
-        chunk = max(1, n)
-        if device.type == "cpu":
-            chunk = max(1, _CHUNK_VALUES // (3 * params.views * max(height, self.size) * max(width, self.size)))
+        values = 3 * params.views * max(height, self.size) * max(width, self.size)  # of one image
+        chunk = max(1, _CHUNK_VALUES.get(device.type, _CHUNK_VALUES_ELSEWHERE) // values)
         # Views are data: they stay in fp32 with all their grey levels, whatever the network computes in.
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             for start in range(0, n, chunk):

@@ -35,6 +35,8 @@ class ImageList:
     def __post_init__(self) -> None:
         if self.labels.shape != (len(self.files),):
             raise ValueError(f"{len(self.files)} files, but labels of shape {tuple(self.labels.shape)}")
+        if len(self.labels) and not -1 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
+            raise ValueError(f"labels from {self.labels.min()} to {self.labels.max()} of {len(self.classes)} classes")
         if self.source is None:
             object.__setattr__(self, "source", FileSource(self.root, self.files))
 

@@ -22,6 +22,7 @@ from clop_det.data.image_list import ImageList
 from clop_det.data.images import Index
 from clop_det.data.unreadable import Replacements, Unreadable
 from clop_det.data.views import ViewPlan, Views
+from clop_det.engine.device import moved
 from clop_det.engine.workers import batch_loader, cores
 from clop_det.errors import UserError
 
@@ -144,10 +145,10 @@ class StreamedViews:
         if batch.error:
             raise UnreadableImage(batch.error)
         self._replacements.add(batch.replaced)
-        crops = batch.crops.to(self._device, non_blocking=True)
+        crops = moved(batch.crops, self._device)
         parameters = self._plan.parameters(iteration).to(self._device)
         return self._plan.seen(
-            self._plan.augment.apply_to_crops(crops, parameters), batch.boxes.to(self._device), parameters
+            self._plan.augment.apply_to_crops(crops, parameters), moved(batch.boxes, self._device), parameters
         )
 
     def _start(self, iteration: int) -> Iterator[CutBatch]:

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clop_det.engine.device import moved
+
 _TRIES = 10  # draws of a crop before the central one is taken, as in torchvision
 _COLUMNS = 11
 
@@ -56,9 +58,9 @@ class ViewParameters:
     def __getitem__(self, rows: slice | Tensor) -> ViewParameters:
         return ViewParameters(self.values[rows])
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> ViewParameters:
-        """The same parameters on another device (one copy)."""
-        return ViewParameters(self.values.to(device, non_blocking=non_blocking))
+    def to(self, device: torch.device | str) -> ViewParameters:
+        """The same parameters on another device (one copy, which the host does not wait for)."""
+        return ViewParameters(moved(self.values, torch.device(device)))
 
     @property
     def views(self) -> int:

@@ -12,6 +12,7 @@ from clop_det.data.augment import ViewAugmentation
 from clop_det.data.batches import BatchOrder
 from clop_det.data.images import Images
 from clop_det.data.view_parameters import ViewParameters, draw_parameters
+from clop_det.engine.device import moved
 from clop_det.engine.seeding import derive_seed, generator
 from clop_det.errors import UserError
 
@@ -138,7 +139,7 @@ class StoredViews:
         self._images, self._plan, self._device = images, plan, device
 
     def __call__(self, iteration: int) -> Views:
-        images = self._images[self._plan.indices(iteration)].to(self._device, non_blocking=True)
+        images = moved(self._images[self._plan.indices(iteration)], self._device)
         parameters = self._plan.parameters(iteration).to(self._device)
         start, extent = parameters.boxes.transpose(0, 1).mul(images.shape[-1]).chunk(2, dim=-1)
         boxes = torch.cat([start, start + extent], dim=-1)

@@ -61,7 +61,7 @@ def config_checks(processes: int) -> tuple[tuple[str, Check], ...]:
         ("ranges", _check_rules),
         ("ignored settings", _check_ignored),
         ("weights", _check_weights),
-        ("device", _check_device),
+        ("device", lambda cfg: check_device(cfg.MODEL.DEVICE, processes > 1)),
         *MODEL_CHECKS,
         ("batch", partial(_check_batch, processes=processes)),
         ("schedule", _check_schedule),
@@ -110,10 +110,6 @@ def _check_weights(cfg: CfgNode) -> None:
     weights = str(cfg.MODEL.WEIGHTS)
     if weights and "://" not in weights and not Path(weights).is_file():
         raise UserError(f"MODEL.WEIGHTS {weights} does not exist.")
-
-
-def _check_device(cfg: CfgNode) -> None:
-    check_device(cfg.MODEL.DEVICE)
 
 
 def _check_batch(cfg: CfgNode, processes: int) -> None:

@@ -15,6 +15,7 @@ from clop_det.backbones.detectors import last_map
 from clop_det.backbones.registry import family_of_config, family_of_detector
 from clop_det.conversion.conventions import get_key
 from clop_det.detection.roi_align import use_small_map_roi_align
+from clop_det.engine.precision import check_half_precision
 from clop_det.engine.seeding import derive_seed
 from clop_det.errors import UserError
 from clop_det.keys import DETECTION, check_rules
@@ -38,8 +39,10 @@ def build_detector(cfg: CfgNode) -> nn.Module:
     keep_last_layers_in_fp32(model)
     if cfg.MODEL.DEVICE.startswith("cpu") or cfg.SOLVER.PRECISION != "fp32":
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if cfg.MODEL.ROI_ALIGN == "matmul" or (cfg.MODEL.ROI_ALIGN == "auto" and cfg.MODEL.DEVICE.startswith("cpu")):
-        use_small_map_roi_align(model)
+    on_cpu = cfg.MODEL.DEVICE.startswith("cpu")
+    if cfg.MODEL.ROI_ALIGN == "matmul" or (cfg.MODEL.ROI_ALIGN == "auto" and (on_cpu or cfg.DETERMINISTIC)):
+        # torchvision's CUDA kernel has no fixed order of sums on maps of any size.
+        use_small_map_roi_align(model, any_size=bool(cfg.DETERMINISTIC) and not on_cpu)
     return model
 
 
@@ -53,16 +56,6 @@ def check_model(cfg: CfgNode) -> None:
     check_rules(cfg, DETECTION)
     for _, check in MODEL_CHECKS:
         check(cfg)
-
-
-def _check_precision(cfg: CfgNode) -> None:
-    if cfg.SOLVER.AMP.ENABLED and not cfg.MODEL.DEVICE.startswith("cuda"):
-        raise UserError(
-            f"SOLVER.AMP.ENABLED is fp16 with scaled gradients, which needs a GPU, but MODEL.DEVICE is"
-            f' {cfg.MODEL.DEVICE}. Here, SOLVER.PRECISION "bf16" is mixed precision ("auto": where it is faster).'
-        )
-    if cfg.SOLVER.AMP.ENABLED and cfg.SOLVER.PRECISION == "bf16":
-        raise UserError('SOLVER.AMP.ENABLED (fp16) and SOLVER.PRECISION "bf16" ask for two precisions; keep one.')
 
 
 def _check_backbone(cfg: CfgNode) -> None:
@@ -86,7 +79,7 @@ def _check_frozen_layers(cfg: CfgNode) -> None:
 
 # (Name for a report, check that raises UserError), in order.
 MODEL_CHECKS: tuple[tuple[str, Callable[[CfgNode], None]], ...] = (
-    ("precision", _check_precision),
+    ("precision", check_half_precision),
     ("backbone", _check_backbone),
     ("frozen layers", _check_frozen_layers),
 )

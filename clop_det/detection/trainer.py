@@ -28,7 +28,7 @@ from clop_det.detection.voc_metric import area
 from clop_det.engine.best import BestCheckpoint
 from clop_det.engine.heartbeat import Heartbeat
 from clop_det.engine.metrics import AlignedWriter
-from clop_det.engine.precision import autocast, float16, use_bf16
+from clop_det.engine.precision import autocast, use_bf16
 from clop_det.engine.schedule import build_schedule
 from clop_det.engine.seeding import derive_seed
 from clop_det.engine.stop import StopSignal
@@ -108,7 +108,7 @@ class DetectionTrainer(SimpleTrainer):
         data_time = time.perf_counter() - start
         self._heartbeat.mark()
         self._seed_sampling("sampling", self.iter)
-        with float16(self.device) if self.scaler.is_enabled() else autocast(self.bf16, self.device):
+        with autocast(torch.float16 if self.scaler.is_enabled() else self.bf16, self.device):
             losses |= self.model(data)
         total = sum(losses.values())
         self.optimizer.zero_grad()

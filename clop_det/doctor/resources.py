@@ -15,6 +15,7 @@ from clop_det.data.opening import list_images
 from clop_det.detection.loader import training_records
 from clop_det.detection.run_data import data_sets, describe_training, run_checks
 from clop_det.doctor.findings import ERROR, OK, WARN, Finding, Situation
+from clop_det.engine.device import check_kernels, unused_gpus
 from clop_det.engine.launching import check_meeting
 from clop_det.errors import UserError
 
@@ -33,6 +34,10 @@ def check_device(situation: Situation) -> Iterator[Finding]:
         yield Finding(
             "device", ERROR, f"{here} processes a machine, but {count} CUDA devices", f"set --num-gpus {count}"
         )
+        return
+    check_kernels(device)
+    if unused := unused_gpus(device):
+        yield Finding("device", WARN, unused)
     else:
         yield Finding("device", OK, f"{device}, {situation.processes} process(es)")
 

@@ -9,9 +9,20 @@ declare(
     {
         "SOLVER.PRECISION": Key(
             "auto",
-            "bf16 autocast: where the processor computes in it (auto), always (bf16) or never (fp32). Detection on GPUs"
-            " also takes Detectron2's SOLVER.AMP.ENABLED: fp16 in training, gradients scaled.",
+            "bf16 autocast: where the processor computes in it (auto), always (bf16) or never (fp32). GPUs also take"
+            " Detectron2's SOLVER.AMP.ENABLED instead: fp16, gradients scaled, for cards without bf16.",
             one_of("auto", "bf16", "fp32"),
+        ),
+        "SOLVER.TF32": Key(
+            False,
+            "On GPUs: whether convolutions and matrix products of fp32 numbers may round them to TF32 (10 bits of"
+            " mantissa), which is faster. False: fp32 means IEEE single precision on every device.",
+        ),
+        "DETERMINISTIC": Key(
+            False,
+            "On GPUs: whether sums are taken in a fixed order, so that a run repeats to the same bytes on the same card"
+            " and build; slower. A kernel that torch has in no fixed order is a warning that names it. A CPU always"
+            " does so.",
         ),
         "SOLVER.KEEP_CHECKPOINTS": Key(
             2, "Periodic checkpoints that are kept; the final one is always kept.", at_least(1), content=False

@@ -7,6 +7,9 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from detectron2.config import CfgNode
+
+from clop_det.errors import UserError
 
 
 def _cpu_flags() -> frozenset[str]:
@@ -27,6 +30,17 @@ def computes_in_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and bool({"avx512_bf16", "amx_bf16"} & _cpu_flags())
 
 
+def check_half_precision(cfg: CfgNode) -> None:
+    """Refuse fp16 without a GPU, or beside bf16; UserError."""
+    if cfg.SOLVER.AMP.ENABLED and not cfg.MODEL.DEVICE.startswith("cuda"):
+        raise UserError(
+            f"SOLVER.AMP.ENABLED is fp16 with scaled gradients, which needs a GPU, but MODEL.DEVICE is"
+            f' {cfg.MODEL.DEVICE}. Here, SOLVER.PRECISION "bf16" is mixed precision ("auto": where it is faster).'
+        )
+    if cfg.SOLVER.AMP.ENABLED and cfg.SOLVER.PRECISION == "bf16":
+        raise UserError('SOLVER.AMP.ENABLED (fp16) and SOLVER.PRECISION "bf16" ask for two precisions; keep one.')
+
+
 def use_bf16(setting: str, device: torch.device) -> bool:
     """Resolve SOLVER.PRECISION ("auto", "bf16" or "fp32") for a device."""
     chosen = computes_in_bf16(device) if setting == "auto" else setting == "bf16"
@@ -34,11 +48,7 @@ def use_bf16(setting: str, device: torch.device) -> bool:
     return chosen
 
 
-def float16(device: torch.device) -> AbstractContextManager[Any]:
-    """fp16 autocast for `device`; the gradients then need a scaler."""
-    return torch.autocast(device.type, dtype=torch.float16)
-
-
-def autocast(enabled: bool, device: torch.device) -> AbstractContextManager[Any]:
-    """bf16 autocast for `device`, or nothing."""
-    return torch.autocast(device.type, dtype=torch.bfloat16) if enabled else nullcontext()
+def autocast(half: bool | torch.dtype, device: torch.device) -> AbstractContextManager[Any]:
+    """Autocast for `device` to bf16 (True) or to the type named, or nothing (False); fp16 needs scaled gradients."""
+    dtype = torch.bfloat16 if half is True else half
+    return torch.autocast(device.type, dtype=dtype) if dtype else nullcontext()

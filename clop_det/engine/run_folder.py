@@ -20,6 +20,7 @@ from detectron2.utils.logger import setup_logger
 
 from clop_det import detectron2_provider
 from clop_det.config.files import flatten, load_yaml
+from clop_det.engine.device import set_up_device
 from clop_det.engine.metrics import METRICS_NAME
 from clop_det.engine.seeding import derive_seed
 from clop_det.errors import UserError
@@ -98,7 +99,7 @@ def has_begun(folder: Path) -> bool:
 def start_logging(cfg: CfgNode) -> None:
     """Loggers of Detectron2, fvcore and clop_det to the screen (first rank) and log.txt; seeds the global generators.
 
-    Call once in every worker.
+    Call once in every worker. The device is set up as well.
     """
     rank = comm.get_rank()
     # An earlier run in this process must not write into this run's log, nor every line twice to the screen.
@@ -111,6 +112,7 @@ def start_logging(cfg: CfgNode) -> None:
     logging.getLogger(__name__).info("%s; run folder %s", detectron2_provider.describe(), cfg.OUTPUT_DIR)
     logging.getLogger(TrainerBase.__module__).addFilter(_is_no_user_error)
     seed_all_rng(derive_seed(cfg.SEED, "global", rank) % 2**31)
+    set_up_device(cfg)
 
 
 def _is_no_user_error(record: logging.LogRecord) -> bool:

@@ -38,12 +38,17 @@ def _positive_agreement(batch: Batch) -> Tensor:
 
     The sum of a view's cosines to its positives is its product with the class sum less itself: O(2N d), no pair mask.
     """
-    labels = batch.labels
-    alone = torch.arange(len(labels), device=labels.device) + labels.max() + 1
-    _, group = torch.unique(torch.where(labels < 0, alone, labels), return_inverse=True)
-    group = group.repeat(2)
-    count = torch.bincount(group)
-    unit = batch.unit
-    sums = unit.new_zeros(len(count), unit.shape[1]).index_add(0, group, unit)
+    unit, group = batch.unit, _groups(batch.labels).repeat(2)
+    # As many rows as images, not as groups: counting the groups would wait for the device.
+    count = group.new_zeros(batch.num_images).index_add(0, group, torch.ones_like(group))
+    sums = unit.new_zeros(batch.num_images, unit.shape[1]).index_add(0, group, unit)
     positives = sums[group] - unit
     return ((positives * unit).sum(1) / (count[group] - 1)).mean()
+
+
+def _groups(labels: Tensor) -> Tensor:
+    """(N,) number of each image's group: the classes that occur, in their order; then every unlabelled image alone."""
+    places = torch.arange(len(labels), device=labels.device)
+    keys, order = torch.where(labels < 0, places + (1 << 62), labels).sort()
+    begins = torch.cat([keys.new_zeros(1), (keys[1:] != keys[:-1]).long()])
+    return torch.empty_like(labels).scatter(0, order, begins.cumsum(0))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +31,7 @@ class MethodContext:
         build_loss: builds the loss that LOSS.NAME names, with its options.
         num_classes: K.
         pixel_mean, pixel_std: RGB, in 0..255.
-        bf16: whether the networks compute in bf16.
+        half_type: the type that the networks compute in by autocast, bf16 or fp16; False: fp32.
         channels_last: whether the networks compute in that memory layout.
     """
 
@@ -40,7 +40,7 @@ class MethodContext:
     num_classes: int
     pixel_mean: Sequence[float]
     pixel_std: Sequence[float]
-    bf16: bool = False
+    half_type: torch.dtype | Literal[False] = False
     channels_last: bool = True
 
 
@@ -74,7 +74,7 @@ class Method(nn.Module):
         self.encoder = context.encoder
         self.loss = None
         self.latest_embeddings = None
-        self.bf16 = context.bf16
+        self.half_type = context.half_type
         self.layout = torch.channels_last if context.channels_last else torch.contiguous_format
         self.encoder.backbone.to(memory_format=self.layout)
         for name, values in (("pixel_mean", context.pixel_mean), ("pixel_std", context.pixel_std)):
@@ -116,7 +116,7 @@ class Method(nn.Module):
 
     def encode(self, pixels: Tensor, encoder: Encoder | None = None) -> tuple[Tensor, Tensor]:
         """Normalised pixels (M,3,S,S) -> features (M,D) and embeddings (M,d), widened to fp32, by `encoder` or ours."""
-        with compiler_errors_named(), autocast(self.bf16, pixels.device):
+        with compiler_errors_named(), autocast(self.half_type, pixels.device):
             found = (encoder or self.encoder)(pixels.contiguous(memory_format=self.layout))
         features, embeddings = (rows if rows.dtype == torch.float64 else rows.float() for rows in found)
         return features, embeddings
@@ -129,14 +129,14 @@ class Method(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """Images (n,3,S,S) uint8 RGB -> pooled backbone features (n,D) in fp32, in the mode the module is in."""
         inputs = self._normalise(images)
-        with autocast(self.bf16, inputs.device):
+        with autocast(self.half_type, inputs.device):
             features: Tensor = self.encoder.backbone(inputs.contiguous(memory_format=self.layout))
         return features.float()
 
     @torch.no_grad()
     def project(self, features: Tensor) -> Tensor:
         """Pooled backbone features (n,D) -> embeddings (n,d) in fp32, in the mode the module is in."""
-        with autocast(self.bf16, features.device):
+        with autocast(self.half_type, features.device):
             embeddings: Tensor = self.encoder.projector(features)
         return embeddings.float()
 

@@ -11,7 +11,7 @@ What does depend on the micro-batch is BatchNorm: its statistics are those of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -23,7 +23,13 @@ from clop_det.data.views import Views
 from clop_det.methods import EmbeddingMethod
 
 
-def backward_in_pieces(method: EmbeddingMethod, views: Views, labels: Tensor, pieces: int) -> dict[str, Tensor]:
+def backward_in_pieces(
+    method: EmbeddingMethod,
+    views: Views,
+    labels: Tensor,
+    pieces: int,
+    scaled: Callable[[Tensor], Tensor] = lambda loss: loss,
+) -> dict[str, Tensor]:
     """Leave the gradient of the loss of the whole (global) batch in the parameters; the loss's parts, detached.
 
     Every rank calls it with as many images; gradients are averaged over the ranks, as DistributedDataParallel would.
@@ -33,6 +39,7 @@ def backward_in_pieces(method: EmbeddingMethod, views: Views, labels: Tensor, pi
         views: of the n images of this rank.
         labels: (n,) of this rank.
         pieces: number of micro-batches; n must be a multiple.
+        scaled: from the loss to what the gradient is taken of (`LossScale.scaled`).
     """
     count = len(views.kinds)
     batches = split_views(views.stacked, pieces, count)
@@ -40,7 +47,7 @@ def backward_in_pieces(method: EmbeddingMethod, views: Views, labels: Tensor, pi
         cached = join_views([method.embed(batch) for batch in batches], count)
     cached.requires_grad_()
     parts = method.loss_parts(cached, labels)
-    torch.autograd.backward(total(parts))
+    torch.autograd.backward(scaled(total(parts)))
     assert cached.grad is not None
     for batch, gradient in zip(batches, split_views(cached.grad, pieces, count), strict=True):
         torch.autograd.backward(method.embed(batch), gradient)

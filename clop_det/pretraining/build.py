@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from detectron2.config import CfgNode
@@ -14,7 +14,7 @@ from clop_det.backbones.registry import backbone_options
 from clop_det.data.augment import check_pixel_statistics
 from clop_det.engine.compiler import check_compiler
 from clop_det.engine.device import check_device
-from clop_det.engine.precision import use_bf16
+from clop_det.engine.precision import check_half_precision, use_bf16
 from clop_det.errors import UserError
 from clop_det.keys import PRETRAINING, check_rules
 from clop_det.losses import Loss, build_loss, loss_names
@@ -27,7 +27,8 @@ from clop_det.methods.sync_batch_norm import synchronise_batch_norm
 def check_config(cfg: CfgNode, world_size: int = 1) -> None:
     """Refuse settings that pretraining cannot honour with this many processes; UserError names the key."""
     check_rules(cfg, PRETRAINING)
-    check_device(cfg.MODEL.DEVICE)
+    check_device(cfg.MODEL.DEVICE, world_size > 1)
+    check_half_precision(cfg)
     if cfg.SOLVER.COMPILE:
         check_compiler(torch.device(cfg.MODEL.DEVICE))
     pieces, batch = cfg.SOLVER.ACCUMULATE, cfg.SOLVER.IMS_PER_BATCH
@@ -38,8 +39,8 @@ def check_config(cfg: CfgNode, world_size: int = 1) -> None:
         )
 
 
-def _bf16(cfg: CfgNode, device: torch.device, stride: int) -> bool:
-    """SOLVER.PRECISION resolved; fp32 where the CPU's bf16 convolutions cannot be trusted.
+def _bf16(cfg: CfgNode, device: torch.device, stride: int) -> torch.dtype | Literal[False]:
+    """SOLVER.PRECISION resolved to bf16, or False; fp32 where the CPU's bf16 convolutions cannot be trusted.
 
     A 3x3 convolution of stride 2 over a single pixel leaves its bf16 weight gradient partly uninitialised on the CPU
     (measured: torch 2.14, oneDNN, 20 of 30 trials not finite; fp32 none). The last stage meets that where an image's
@@ -47,7 +48,7 @@ def _bf16(cfg: CfgNode, device: torch.device, stride: int) -> bool:
     """
     chosen = use_bf16(cfg.SOLVER.PRECISION, device)
     if not chosen or device.type != "cpu" or stride < cfg.CLASSIFICATION.IMAGE_SIZE:
-        return chosen
+        return chosen and torch.bfloat16
     reason = (
         f"at CLASSIFICATION.IMAGE_SIZE {cfg.CLASSIFICATION.IMAGE_SIZE} the CPU's bf16 convolutions are not reliable"
     )
@@ -81,7 +82,7 @@ def build_method(cfg: CfgNode, num_classes: int, device: torch.device) -> Method
         num_classes,
         cfg.MODEL.PIXEL_MEAN,
         cfg.MODEL.PIXEL_STD,
-        _bf16(cfg, device, encoder.backbone.stride_before_last),
+        torch.float16 if cfg.SOLVER.AMP.ENABLED else _bf16(cfg, device, encoder.backbone.stride_before_last),
         cfg.SOLVER.CHANNELS_LAST,
     )
     try:

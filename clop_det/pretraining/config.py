@@ -71,9 +71,6 @@ constrain(
     PRETRAINING,
     {
         "INPUT.FORMAT": with_remedy(one_of("RGB"), "Set INPUT.FORMAT RGB."),
-        "SOLVER.AMP.ENABLED": with_remedy(
-            one_of(False), "Pretraining has no fp16: set it False, and SOLVER.PRECISION bf16."
-        ),
         "SOLVER.BASE_LR": above(0),
         "SOLVER.MOMENTUM": between(0, 1, "[)"),
         "SOLVER.WEIGHT_DECAY": at_least(0),

@@ -20,6 +20,7 @@ from clop_det.data.opening import ClassificationImages, list_images, open_images
 from clop_det.data.split_files import load_split, save_split
 from clop_det.data.splits import VisibleLabels, label_split
 from clop_det.data.views import TWO_VIEWS, ViewGroup, ViewPlan, Views, only_group
+from clop_det.engine.device import moved
 from clop_det.engine.run_folder import has_begun
 from clop_det.engine.seeding import derive_seed
 from clop_det.errors import UserError
@@ -207,7 +208,7 @@ class BatchSource:
 
     def __call__(self, iteration: int) -> tuple[Views, Tensor]:
         """Views and labels (n,) of batch `iteration`, on the device; n = global batch / ranks."""
-        labels = self._labels[self._plan.indices(iteration)].to(self._device)
+        labels = moved(self._labels[self._plan.indices(iteration)], self._device)
         return self._views(iteration), labels
 
     @staticmethod

@@ -42,22 +42,27 @@ class LARS(torch.optim.Optimizer):
         if closure is not None:
             raise ValueError("closure is given, but LARS takes a single gradient a step")
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, group)
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if parameters:
+                self._update(parameters, group)
 
-    def _update(self, parameter: torch.Tensor, group: dict[str, Any]) -> None:
-        decay, gradient = group["weight_decay"], parameter.grad
-        assert gradient is not None
-        decayed = gradient + decay * parameter
-        if parameter.dim() > 1:
-            weight_norm, gradient_norm = parameter.norm(), gradient.norm()
-            scale = group["trust"] * weight_norm / (gradient_norm + decay * weight_norm)
+    def _update(self, parameters: list[torch.Tensor], group: dict[str, Any]) -> None:
+        """All tensors of a group at once: one by one they are hundreds of small kernels."""
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        decay = group["weight_decay"]
+        decayed = torch._foreach_add(gradients, torch._foreach_mul(parameters, decay))
+        scaled = [place for place, parameter in enumerate(parameters) if parameter.dim() > 1]
+        if scaled:
+            weight_norms = torch.stack(torch._foreach_norm([parameters[place] for place in scaled]))
+            gradient_norms = torch.stack(torch._foreach_norm([gradients[place] for place in scaled]))
+            scales = group["trust"] * weight_norms / (gradient_norms + decay * weight_norms)
             # A zero weight or gradient has no direction to adapt to: plain SGD there.
-            decayed *= torch.where((weight_norm > 0) & (gradient_norm > 0), scale, torch.ones_like(scale))
-        buffer = self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
-        buffer.mul_(group["momentum"]).add_(decayed)
-        parameter.add_(buffer, alpha=-group["lr"])
+            scales = torch.where((weight_norms > 0) & (gradient_norms > 0), scales, 1.0)
+            torch._foreach_mul_([decayed[place] for place in scaled], list(scales.unbind()))
+        buffers = [self.state[p].setdefault("momentum_buffer", torch.zeros_like(p)) for p in parameters]
+        torch._foreach_mul_(buffers, group["momentum"])
+        torch._foreach_add_(buffers, decayed)
+        torch._foreach_add_(parameters, buffers, alpha=-group["lr"])
 
 
 def _sgd(params: Any, cfg: CfgNode) -> torch.optim.Optimizer:
@@ -67,6 +72,7 @@ def _sgd(params: Any, cfg: CfgNode) -> torch.optim.Optimizer:
         momentum=cfg.SOLVER.MOMENTUM,
         nesterov=cfg.SOLVER.NESTEROV,
         weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+        fused=_fused(params),
     )
 
 
@@ -81,7 +87,14 @@ def _lars(params: Any, cfg: CfgNode) -> torch.optim.Optimizer:
 
 
 def _adamw(params: Any, cfg: CfgNode) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(params, lr=scaled_learning_rate(cfg), weight_decay=cfg.SOLVER.WEIGHT_DECAY)
+    return torch.optim.AdamW(
+        params, lr=scaled_learning_rate(cfg), weight_decay=cfg.SOLVER.WEIGHT_DECAY, fused=_fused(params)
+    )
+
+
+def _fused(params: Any) -> bool | None:
+    """One kernel for all tensors on GPUs; elsewhere torch's own choice (None), whose rounding stays as it was."""
+    return True if all(parameter.is_cuda for group in params for parameter in group["params"]) else None
 
 
 LR_SCALINGS: dict[str, Callable[[float], float]] = {"none": lambda ratio: 1.0, "linear": float, "sqrt": math.sqrt}

@@ -3,7 +3,8 @@
     i  ->  views, labels      `BatchSource`: a function of (seed, i); views of n images, labels with -1 where hidden
        ->  named parts        the method: views -> embeddings -> weighted parts of the objective over all ranks
        ->  gradients          backward through their sum, averaged over the ranks
-       ->  fault?             `NonFiniteGuard`: a step that is not finite is left out, or ends the run
+       ->  fault?             `NonFiniteGuard`: a step that is not finite is left out, or ends the run (in fp16 it may
+                              be the `LossScale` that is too high)
        ->  weights            the optimiser
        ->  after_step         the method: a momentum teacher follows here
 
@@ -22,9 +23,10 @@ from detectron2.config import CfgNode
 from torch import Tensor, nn
 
 from clop_det.data.views import Views
-from clop_det.losses.batch import NonFiniteError
+from clop_det.losses.batch import values_checked_later
 from clop_det.methods import EmbeddingMethod, Method
 from clop_det.pretraining.accumulation import backward_in_pieces, total
+from clop_det.pretraining.loss_scale import LossScale
 from clop_det.pretraining.nonfinite import NonFiniteGuard, why_not_finite
 
 
@@ -68,6 +70,7 @@ class PretrainStep:
     ) -> None:
         self.method, self.wrapped, self.optimizer = method, wrapped, optimizer
         self.batches, self.guard = batches, guard
+        self.scale = LossScale(bool(cfg.SOLVER.AMP.ENABLED))
         self._max_iter, self._pieces = cfg.SOLVER.MAX_ITER, cfg.SOLVER.ACCUMULATE
 
     def __call__(self, i: int) -> Taken | None:
@@ -81,16 +84,20 @@ class PretrainStep:
         data_seconds = time.perf_counter() - start
         self.guard.remember()
         self.optimizer.zero_grad(set_to_none=True)
-        try:
+        with values_checked_later() as checks:
             parts = self._backward(views, labels)
-            norm = gradient_norm(self.method)
-            fault = why_not_finite(parts, norm)
-        except NonFiniteError as error:
-            fault = str(error)
+        gradients = [p.grad for p in self.method.parameters() if p.grad is not None]
+        self.scale.unscale(gradients)
+        norm = torch.nn.utils.get_total_norm(gradients)
+        fault = why_not_finite(parts, norm, checks)
         if fault is not None:
-            self.guard.handle(i, fault, self.optimizer)
+            if fault.gradient_alone and self.scale.lowered():
+                self.guard.leave_out(i, self.scale.value)
+                return None
+            self.guard.handle(i, str(fault), self.optimizer)
             return None
         self.optimizer.step()
+        self.scale.step_taken()
         self.method.after_step((i + 1) / self._max_iter)
         return Taken(views, parts, norm, data_seconds)
 
@@ -98,12 +105,7 @@ class PretrainStep:
         """Leave the gradients of the objective of the global batch in the parameters; its parts."""
         if self._pieces > 1:
             assert isinstance(self.method, EmbeddingMethod)  # checked where it is built
-            return backward_in_pieces(self.method, views, labels, self._pieces)
+            return backward_in_pieces(self.method, views, labels, self._pieces, self.scale.scaled)
         parts: dict[str, Tensor] = self.wrapped(views, labels)
-        torch.autograd.backward(total(parts))
+        torch.autograd.backward(self.scale.scaled(total(parts)))
         return parts
-
-
-def gradient_norm(model: nn.Module) -> Tensor:
-    """Norm over all gradients, scalar."""
-    return torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])

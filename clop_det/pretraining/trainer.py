@@ -86,7 +86,8 @@ class PretrainTrainer(TrainerBase):
     def match_prototypes(self) -> None:
         """Assign prototypes to classes by the class means of the labelled images, if the loss waits for it.
 
-        Done once, before the first step (a checkpoint holds the assignment), with the initial encoder, on every rank.
+        Done once, before the first step (a checkpoint holds the assignment), with the initial encoder. The ranks take
+        the assignment of the first: means that rounding moves on one of them must not give it other prototypes.
         """
         loss = self.core.loss
         if loss is None or not loss.needs_matching:
@@ -99,6 +100,9 @@ class PretrainTrainer(TrainerBase):
         labels = data.visible.told.to(embeddings.device)
         classes = range(len(data.train.classes))
         loss.match_prototypes(torch.stack([embeddings[labels == k].mean(0) for k in classes]))
+        if comm.get_world_size() > 1:
+            for tensor in loss.state_dict().values():
+                torch.distributed.broadcast(tensor, 0)
 
     def train(self, start_iter: int, max_iter: int) -> None:
         """Train from `start_iter` (what `resume` returned) to `max_iter`."""
@@ -114,13 +118,19 @@ class PretrainTrainer(TrainerBase):
     def state_dict(self) -> dict[str, Any]:
         """Iteration, hooks (the schedule, the best figure, ...), the optimiser and how many steps were left out."""
         state: dict[str, Any] = super().state_dict()
-        return {**state, "optimizer": self.optimizer.state_dict(), "skipped_steps": self.guard.skipped}
+        return {
+            **state,
+            "optimizer": self.optimizer.state_dict(),
+            "skipped_steps": self.guard.skipped,
+            "loss_scale": self.step.scale.state_dict(),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
         super().load_state_dict(state_dict)
         self.optimizer.load_state_dict(state_dict["optimizer"])
         self.guard.skipped = state_dict.get("skipped_steps", 0)
+        self.step.scale.load_state_dict(state_dict.get("loss_scale", {}))
 
     def _log(self, taken: Taken) -> None:
         named = {f"loss_{name}": part for name, part in taken.parts.items()}

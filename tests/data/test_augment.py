@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torchvision.transforms.v2 import functional as reference
 
 from clop_det.data.augment import AugmentSettings, ViewAugmentation, ViewParameters
@@ -222,8 +223,6 @@ def test_autocast_does_not_coarsen_the_views() -> None:
 
 @pytest.mark.gpu
 def test_cuda_equals_the_cpu() -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
     images = _photos(33)
     augmentation = ViewAugmentation(EVERYTHING, 24, [120] * 3, [60] * 3)
     params = _drawn(augmentation, 33, 0)
@@ -246,3 +245,18 @@ def test_wrong_arguments_are_refused() -> None:
         ViewAugmentation(EVERYTHING, 8, [0] * 3, [1, 0, 1])
     with pytest.raises(UserError, match="three numbers"):
         ViewAugmentation(EVERYTHING, 8, [0], [1])
+
+
+def test_a_gpu_takes_a_large_batch_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shapes alone, on a pretended device: 4,096 images of 224 px are 28 GB of intermediate results at once."""
+    sizes: list[int] = []
+    finish = ViewAugmentation._finish
+    monkeypatch.setattr(ViewAugmentation, "_finish", lambda s, v, p: sizes.append(v.nbytes) or finish(s, v, p))
+    parameters = draw_parameters(EVERYTHING, 4096, torch.Generator())
+    with FakeTensorMode() as mode:
+        augmentation = ViewAugmentation(EVERYTHING, 224, [120] * 3, [60] * 3)
+        fake = ViewParameters(mode.from_tensor(parameters.values).to("cuda"))
+        views = augmentation.apply(torch.empty((4096, 3, 224, 224), dtype=torch.uint8, device="cuda"), fake)
+    assert views.shape == (8192, 3, 224, 224)
+    assert sum(sizes) == views.nbytes
+    assert max(sizes) <= 256 << 20

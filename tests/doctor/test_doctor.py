@@ -227,19 +227,40 @@ def test_caffe2_names_are_as_good_as_training_takes_them(root: Path, tmp_path: P
     assert "conventions" not in found, "they cannot be converted"
 
 
-def test_fp16_on_a_gpu_is_healthy(root: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def _gpus(monkeypatch: pytest.MonkeyPatch, count: int, capability: tuple[int, int] = (8, 0)) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_80", "sm_90", "compute_120"])
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla V100")
+
+
+def test_a_card_that_torch_has_no_kernels_for(
+    root: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    _gpus(monkeypatch, 1, (7, 0))
+    found = _diagnose(_pairs(root, weights, tmp_path, MODEL__DEVICE="cuda"))
+    assert _bad(found) == {"device": "error"}
+    assert "Tesla V100 of compute capability 7.0" in found["device"][0].message
+
+
+def test_a_card_that_is_not_used(root: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    _gpus(monkeypatch, 1)
+    assert _bad(_diagnose(_pairs(root, weights, tmp_path))) == {"device": "warn"}
+
+
+def test_fp16_on_a_gpu_is_healthy(root: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    _gpus(monkeypatch, 1)
     found = _diagnose(_pairs(root, weights, tmp_path, MODEL__DEVICE="cuda", SOLVER__AMP__ENABLED=True))
     assert _bad(found) == {}
     assert "100 of 100" in found["tensors"][0].message
+    monkeypatch.undo()
     without_gpu = _diagnose(_pairs(root, weights, tmp_path, SOLVER__AMP__ENABLED=True))
     assert _bad(without_gpu) == {"precision": "error"}
 
 
 def test_gpus_are_counted_a_machine(root: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    _gpus(monkeypatch, 2)
     cfg = read_config(_CONFIG, _pairs(root, weights, tmp_path, MODEL__DEVICE="cuda", MODEL__RESNETS__NORM="SyncBN"))
     for machines, statuses in ((2, ["ok"]), (1, ["error"])):
         found = diagnose(cfg, processes=4, machines=machines)

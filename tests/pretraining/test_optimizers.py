@@ -29,6 +29,22 @@ def test_lars_against_lightly() -> None:
         torch.testing.assert_close(ours, oracle, rtol=1e-6, atol=1e-9)
 
 
+def test_lars_of_all_tensors_at_once_is_that_of_each_to_the_bit() -> None:
+    torch.manual_seed(3)
+    weights = [torch.randn(shape) for shape in ((7, 3), (5,), (4, 3, 3, 3), (2, 2))]
+    together, alone = ([nn.Parameter(weight.clone()) for weight in weights] for _ in range(2))
+    for parameters in (together, alone):
+        optimizers = [LARS(parameters, 0.3, weight_decay=0.01)] if parameters is together else [
+            LARS([parameter], 0.3, weight_decay=0.01) for parameter in parameters
+        ]  # fmt: skip
+        for step in range(3):
+            for place, parameter in enumerate(parameters):
+                parameter.grad = None if place == 3 and step == 1 else torch.sin(parameter.detach() * (step + 2))
+            for optimizer in optimizers:
+                optimizer.step()
+    assert all(torch.equal(first, second) for first, second in zip(together, alone, strict=True))
+
+
 @pytest.mark.parametrize("decay", [0.0, 0.5])
 def test_lars_scales_matrices_and_not_biases_whatever_their_decay(decay: float) -> None:
     bias, matrix = nn.Parameter(torch.tensor([3.0, 4.0])), nn.Parameter(torch.tensor([[3.0, 4.0]]))

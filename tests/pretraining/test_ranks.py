@@ -17,6 +17,7 @@ from clop_det.commands.pretrain import main
 from clop_det.data.views import Views
 from clop_det.engine.metrics import read_metrics
 from clop_det.files import read_json
+from clop_det.losses import prototype_pull
 from clop_det.methods import Method
 from clop_det.methods.single import Single
 from clop_det.pretraining import trainer
@@ -114,6 +115,26 @@ def test_a_run_goes_on_with_another_number_of_processes(
     argv = arguments(output, options, "--resume")
     run_ranks(after, argv, free_port + 1) if after > 1 else run_one(argv)
     assert_same_curve(tmp_path / "whole", output)
+
+
+def other_matching_main(rank: int, world_size: int, port: int, argv: list[str]) -> None:
+    """Rank 1 would match the prototypes in another way, as rounding may have it."""
+    if rank == 1:
+        prototype_pull.best_assignment = lambda score: torch.arange(len(score)).flip(0)
+    else:
+        prototype_pull.best_assignment = lambda score: torch.arange(len(score)).roll(1)
+    rank_main(rank, world_size, port, argv)
+
+
+def test_the_ranks_share_the_matched_prototypes_of_the_first(
+    tmp_path: Path, options: list[str], free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [*options, "LOSS.NAME", "clop", "LOSS.CLOP.ASSIGNMENT", "matched"]
+    monkeypatch.setattr(prototype_pull, "best_assignment", lambda score: torch.arange(len(score)).roll(1))
+    run_one(arguments(tmp_path / "one", options))
+    argv = arguments(tmp_path / "two", options)
+    assert run_all(other_matching_main, [(rank, 2, free_port, argv) for rank in range(2)]) == [0, 0]
+    assert_same_curve(tmp_path / "one", tmp_path / "two")
 
 
 def test_micro_batches_of_two_processes_are_those_of_one(tmp_path: Path, options: list[str], free_port: int) -> None:

@@ -119,14 +119,19 @@ class LocalLauncher:
     def environment(self, slot: int) -> dict[str, str]:
         """The environment of the job in `slot`: one process's share of threads and of GPUs."""
         environment = dict(os.environ)
-        if self.slots > 1:
-            threads = str(self.share()["cores"])
-            environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
+        if self.slots > 1 or self._gpus > 1:
+            environment |= threads(self.share()["cores"], self._gpus)
         if len(self._visible) > 1:
             groups = len(self._visible) // self._gpus
             first = slot % groups * self._gpus
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(self._visible[first : first + self._gpus])
         return environment
+
+
+def threads(cores: int, processes: int) -> dict[str, str]:
+    """Environment variables that share a job's cores among its processes, one for each GPU."""
+    share = str(max(1, cores // max(1, processes)))
+    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), share)
 
 
 class LocalProcess:
