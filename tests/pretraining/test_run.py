@@ -13,8 +13,8 @@ import torch
 from detectron2.utils import comm  # noqa: F401  (fails early where Detectron2 is missing)
 
 from clop_det.commands.pretrain import main
+from clop_det.engine.leaving import EXIT_STOPPED, StopRequested
 from clop_det.engine.metrics import read_metrics
-from clop_det.engine.stop import EXIT_STOPPED, StopRequested
 from clop_det.errors import UserError
 from clop_det.files import read_json
 from clop_det.pretraining.probing import ProbeHook
