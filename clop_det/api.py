@@ -36,8 +36,9 @@ from clop_det.keys import value_of
 
 if TYPE_CHECKING:
     from clop_det.comparison.experiment import Compared
+    from clop_det.detection.predict import Predictions, Progress
 
-__all__ = ["Launch", "Run", "compare", "convert", "evaluate", "export", "finetune", "pretrain"]
+__all__ = ["Launch", "Run", "compare", "convert", "evaluate", "export", "finetune", "predict", "pretrain"]
 
 Config: TypeAlias = StrPath | CfgNode
 Overrides: TypeAlias = Mapping[str, Any] | Sequence[str]
@@ -98,10 +99,13 @@ def finetune(config: Config, overrides: Overrides = (), *, launch: Launch | None
     """Fine-tune a detector from MODEL.WEIGHTS (empty: random numbers) and evaluate it; see `pretrain` for the rest."""
     from clop_det.detection import run as detection
     from clop_det.detection.run_data import keep_data
+    from clop_det.detection.stock_config import write_stock_config
 
     cfg, how = _checked(config, overrides, launch or Launch())
     with own_run_folder(cfg, how.resume, is_first_process(how)):
         keep_data(cfg, train=True, resume=how.resume)
+        if is_first_process(how):
+            write_stock_config(cfg)
         launch_workers(detection.worker, cfg, how)
     return _run(cfg, Path(cfg.OUTPUT_DIR) / "model_final.pth")
 
@@ -119,6 +123,39 @@ def evaluate(config: Config, overrides: Overrides = (), *, launch: Launch | None
     keep_data(cfg, train=False, resume=False)
     launch_workers(detection.worker, cfg, how)
     return _run(cfg, Path(cfg.MODEL.WEIGHTS), "evaluation.json")
+
+
+def predict(
+    source: StrPath,
+    images: Sequence[StrPath],
+    output: StrPath,
+    *,
+    overrides: Overrides = (),
+    threshold: float = 0.5,
+    draw: bool = True,
+    allow_imports: bool = False,
+    progress: Progress | None = None,
+) -> Predictions:
+    """Apply the detector of a run folder or checkpoint to image files and folders.
+
+    Args:
+        source: the folder of a fine-tuning, or a checkpoint in one.
+        images: files, and folders that are searched.
+        output: folder of detections.json, images.json and pictures/.
+        overrides: of the run's config, e.g. {"MODEL.DEVICE": "cpu"}.
+        threshold: least score that is kept.
+        draw: whether to write the images with the boxes drawn in.
+        allow_imports: whether to import what the run's config names, which runs its code.
+        progress: called with (images done, images in all).
+
+    Raises:
+        UserError: no detector, no image, or a config that names modules which are not allowed.
+    """
+    from clop_det.detection.predict import Detector
+    from clop_det.detection.predict import predict as apply
+
+    detector = Detector(source, _words(overrides), allow_imports=allow_imports)
+    return apply(detector, images, output, threshold=threshold, draw=draw, progress=progress)
 
 
 def compare(config: StrPath, overrides: Overrides = (), **asked: Any) -> Compared:
