@@ -29,7 +29,8 @@ from clop_det.config.reading import COMMAND_LINE, merge_mapping, read_config
 from clop_det.conversion.convert import convert_checkpoint as convert
 from clop_det.conversion.export import export_checkpoint as export
 from clop_det.engine.launching import Launch, expected_world_size, is_first_process, launch_workers
-from clop_det.engine.run_folder import RESULTS_NAME, own_run_folder
+from clop_det.engine.leaving import under_torchrun
+from clop_det.engine.run_folder import RESULTS_NAME, own_run_folder, settle_seed
 from clop_det.errors import UserError
 from clop_det.files import StrPath
 from clop_det.keys import value_of
@@ -86,7 +87,8 @@ def pretrain(config: Config, overrides: Overrides = (), *, launch: Launch | None
     from clop_det.pretraining.data import record_split
     from clop_det.pretraining.trainer import final_checkpoint
 
-    cfg, how = read(config, overrides), launch or Launch()
+    how = launch or Launch()
+    cfg = _seeded(config, overrides, how)
     data = pretraining.prepare(cfg, expected_world_size(how, cfg.MODEL.DEVICE))
     with own_run_folder(cfg, how.resume, is_first_process(how)):
         record_split(cfg, data)
@@ -186,6 +188,12 @@ def read(config: Config, overrides: Overrides = ()) -> CfgNode:
     return cfg
 
 
+def _seeded(config: Config, overrides: Overrides, how: Launch) -> CfgNode:
+    cfg = read(config, overrides)
+    settle_seed(cfg, how.resume, alone=not under_torchrun() and how.num_machines == 1)
+    return cfg
+
+
 def _words(overrides: Overrides) -> list[str]:
     """Overrides as the words of a command line, whose values are YAML (of which JSON is a part)."""
     if not isinstance(overrides, Mapping):
@@ -203,7 +211,7 @@ def _text(key: str, value: Any) -> str:
 def _checked(config: Config, overrides: Overrides, how: Launch) -> tuple[CfgNode, Launch]:
     from clop_det.detection.run import prepare
 
-    cfg = read(config, overrides)
+    cfg = _seeded(config, overrides, how)
     return cfg, dataclasses.replace(how, notes=tuple(prepare(cfg, how)))
 
 

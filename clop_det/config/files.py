@@ -164,6 +164,12 @@ def load_yaml(config_file: str | Path) -> dict[str, Any]:
         raise
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text: {error}. Save it as UTF-8.") from error
+    except yaml.constructor.ConstructorError as error:
+        raise UserError(
+            f"{path} is not safe, well-formed YAML: {' '.join(str(error).split())}. A !!python tag would run code; write"
+            " what it computes as plain numbers, as detection/Base-RetinaNet_R_50_FPN.yaml does for Detectron2's"
+            " RetinaNet (`clop-det config show` prints it)."
+        ) from error
     except (yaml.YAMLError, RecursionError) as error:
         raise UserError(f"{path} is not safe, well-formed YAML: {' '.join(str(error).split())}") from error
     except (OSError, ValueError) as error:

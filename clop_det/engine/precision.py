@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from detectron2.config import CfgNode
 
 
 def _cpu_flags() -> frozenset[str]:
@@ -32,6 +33,14 @@ def use_bf16(setting: str, device: torch.device) -> bool:
     chosen = computes_in_bf16(device) if setting == "auto" else setting == "bf16"
     logging.getLogger(__name__).info("precision: %s (SOLVER.PRECISION %s)", "bf16" if chosen else "fp32", setting)
     return chosen
+
+
+def use_official_settings(cfg: CfgNode) -> None:
+    """Apply CUDNN_BENCHMARK and, where Detectron2 has it, FLOAT32_PRECISION, as its `default_setup` does."""
+    torch.backends.cudnn.benchmark = bool(cfg.CUDNN_BENCHMARK)
+    matmul = cfg.get("FLOAT32_PRECISION", "")
+    if matmul:
+        torch.set_float32_matmul_precision(matmul)
 
 
 def float16(device: torch.device) -> AbstractContextManager[Any]:
