@@ -12,13 +12,14 @@ from clop_det.commands.main import COMMANDS, main
 from clop_det.errors import UserError
 
 SCRIPT = """
-import sys, resource
+import sys
 from clop_det.commands.main import run
 try:
     run()
 finally:
     heavy = [name for name in ("torch", "detectron2", "numpy", "LabGym.detectron2") if name in sys.modules]
-    print("HEAVY", heavy, "MB", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+    peak = [line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")]  # KiB since exec
+    print("HEAVY", heavy, "MB", int(peak[0]) >> 10)
 """
 
 
