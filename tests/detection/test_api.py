@@ -69,6 +69,7 @@ def test_weights_with_a_guess_and_configs_with_code_have_a_remedy(
 def test_a_zoo_config_runs_by_its_name(tiny_options: list[str], tmp_path: Path) -> None:
     words = [*tiny_options, "OUTPUT_DIR", str(tmp_path / "run"), "SOLVER.MAX_ITER", "1", "MODEL.WEIGHTS", ""]
     words += ["MODEL.RESNETS.DEPTH", "18", "MODEL.RESNETS.RES2_OUT_CHANNELS", "64", "MODEL.RESNETS.NORM", "BN"]
+    words += ["MODEL.ROI_HEADS.NUM_CLASSES", "3"]
     words += ["MODEL.BACKBONE.FREEZE_AT", "0", "SOLVER.STEPS", "[]", "PROBE.ENABLED", "False"]
     run = api.finetune("COCO-Detection/faster_rcnn_R_50_FPN_1x.yaml", words)
     assert "bbox/AP" in run.figures
