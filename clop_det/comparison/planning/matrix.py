@@ -131,7 +131,7 @@ def read_matrix(cfg: CN, folder: Path) -> Matrix:
 
 
 def find(name: str, folder: Path) -> Path:
-    """The file `name`, looked up beside the comparison's file, in the working directory, then among the shipped configs.
+    """The file `name`: beside the comparison's file, in the working directory, or among the shipped configs.
 
     Raises:
         UserError: it is in none of them; the first two places and the nearest file there are named.
