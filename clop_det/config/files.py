@@ -178,8 +178,8 @@ def load_yaml(config_file: str | Path) -> dict[str, Any]:
         why = " ".join(str(error).split())
         raise UserError(
             f"{path} is not safe, well-formed YAML: {why}. A !!python tag would run code; write what it computes as"
-            " plain numbers, as detection/Base-RetinaNet_R_50_FPN.yaml does for Detectron2's RetinaNet (`clop-det config"
-            " show` prints it)."
+            " plain numbers, as detection/Base-RetinaNet_R_50_FPN.yaml does for Detectron2's RetinaNet (`clop-det"
+            " config show` prints it)."
         ) from error
     except (yaml.YAMLError, RecursionError) as error:
         raise UserError(f"{path} is not safe, well-formed YAML: {' '.join(str(error).split())}") from error

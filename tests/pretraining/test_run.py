@@ -253,7 +253,8 @@ def test_an_unreadable_image_is_named(tmp_path: Path, tiny_options: list[str]) -
 
 
 def test_the_tool_exits_with_two_and_no_traceback(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "tools" / "pretrain.py"), "LOSS.NAM", "clop"]
+    command = [sys.executable, str(ROOT / "tools" / "pretrain.py"), "--config-file", "pretrain/resnet18_digits.yaml"]
+    command += ["LOSS.NAM", "clop"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ}, timeout=500)
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith("error: unknown config key LOSS.NAM")
