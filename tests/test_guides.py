@@ -89,7 +89,7 @@ def own_data(tmp_path: Path) -> Path:
             for i in range(1, 5)
         ]
         for item in images:
-            picture = Image.effect_noise((64, 48), 90).convert("RGB")
+            picture = Image.effect_noise((8, 6), 90).resize((64, 48)).convert("RGB")
             picture.paste((250, 250, 40 * item["id"]), (5, 5, 25, 25))
             picture.save(tmp_path / "mydata" / "images" / item["file_name"])
         content = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "thing"}]}
