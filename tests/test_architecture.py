@@ -15,11 +15,12 @@ PACKAGE = "clop_det"
 # From the top down, rooms of equal height in one line. The longest prefix of a module's name says its room.
 ROOMS: list[tuple[str, ...]] = [
     ("commands",),
+    ("api",),
+    ("comparison.experiment",),
     ("comparison.report",),
     ("comparison.results", "comparison.running"),
     ("comparison.planning",),
     ("comparison",),
-    ("api",),
     ("doctor",),
     ("pretraining", "detection"),
     ("methods",),

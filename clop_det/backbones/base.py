@@ -71,7 +71,7 @@ class Family(ABC):
     namings: tuple[str, ...] = ()
     stem_remedy: str = ""
     proof_hint: str = "Wrong from the first stage on: channel order or normalisation; elsewhere: tensors."
-    loading_remedy: str = "Convert it with tools/convert_checkpoint.py, and configure the checkpoint's network."
+    loading_remedy: str = "Convert it with clop-det convert, and configure the checkpoint's network."
 
     # --- networks ---
 

@@ -1,59 +1,130 @@
-"""The command line that the tools share: Detectron2's arguments, and errors without a traceback."""
+"""What the commands share: their arguments, the config they name, and errors without a traceback.
+
+Nothing here imports torch or Detectron2 before a command has accepted its arguments: `--help`, wrong arguments and a
+missing file are answered at once.
+"""
 
 from __future__ import annotations
 
 import argparse
 import errno
+import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from detectron2.config import CfgNode
-from detectron2.engine import default_argument_parser
-from torch.multiprocessing.spawn import ProcessExitedException
-
-from clop_det.config.imports import import_lines
-from clop_det.config.reading import read_config
-from clop_det.config.reference import keys_help
-from clop_det.engine.launching import is_first_process, under_torchrun
+from clop_det.config.described import keys_help
+from clop_det.config.files import ConfigFile, read_file, read_pairs
+from clop_det.config.library import find_config
 from clop_det.engine.leaving import (
     EXIT_BAD_INPUT,
     EXIT_FAILED,
+    EXIT_STOPPED,
     GOES_ON,
+    StopRequested,
     code_of,
     last_line,
     leave,
     message_of,
     rank_name,
+    under_torchrun,
 )
-from clop_det.engine.stop import EXIT_STOPPED, StopRequested
 from clop_det.engine.streams import keep_streams
 from clop_det.errors import UserError
 
+if TYPE_CHECKING:
+    from detectron2.config import CfgNode
 
-def argument_parser(description: str, epilog: str = "", stage: str = "") -> argparse.ArgumentParser:
-    """Detectron2's argument parser (--config-file, --resume, --num-gpus, KEY VALUE ...) plus --traceback.
+    from clop_det.engine.launching import Launch
 
-    `stage`: whose own config keys `--help` lists; "": none.
-    """
-    parser: argparse.ArgumentParser = default_argument_parser(f"{epilog}\n{keys_help(stage) if stage else ''}")
-    parser.description = description
-    add_traceback_flag(parser)
+_PORTS = 2**15 + 2**14  # Detectron2's rule: a port of each user's own
+
+
+def plain_parser(command: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
+    """A parser for `clop-det COMMAND` with --traceback, which `run_tool` looks for; texts stand as they are written."""
+    parser = argparse.ArgumentParser(
+        prog=f"clop-det {command}",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--traceback", action="store_true", help="show the traceback of an error in the input, too")
     return parser
 
 
-def add_traceback_flag(parser: argparse.ArgumentParser) -> None:
-    """Add --traceback, which `run_tool` looks for, to a tool's own parser."""
-    parser.add_argument("--traceback", action="store_true", help="show the traceback of an error in the input, too")
+def argument_parser(command: str, description: str, epilog: str = "", stage: str = "") -> argparse.ArgumentParser:
+    """The arguments of a run, named as Detectron2 names them: --config-file, --resume, --num-gpus, KEY VALUE ...
+
+    `stage`: whose own config keys `--help` lists; "": none.
+    """
+    parser = plain_parser(command, description, f"{epilog}\n{keys_help(stage) if stage else ''}")
+    add_config_arguments(parser)
+    parser.add_argument("--resume", action="store_true", help="go on from the last checkpoint in OUTPUT_DIR")
+    parser.add_argument("--num-gpus", type=int, default=1, metavar="N", help="GPUs of each machine (default 1)")
+    parser.add_argument("--num-machines", type=int, default=1, metavar="N", help="machines (default 1)")
+    parser.add_argument("--machine-rank", type=int, default=0, metavar="N", help="number of this machine, from 0")
+    parser.add_argument(
+        "--dist-url",
+        default=f"tcp://127.0.0.1:{_PORTS + hash(os.getuid()) % 2**14}",
+        metavar="URL",
+        help="where the processes of several machines meet (default %(default)s)",
+    )
+    return parser
+
+
+def add_config_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --config-file and the KEY VALUE pairs."""
+    parser.add_argument(
+        "--config-file", default="", metavar="FILE", help="a YAML file, or a name that `clop-det config list` shows"
+    )
+    parser.add_argument(
+        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides of the config, after all options"
+    )
+
+
+def find_config_of(args: argparse.Namespace) -> ConfigFile:
+    """Read the file that the arguments name, and put its path into them; what can be refused at once is refused here.
+
+    Raises:
+        UserError: no config is given, there is none of that name, it is no safe YAML, or the overrides are no pairs.
+    """
+    if not args.config_file:
+        raise UserError(
+            "no config is given. Name one with --config-file: a YAML file, or a name that `clop-det config list` shows."
+        )
+    args.config_file = find_config(args.config_file)
+    content = read_file(args.config_file)
+    read_pairs(args.opts)
+    return content
 
 
 def load_config(args: argparse.Namespace, allow_imports: bool = True, out: TextIO | None = None) -> CfgNode:
     """The frozen config that the arguments ask for; UserError on bad input. Says (on `out`) what it imports."""
+    from clop_det.config.imports import import_lines
+    from clop_det.config.reading import read_config
+    from clop_det.engine.launching import is_first_process
+
     cfg = read_config(args.config_file, args.opts or [], allow_imports=allow_imports)
-    if is_first_process(args):
+    if is_first_process(launch_of(args)):
         for line in import_lines(cfg.IMPORTS):
             print(line, file=out, flush=True)
     return cfg
+
+
+def launch_of(args: argparse.Namespace) -> Launch:
+    """How the arguments ask for the run to be started; under a torchrun that starts groups anew it always resumes."""
+    from clop_det.engine.launching import Launch, torchrun_restarts
+
+    eval_only = getattr(args, "eval_only", False)
+    return Launch(
+        num_gpus=args.num_gpus,
+        num_machines=args.num_machines,
+        machine_rank=args.machine_rank,
+        dist_url=args.dist_url,
+        resume=args.resume or (torchrun_restarts() and not eval_only),
+        eval_only=eval_only,
+        traceback=args.traceback,
+    )
 
 
 def run_tool(main: Callable[[list[str] | None], int]) -> NoReturn:
@@ -84,7 +155,7 @@ def _ended(error: BaseException) -> int:
     if isinstance(error, StopRequested):
         _say_stopped()
         return EXIT_STOPPED
-    if isinstance(error, ProcessExitedException):  # a started process failed, and has said why, or died
+    if _is_of_started_process(error):  # it failed, and has said why, or died
         last_line(f"{error}. {GOES_ON}")
         return EXIT_FAILED
     if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
@@ -93,6 +164,11 @@ def _ended(error: BaseException) -> int:
         raise error
     last_line(message_of(error))
     return EXIT_BAD_INPUT
+
+
+def _is_of_started_process(error: BaseException) -> bool:
+    spawn = sys.modules.get("torch.multiprocessing.spawn")
+    return spawn is not None and isinstance(error, spawn.ProcessExitedException)
 
 
 def _say_stopped() -> None:

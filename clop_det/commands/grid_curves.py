@@ -5,10 +5,9 @@ python -m clop_det.commands.grid_curves output/study/sgd output/study/momentum -
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
-from clop_det.commands.common import add_traceback_flag, run_tool
+from clop_det.commands.common import plain_parser, run_tool
 from clop_det.comparison.report.grid_curves import comparison_panels, sheet
 from clop_det.comparison.results.summary import read_comparison
 from clop_det.figures import ACCURACY, CATALOGUE, COLLAPSE
@@ -17,12 +16,11 @@ from clop_det.files import atomic_write, write_text
 
 def main(argv: list[str] | None = None) -> int:
     """Read the comparisons, write OUTPUT.svg and OUTPUT.png."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = plain_parser("grid-curves", str(__doc__))
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="of comparisons; a column each")
     parser.add_argument("--x", default="SOLVER.BASE_LR", metavar="KEY", help="grid key of the horizontal axis")
     parser.add_argument("--metrics", nargs="+", metavar="COLUMN", help="columns of results.csv; a row of panels each")
     parser.add_argument("--output", type=Path, required=True, help="path of the picture without its ending")
-    add_traceback_flag(parser)
     args = parser.parse_args(argv)
     comparisons = [read_comparison([folder]) for folder in args.folders]
     columns = args.metrics or [*CATALOGUE.names(COLLAPSE), *CATALOGUE.names(ACCURACY)[:1]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import yaml
 
 from clop_det.config.imports import KEY as IMPORTS
 from clop_det.config.imports import Import, resolved
+from clop_det.config.library import library
 from clop_det.errors import UserError
 from clop_det.files import check_ordinary
 
@@ -54,6 +56,8 @@ class ConfigFile:
 def read_file(config_file: str, _derived: tuple[Path, ...] = ()) -> ConfigFile:
     """Read a YAML file over its `_BASE_` (a path relative to the file, or a list, of which the later win).
 
+    A base that does not lie there may be the name of a shipped config, e.g. "detection/Base-R_18_FPN.yaml".
+
     Raises:
         UserError: a file of the chain does not exist, is not text, not safe YAML or no mapping, or is its own base; an
             entry of IMPORTS that names nothing.
@@ -70,13 +74,19 @@ def read_file(config_file: str, _derived: tuple[Path, ...] = ()) -> ConfigFile:
     imports: tuple[Import, ...] = ()
     files: tuple[Path, ...] = ()
     for base in bases:
-        place = base if "://" in base else str(path.parent / Path(base).expanduser())
+        place = base if "://" in base else _base_of(path, base)
         below = read_file(place, (*_derived, path.resolve()))
         _merge(values, below.values)
         imports, files = imports + below.imports, files + below.files
     _merge(values, nested(dict(flatten(content))))
     own = resolved(entries, path.parent, f"{IMPORTS} of {config_file}")
     return ConfigFile(values, (*imports, *own), (*files, path))
+
+
+def _base_of(path: Path, base: str) -> str:
+    """A `_BASE_` beside the file that names it; where there is none, the shipped config of that name."""
+    beside, shipped = path.parent / Path(base).expanduser(), library() / base
+    return str(shipped if not os.path.exists(beside) and os.path.isfile(shipped) else beside)
 
 
 def read_pairs(words: Sequence[str]) -> list[tuple[str, str]]:
@@ -164,6 +174,13 @@ def load_yaml(config_file: str | Path) -> dict[str, Any]:
         raise
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text: {error}. Save it as UTF-8.") from error
+    except yaml.constructor.ConstructorError as error:
+        why = " ".join(str(error).split())
+        raise UserError(
+            f"{path} is not safe, well-formed YAML: {why}. A !!python tag would run code; write what it computes as"
+            " plain numbers, as detection/Base-RetinaNet_R_50_FPN.yaml does for Detectron2's RetinaNet (`clop-det"
+            " config show` prints it)."
+        ) from error
     except (yaml.YAMLError, RecursionError) as error:
         raise UserError(f"{path} is not safe, well-formed YAML: {' '.join(str(error).split())}") from error
     except (OSError, ValueError) as error:

@@ -14,6 +14,7 @@ from clop_det.config.changed import change_of
 from clop_det.config.files import RUN_FILES, ConfigFile, flatten, read_file, read_pairs, value_from
 from clop_det.config.imports import KEY as IMPORTS
 from clop_det.config.imports import Import, bring_in, resolved
+from clop_det.config.library import find_config
 from clop_det.errors import UserError
 from clop_det.keys import value_of
 
@@ -25,7 +26,7 @@ def read_config(config_file: str, overrides: Sequence[str], *, allow_imports: bo
     """Detectron2's defaults, then clop_det's, then the YAML file (with its `_BASE_` chain), then KEY VALUE pairs.
 
     Args:
-        config_file: a YAML file; "": none.
+        config_file: a YAML file, or the name of a shipped config (`find_config`); "": none.
         overrides: ["KEY", "VALUE", ...].
         allow_imports: whether the modules that the file's IMPORTS names are imported, which runs their code; those that
             the overrides name always are.
@@ -44,7 +45,7 @@ def read_config(config_file: str, overrides: Sequence[str], *, allow_imports: bo
 
 def read_with(defaults: Defaults, config_file: str, overrides: Sequence[str], *, allow_imports: bool = True) -> CfgNode:
     """As `read_config` over other defaults, e.g. those of a comparison; not frozen."""
-    file = read_file(config_file) if config_file else ConfigFile({}, (), ())
+    file = read_file(find_config(config_file)) if config_file else ConfigFile({}, (), ())
     if file.imports and not allow_imports:
         named = ", ".join(item.entry for item in file.imports)
         raise UserError(

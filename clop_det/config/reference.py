@@ -1,4 +1,4 @@
-"""The config keys for a reader: the end of `--help`, and docs/reference/config.md.
+"""The page docs/reference/config.md, made from the declarations; `config.described` reads it for `--help`.
 
 python -m clop_det.config.reference > docs/reference/config.md
 """
@@ -6,14 +6,12 @@ python -m clop_det.config.reference > docs/reference/config.md
 from __future__ import annotations
 
 import importlib
-import textwrap
 from collections.abc import Iterator, Mapping
 
 from clop_det.config.build import register_built_in
-from clop_det.keys import COMPARISON, DETECTION, PRETRAINING, Declared, constraints, declared
+from clop_det.config.described import STAGES
+from clop_det.keys import Declared, constraints, declared
 
-_WIDTH, _INDENT = 110, " " * 6
-_STAGES = {PRETRAINING: "pretraining", DETECTION: "detection", COMPARISON: "comparison"}
 _HEAD = """\
 # Config keys
 
@@ -22,21 +20,12 @@ This page is generated from the declarations in the code, by
 
 Pretraining and detection read one config: Detectron2's keys, which keep their meaning
 ([reference](https://detectron2.readthedocs.io/en/latest/modules/config.html)), and the keys below. A comparison
-(`tools/compare.py`) has keys of its own. Write a key into a YAML file, nested or dotted, or behind the options on the
+(`clop-det compare`) has keys of its own. Write a key into a YAML file, nested or dotted, or behind the options on the
 command line as KEY VALUE. A value there is YAML, as `True`, `1e-4`, `[1, 2]` or `"[{NAME: a, LAYOUT: voc}]"`;
 Detectron2's Python notation, as `"(1, 2)"`, is read too. A key whose default is a string keeps the text as it stands.
-`python tools/pretrain.py --help` lists the keys of pretraining; `train_net.py` and `compare.py` list theirs.
+`clop-det pretrain --help` lists the keys of pretraining; `clop-det train --help` and `clop-det compare --help` list
+theirs, and `clop-det config keys PATTERN` finds keys by name.
 """
-
-
-def keys_help(stage: str) -> str:
-    """The own keys of a stage, wrapped: name, default, rule and meaning."""
-    _declare_all()
-    lines = [f"config keys of {_STAGES[stage]} beside Detectron2's (docs/reference/config.md):"]
-    for name, item in declared(stage).items():
-        meaning = textwrap.wrap(_meaning(item), _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT)
-        lines += [f"  {name} ({_default(item)})", *meaning]
-    return "\n".join(lines)
 
 
 def reference() -> str:
@@ -71,7 +60,7 @@ def _grouped(keys: Mapping[str, Declared]) -> dict[str, dict[str, Declared]]:
 def _table(keys: Mapping[str, Declared]) -> str:
     rows = ["| key | default | stage | meaning |", "|---|---|---|---|"]
     for name, item in keys.items():
-        stages = ", ".join(_STAGES[stage] for stage in item.stages)
+        stages = ", ".join(STAGES[stage] for stage in item.stages)
         rows.append(f"| `{name}` | `{_default(item)}` | {stages} | {_cell(_meaning(item))} |")
     return "\n".join(rows)
 
@@ -79,7 +68,7 @@ def _table(keys: Mapping[str, Declared]) -> str:
 def _rules_table() -> str:
     rows = ["| key | stage | rule |", "|---|---|---|"]
     for item in constraints():
-        stages = ", ".join(_STAGES[stage] for stage in item.stages)
+        stages = ", ".join(STAGES[stage] for stage in item.stages)
         rows.append(f"| `{item.name}` | {stages} | It must {_cell(item.rule.text)}. |")
     return "\n".join(rows)
 

@@ -121,7 +121,7 @@ def _reservations(weights: Weights) -> list[str]:
         )
         raise UserError(
             f"MODEL.WEIGHTS {path} is not in Detectron2's naming ({seen}); Detectron2 would load next to nothing of it,"
-            f" silently. Convert it: python tools/convert_checkpoint.py {path} OUTPUT.pth"
+            f" silently. Convert it: clop-det convert {path} OUTPUT.pth"
         )
     lines = []
     if weights.without_stem:

@@ -20,6 +20,7 @@ from clop_det.detection.coco_backends import coco_backend
 from clop_det.detection.model import MODEL_CHECKS
 from clop_det.engine.device import check_device
 from clop_det.engine.schedule import build_schedule
+from clop_det.engine.wandb_writer import check_wandb
 from clop_det.errors import UserError
 from clop_det.keys import DETECTION, check_rules
 from clop_det.probes.running import build_tasks
@@ -69,6 +70,7 @@ def config_checks(processes: int) -> tuple[tuple[str, Check], ...]:
         ("probe settings", build_tasks),
         ("best checkpoint", check_best),
         ("COCO backend", _check_backend),
+        ("services", check_wandb),
         ("expected results", _check_expectations),
     )
 
@@ -109,6 +111,12 @@ def _check_ignored(cfg: CfgNode) -> None:
 def _check_weights(cfg: CfgNode) -> None:
     weights = str(cfg.MODEL.WEIGHTS)
     if weights and "://" not in weights and not Path(weights).is_file():
+        file, _, option = weights.partition("?")
+        if option and Path(file).is_file():
+            raise UserError(
+                f"MODEL.WEIGHTS {weights}: {option} makes Detectron2 guess which tensor is which. Leave it out, after"
+                f" clop-det convert {file} OUTPUT.pth, which maps every tensor and proves it."
+            )
         raise UserError(f"MODEL.WEIGHTS {weights} does not exist.")
 
 

@@ -10,7 +10,8 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 from torch import nn
 
-from clop_det.engine.stop import StopRequested, StopSignal, left_together
+from clop_det.engine.leaving import StopRequested
+from clop_det.engine.stop import StopSignal, left_together
 
 
 class EvaluationHook(HookBase):

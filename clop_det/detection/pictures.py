@@ -81,6 +81,16 @@ def draw_detections(
     return images
 
 
+def draw_found(path: Path, pixels: Any, found: dict[str, Any], kept: Any, classes: Sequence[str]) -> None:
+    """Write the image (H, W, 3) in its own size with the `kept` boxes of what `pack_instances` gave, labelled."""
+    shown = _tinted(pixels, found["masks"], kept, found["category"]) if "masks" in found else pixels
+    pairs = zip(found["category"][kept], found["score"][kept], strict=True)
+    labels = [f"{_plain(classes[k])} {score:.2f}" for k, score in pairs]
+    image = _drawn(shown, found["box"][kept], found["category"][kept], labels, max(pixels.shape[:2]))
+    with atomic_write(path) as file:
+        image.save(file, "PNG")
+
+
 def _plain(name: Any) -> str:
     """A class name on one line of print: COCO files may number their classes, XML may break lines in them."""
     return "".join(c if c.isprintable() else " " for c in str(name))
@@ -99,9 +109,9 @@ def _colour(category: Any) -> str:
     return _COLOURS[int(category) % len(_COLOURS)]
 
 
-def _drawn(pixels: Any, boxes: Any, categories: Any, labels: Sequence[str]) -> Image.Image:
+def _drawn(pixels: Any, boxes: Any, categories: Any, labels: Sequence[str], side: int = _SIDE) -> Image.Image:
     image = Image.fromarray(pixels)
-    scale = _SIDE / max(image.size)
+    scale = side / max(image.size)
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     image = image.resize(size, Image.Resampling.BICUBIC)
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(12)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import re
 from pathlib import Path
@@ -25,9 +24,7 @@ from clop_det.detection.evaluation import split_figure
 from clop_det.detection.run_data import check_data, log_checks
 from clop_det.detection.scaling import fit_to_processes
 from clop_det.detection.trainer import DetectionTrainer
-from clop_det.engine.launching import (
-    expected_world_size,
-)
+from clop_det.engine.launching import Launch, expected_world_size
 from clop_det.engine.metrics import dispensable, read_metrics
 from clop_det.engine.run_folder import start_logging, write_results
 from clop_det.errors import UserError
@@ -39,24 +36,24 @@ _EVALUATED = re.compile(rf"(^|/)({'|'.join((BOX, *FAMILIES, PROBE))})/")
 WEIGHT_FACTS = ("loss", "source_format", "label_fraction", "arch", "source_sha256")
 
 
-def prepare(cfg: CfgNode, args: argparse.Namespace) -> list[str]:
+def prepare(cfg: CfgNode, how: Launch) -> list[str]:
     """Complete `cfg` in place, and refuse here what can be refused, before a process starts or a file is touched.
 
     Returns:
         lines that say what was changed.
     """
     cfg.defrost()
-    notes = choose_own_weights(cfg, args.resume) if args.eval_only else []
-    processes = expected_world_size(args, cfg.MODEL.DEVICE)
+    notes = choose_own_weights(cfg, how.resume) if how.eval_only else []
+    processes = expected_world_size(how, cfg.MODEL.DEVICE)
     notes += fit_to_processes(cfg, processes)
-    check_config(cfg, 1 if args.eval_only else processes)
+    check_config(cfg, 1 if how.eval_only else processes)
     fetch_weights(cfg)
     use_datasets(cfg)
     set_num_classes(cfg)
     notes += apply_weights_provenance(cfg)
     notes += settle_best(cfg)
-    notes += compare_class_names(cfg, train=not args.eval_only)
-    notes += check_data(cfg, train=not args.eval_only)
+    notes += compare_class_names(cfg, train=not how.eval_only)
+    notes += check_data(cfg, train=not how.eval_only)
     cfg.freeze()
     return notes
 
@@ -95,20 +92,20 @@ def choose_own_weights(cfg: CfgNode, last: bool) -> list[str]:
     return [f"evaluating {found}, the weights of the run in OUTPUT_DIR"]
 
 
-def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
+def worker(cfg: CfgNode, how: Launch) -> None:
     """One process of the run."""
     start_logging(cfg)
-    for note in args.notes:
+    for note in how.notes:
         logging.getLogger(__name__).info(note)
     use_datasets(cfg, reread=False)  # a spawned process starts without them
-    log_checks(cfg, train=not args.eval_only)
+    log_checks(cfg, train=not how.eval_only)
     facts = weight_facts(cfg)
-    if args.eval_only:
+    if how.eval_only:
         evaluate_only(cfg)
         return
     classes = {PROVENANCE_KEY: list(class_names(cfg.DATASETS.TRAIN[0]))}
     trainer = DetectionTrainer(cfg, {**collect_provenance(cfg), **conventions_of(cfg), **facts, **classes})
-    start_iter = trainer.resume_or_load(args.resume)
+    start_iter = trainer.resume_or_load(how.resume)
     if start_iter < cfg.SOLVER.MAX_ITER:
         trainer.train(start_iter, cfg.SOLVER.MAX_ITER)
     trainer.checkpointer.ensure_final(cfg.SOLVER.MAX_ITER - 1)

@@ -32,6 +32,7 @@ from clop_det.engine.precision import autocast, use_bf16
 from clop_det.engine.schedule import build_schedule
 from clop_det.engine.seeding import derive_seed
 from clop_det.engine.stop import StopSignal
+from clop_det.engine.wandb_writer import services
 
 LOG_PERIOD = 20
 
@@ -197,7 +198,7 @@ class DetectionTrainer(SimpleTrainer):
         if comm.is_main_process():
             # Written before it is saved: a checkpoint never knows more than the metrics file.
             periods = [cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD]
-            entries.append(AlignedWriter(cfg.OUTPUT_DIR, LOG_PERIOD, periods))
+            entries.append(AlignedWriter(cfg.OUTPUT_DIR, LOG_PERIOD, periods, others=services(cfg)))
         if cfg.TEST.KEEP_BEST:
             entries.append(BestCheckpoint(self.checkpointer.save, self.evaluation.fresh, cfg.TEST.KEEP_BEST))
         entries.append(hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, cfg.SOLVER.MAX_ITER))

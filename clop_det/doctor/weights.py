@@ -44,7 +44,7 @@ def read_weights(situation: Situation) -> Iterator[Finding]:
             "weights",
             ERROR,
             f"{name} is not in Detectron2's naming ({seen})",
-            f"python tools/convert_checkpoint.py {name} converted.pth",
+            f"clop-det convert {name} converted.pth",
         )
     yield from _network(weights)
     if weights.converted:
@@ -90,7 +90,7 @@ def check_conventions(situation: Situation) -> Iterator[Finding]:
                 "conventions",
                 WARN,
                 f"{weights.path} does not say how its images were fed, so {values} cannot be checked",
-                "convert the source with tools/convert_checkpoint.py",
+                "convert the source with clop-det convert",
             )
         assumed = " (assumed when they were converted)" if weights.provenance.get("conventions_known") is False else ""
         for item in compare_with_weights(cfg, weights.provenance):
@@ -111,7 +111,7 @@ def _convention(item: Comparison, assumed: str) -> Finding:
         return Finding(name, OK, f"{key} {ours}, as the weights'{assumed}")
     if item.verdict == FOLLOWS:
         what = (
-            f"{key} is Detectron2's default {ours}, the weights want {theirs}; tools/train_net.py will follow the"
+            f"{key} is Detectron2's default {ours}, the weights want {theirs}; clop-det train will follow the"
             " weights, other programs will not"
         )
         return Finding(name, WARN, what, f"set {key} {theirs}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from clop_det.keys import BOTH, PRETRAINING, Key, at_least, constrain, declare, one_of, with_remedy
+from clop_det.keys import BOTH, Key, at_least, constrain, declare, one_of, with_remedy
 
 declare(
     BOTH,
@@ -50,7 +50,7 @@ constrain(
     },
 )
 declare(
-    PRETRAINING,
+    BOTH,
     {
         "WANDB.ENABLED": Key(
             False,

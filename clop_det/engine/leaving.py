@@ -2,7 +2,8 @@
 
 The threads of gloo and NCCL may still hold tensors when the interpreter is torn down, and then abort the process
 (SIGABRT) whose work is done; and a group that is destroyed while another rank sits in a collective waits for it. So a
-process of a group runs its exit handlers, flushes and leaves by `os._exit`.
+process of a group runs its exit handlers, flushes and leaves by `os._exit`. torch is looked at only where it is loaded:
+a command that refuses its arguments answers without it.
 """
 
 from __future__ import annotations
@@ -15,17 +16,26 @@ import sys
 import threading
 import traceback
 from contextlib import suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
-import torch
-from torch import distributed
-
-from clop_det.engine.stop import EXIT_STOPPED, StopRequested
 from clop_det.errors import UserError
 
 EXIT_FAILED, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_STOPPED = 75  # EX_TEMPFAIL: "try again later", which here means --resume
 GOES_ON = "--resume continues from the last checkpoint."
 _GRACE = 20.0  # seconds for the exit handlers (loader workers, coverage, services)
+
+
+class StopRequested(BaseException):
+    """Raised after a stop signal: between two steps once the state has been saved, or by a loop within a step.
+
+    Not an `Exception`, as KeyboardInterrupt is not: nothing that handles errors should take it for one.
+    """
+
+
+def under_torchrun() -> bool:
+    """Whether torchrun (or another launcher with its environment variables) started this process as one of several."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def leave(code: int) -> NoReturn:
@@ -64,9 +74,14 @@ def code_of(error: BaseException, show_traceback: bool = False) -> tuple[int, st
     if isinstance(error, UserError):
         return EXIT_BAD_INPUT, message_of(error)
     first = (str(error).splitlines() or [""])[0]
-    if isinstance(error, torch.distributed.DistError) or "gloo" in str(error):
+    if isinstance(error, _lost_connections()) or "gloo" in str(error):
         return EXIT_FAILED, f"the connection to another rank is lost ({first}). {GOES_ON}"
     return EXIT_FAILED, f"{type(error).__name__}: {first}"
+
+
+def _lost_connections() -> tuple[type[BaseException], ...]:
+    distributed: Any = sys.modules.get("torch.distributed")
+    return (distributed.DistError,) if distributed else ()
 
 
 def message_of(error: BaseException) -> str:
@@ -87,6 +102,7 @@ def last_line(text: str) -> None:
 
 def rank_name() -> str:
     """ "rank 1: " in one of several processes, else ""."""
-    if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
+    distributed: Any = sys.modules.get("torch.distributed")
+    if distributed and distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
         return f"rank {distributed.get_rank()}: "
     return f"rank {os.environ['RANK']}: " if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ else ""

@@ -48,6 +48,14 @@ def use_bf16(setting: str, device: torch.device) -> bool:
     return chosen
 
 
+def use_official_settings(cfg: CfgNode) -> None:
+    """Apply CUDNN_BENCHMARK and, where Detectron2 has it, FLOAT32_PRECISION, as its `default_setup` does."""
+    torch.backends.cudnn.benchmark = bool(cfg.CUDNN_BENCHMARK)
+    matmul = cfg.get("FLOAT32_PRECISION", "")
+    if matmul:
+        torch.set_float32_matmul_precision(matmul)
+
+
 def autocast(half: bool | torch.dtype, device: torch.device) -> AbstractContextManager[Any]:
     """Autocast for `device` to bf16 (True) or to the type named, or nothing (False); fp16 needs scaled gradients."""
     dtype = torch.bfloat16 if half is True else half

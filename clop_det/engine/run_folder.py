@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ from clop_det import detectron2_provider
 from clop_det.config.files import flatten, load_yaml
 from clop_det.engine.device import set_up_device
 from clop_det.engine.metrics import METRICS_NAME
+from clop_det.engine.precision import use_official_settings
 from clop_det.engine.seeding import derive_seed
 from clop_det.errors import UserError
 from clop_det.figures import CATALOGUE
@@ -96,8 +98,33 @@ def has_begun(folder: Path) -> bool:
     return any(folder.glob("*.pth")) or (metrics.is_file() and metrics.stat().st_size > 0)
 
 
+def settle_seed(cfg: CfgNode, resume: bool, alone: bool) -> None:
+    """Give a config whose SEED is negative (Detectron2's default) a drawn one, in place, and say which.
+
+    The run folder's config.yaml records it; a run that goes on takes that one.
+
+    Args:
+        alone: whether one process draws for the whole run; processes that are started apart would differ.
+
+    Raises:
+        UserError: they are started apart.
+    """
+    if cfg.SEED >= 0:
+        return
+    if not alone:
+        raise UserError(f"SEED is {cfg.SEED}, and each of several processes would draw its own. Set SEED, e.g. SEED 0.")
+    noted = Path(cfg.OUTPUT_DIR) / CONFIG_NAME
+    before = load_yaml(noted).get("SEED", -1) if resume and noted.is_file() else -1
+    frozen = cfg.is_frozen()
+    cfg.defrost()
+    cfg.SEED = before if isinstance(before, int) and before >= 0 else secrets.randbelow(2**31)
+    if frozen:
+        cfg.freeze()
+    print(f"SEED {cfg.SEED} (drawn, because the config gives none; {noted} records it)", flush=True)
+
+
 def start_logging(cfg: CfgNode) -> None:
-    """Loggers of Detectron2, fvcore and clop_det to the screen (first rank) and log.txt; seeds the global generators.
+    """Loggers of Detectron2, fvcore and clop_det to the screen (first rank) and log.txt; torch's settings and seeds.
 
     Call once in every worker. The device is set up as well.
     """
@@ -113,6 +140,7 @@ def start_logging(cfg: CfgNode) -> None:
     logging.getLogger(TrainerBase.__module__).addFilter(_is_no_user_error)
     seed_all_rng(derive_seed(cfg.SEED, "global", rank) % 2**31)
     set_up_device(cfg)
+    use_official_settings(cfg)  # FLOAT32_PRECISION, where it is set, comes after SOLVER.TF32
 
 
 def _is_no_user_error(record: logging.LogRecord) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 from typing import Any
 
@@ -11,6 +10,7 @@ from detectron2.config import CfgNode
 from detectron2.utils import comm
 
 from clop_det.backbones.registry import backbone_options
+from clop_det.engine.launching import Launch
 from clop_det.engine.metrics import dispensable, read_metrics
 from clop_det.engine.run_folder import start_logging, write_results
 from clop_det.engine.schedule import build_schedule
@@ -47,14 +47,14 @@ def prepare(cfg: CfgNode, world_size: int = 1) -> PretrainData:
     return data
 
 
-def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
+def worker(cfg: CfgNode, how: Launch) -> None:
     """One process of the run."""
     start_logging(cfg)
     logging.getLogger(__name__).info(describe_scale(cfg, comm.get_world_size()))
     data = open_data(cfg)
     log_data(data, cfg.CLASSIFICATION.EVAL_SPLIT)
     trainer = PretrainTrainer(cfg, data, checkpoint_provenance(cfg, data))
-    start_iter = trainer.resume() if args.resume else 0
+    start_iter = trainer.resume() if how.resume else 0
     trainer.match_prototypes()
     if trainer.core.loss is not None:
         report_critical_rate(cfg, trainer.core.loss, data.train.images)

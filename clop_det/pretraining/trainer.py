@@ -19,7 +19,7 @@ from clop_det.engine.progress import ProgressLine
 from clop_det.engine.schedule import build_schedule
 from clop_det.engine.seeding import derive_seed
 from clop_det.engine.stop import StopSignal
-from clop_det.engine.wandb_writer import WandbWriter
+from clop_det.engine.wandb_writer import services
 from clop_det.pretraining.accumulation import total
 from clop_det.pretraining.build import build_method, method_facts, wrap_for_ranks
 from clop_det.pretraining.collapse_watch import CollapseWatch, batch_figures
@@ -152,7 +152,7 @@ class PretrainTrainer(TrainerBase):
             LOG_PERIOD,
             [cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD],
             printer=lambda max_iter: ProgressLine(max_iter, cfg.SOLVER.IMS_PER_BATCH),
-            others=[lambda folder: WandbWriter(cfg, folder)] if cfg.WANDB.ENABLED else [],
+            others=services(cfg),
         )
 
     def _build_hooks(self) -> list[Any]:

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from detectron2.config import CfgNode
 
+from clop_det import api
 from clop_det.annotations.fractions import choose, draw, image_keys, load_split, save_split
-from clop_det.commands import train as cli
 from clop_det.commands.train import main
 from clop_det.detection.class_table import remarks
 from clop_det.detection.loader import candidate_records, training_records
@@ -123,7 +123,7 @@ def test_the_training_images_are_the_chosen_ones(tiny_cfg: CfgNode) -> None:
 @pytest.fixture
 def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
     """The command up to where its workers would start: all that is read, refused and written before."""
-    monkeypatch.setattr(cli, "launch_workers", lambda worker, cfg, args: None)
+    monkeypatch.setattr(api, "launch_workers", lambda worker, cfg, args: None)
 
 
 def command(options: list[str], folder: Path, *flags: str, **changes: Any) -> list[str]:

@@ -8,7 +8,7 @@ import torch
 from torch.multiprocessing.spawn import ProcessExitedException
 
 from clop_det.commands import common as cli
-from clop_det.commands.common import argument_parser
+from clop_det.commands.common import argument_parser, launch_of
 from clop_det.data.decoding import UnreadableImage
 from clop_det.engine.launching import expected_world_size
 from clop_det.errors import UserError
@@ -53,7 +53,7 @@ def ended(main: Callable[[list[str] | None], int], capsys: pytest.CaptureFixture
 
 
 def world_size(device: str, *words: str) -> int:
-    return expected_world_size(argument_parser("a tool").parse_args(words), device)
+    return expected_world_size(launch_of(argument_parser("pretrain", "a tool").parse_args(words)), device)
 
 
 def test_processes_before_they_meet() -> None:

@@ -56,7 +56,7 @@ def test_only_takes_a_pattern_and_what_it_needs(workplace: Workplace) -> None:
 def test_bad_arguments(workplace: Workplace) -> None:
     with pytest.raises(UserError, match="--jobs is 0"):
         workplace.run("--jobs", "0")
-    with pytest.raises(UserError, match="no comparison config"):
+    with pytest.raises(UserError, match="neither a file nor the name"):
         main(["--config-file", "absent.yaml"])
     process = workplace.start("COMPARE.SEEDS", "[]")
     output, _ = process.communicate(timeout=300)

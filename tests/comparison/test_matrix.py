@@ -94,7 +94,7 @@ def test_refused_before_anything_runs(workplace: Workplace, changes: dict[str, A
 
 
 def test_missing_and_unsafe_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no comparison config"):
+    with pytest.raises(UserError, match="neither a file nor the name"):
         load_compare_config(tmp_path / "none.yaml")
     (tmp_path / "bad.yaml").write_text("COMPARE: !!python/object/apply:os.system ['touch pwned']\n")
     with pytest.raises(UserError, match="not safe"):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from clop_det.commands.compare import select_jobs
+from clop_det.comparison.experiment import select_jobs
 from clop_det.comparison.planning.config import load_compare_config
 from clop_det.comparison.planning.jobs import is_done, prepare_folder
 from clop_det.comparison.planning.matrix import read_matrix

@@ -4,8 +4,8 @@ import pytest
 from detectron2.config import get_cfg
 
 from clop_det.config import add_clop_config
+from clop_det.config.described import keys_help
 from clop_det.config.reading import read_config
-from clop_det.config.reference import keys_help
 from clop_det.errors import UserError
 from clop_det.keys import (
     COMPARISON,

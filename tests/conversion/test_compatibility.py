@@ -116,7 +116,7 @@ def test_resnet18_never_with_a_res5_head(converted_file: Path):
 
 @pytest.mark.parametrize("name", ["torchvision", "clop_det", "MoCo v2"])
 def test_unconverted_weights_are_refused_with_the_command_to_run(name: str, resnet18: nn.Module, tmp_path: Path):
-    with pytest.raises(UserError, match=r"tools/convert_checkpoint\.py") as caught:
+    with pytest.raises(UserError, match=r"clop-det convert") as caught:
         apply_weights_provenance(_config(write_sample(name, resnet18, tmp_path)))
     assert "recognised" in str(caught.value)
 

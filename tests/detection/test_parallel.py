@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from clop_det.commands.train import main
+from clop_det.engine.leaving import EXIT_STOPPED
 from clop_det.engine.metrics import read_metrics
-from clop_det.engine.stop import EXIT_STOPPED
 from clop_det.files import read_json
 from tests.detection.runs import command, same_weights
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from detectron2.config import CfgNode
 
+from clop_det import api
 from clop_det.annotations.datasets import forget, use_datasets
-from clop_det.commands import train as cli
 from clop_det.commands.train import main
 from clop_det.detection import run
 from clop_det.detection.run_data import keep_data, log_checks
@@ -39,7 +39,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
         start_logging(cfg)
         log_checks(cfg, train=not args.eval_only)
 
-    monkeypatch.setattr(cli, "launch_workers", start)
+    monkeypatch.setattr(api, "launch_workers", start)
     monkeypatch.setattr(run, "fetch_weights", lambda cfg: None)
 
 

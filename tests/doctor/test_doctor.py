@@ -161,7 +161,7 @@ def test_c4_on_a_shallow_network(root: Path, weights: Path, tmp_path: Path):
 def test_unconverted_weights_are_recognised_and_still_compared(root: Path, tmp_path: Path):
     path = write_sample("MoCo v2", random_network("resnet18"), tmp_path)
     found = _diagnose(_pairs(root, path, tmp_path, MODEL__RESNETS__DEPTH=34))
-    assert "tools/convert_checkpoint.py" in found["weights"][0].remedy
+    assert "clop-det convert" in found["weights"][0].remedy
     assert "moco" in found["weights"][0].message
     assert found["depth"][0].status == "error"
     assert found["tensors"][0].status == "error"

@@ -20,8 +20,7 @@ from clop_det.commands.common import run_tool
 from clop_det.config.reading import read_config
 from clop_det.engine import launching
 from clop_det.engine.launching import launch_workers
-from clop_det.engine.leaving import code_of
-from clop_det.engine.stop import EXIT_STOPPED, StopRequested
+from clop_det.engine.leaving import EXIT_STOPPED, StopRequested, code_of
 from clop_det.errors import UserError
 from tests.pretraining.processes import run_all
 

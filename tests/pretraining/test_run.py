@@ -13,8 +13,8 @@ import torch
 from detectron2.utils import comm  # noqa: F401  (fails early where Detectron2 is missing)
 
 from clop_det.commands.pretrain import main
+from clop_det.engine.leaving import EXIT_STOPPED, StopRequested
 from clop_det.engine.metrics import read_metrics
-from clop_det.engine.stop import EXIT_STOPPED, StopRequested
 from clop_det.errors import UserError
 from clop_det.files import read_json
 from clop_det.pretraining.probing import ProbeHook
@@ -253,7 +253,8 @@ def test_an_unreadable_image_is_named(tmp_path: Path, tiny_options: list[str]) -
 
 
 def test_the_tool_exits_with_two_and_no_traceback(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "tools" / "pretrain.py"), "LOSS.NAM", "clop"]
+    command = [sys.executable, str(ROOT / "tools" / "pretrain.py"), "--config-file", "pretrain/resnet18_digits.yaml"]
+    command += ["LOSS.NAM", "clop"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ}, timeout=500)
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith("error: unknown config key LOSS.NAM")

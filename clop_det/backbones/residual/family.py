@@ -99,7 +99,7 @@ class ResidualFamily(Family):
         " elsewhere: tensors."
     )
     loading_remedy = (
-        "Convert it with tools/convert_checkpoint.py, and set MODEL.RESNETS.DEPTH, RES2_OUT_CHANNELS, WIDTH_PER_GROUP"
+        "Convert it with clop-det convert, and set MODEL.RESNETS.DEPTH, RES2_OUT_CHANNELS, WIDTH_PER_GROUP"
         " and NORM to the checkpoint's network."
     )
 

@@ -9,8 +9,8 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from clop_det.config.build import add_keys, register_built_in
+from clop_det.config.library import find_config
 from clop_det.config.reading import read_with
-from clop_det.errors import UserError
 from clop_det.keys import COMPARISON, Key, at_least, between, check_rules, declare, each, whole
 
 LEAST_SCORE = 0.05  # weaker detections are not stored with the examples
@@ -82,9 +82,7 @@ def load_compare_config(path: str | Path, overrides: Sequence[str] = ()) -> CfgN
     Raises:
         UserError: no such file, or as `clop_det.config.reading.read_config`; a value that breaks its rule.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"no comparison config at {path}: give an existing YAML file with --config-file.")
+    path = Path(find_config(str(path)))
     cfg = read_with(_defaults, str(path), overrides)
     check_rules(cfg, COMPARISON)
     if not cfg.COMPARE.NAME:

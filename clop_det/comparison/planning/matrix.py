@@ -13,6 +13,7 @@ from fvcore.common.config import CfgNode as CN
 
 from clop_det.config.files import flatten
 from clop_det.config.imports import KEY as IMPORTS
+from clop_det.config.library import library
 from clop_det.conversion.sources.catalogue import source_names
 from clop_det.errors import UserError
 from clop_det.keys import nearest
@@ -130,13 +131,13 @@ def read_matrix(cfg: CN, folder: Path) -> Matrix:
 
 
 def find(name: str, folder: Path) -> Path:
-    """The file `name`, looked up beside the comparison's file, then in the working directory.
+    """The file `name`: beside the comparison's file, in the working directory, or among the shipped configs.
 
     Raises:
-        UserError: it is in neither; both places and the nearest file there are named.
+        UserError: it is in none of them; the first two places and the nearest file there are named.
     """
     candidates = [folder / Path(name).expanduser(), Path(name).expanduser()]
-    for candidate in candidates:
+    for candidate in (*candidates, library() / name):
         if candidate.is_file():
             return candidate
     beside = candidates[0].parent

@@ -10,8 +10,8 @@ from typing import Any
 from clop_det.comparison.names import ASIDE_FOLDER, JOB_NAME, KINDS, PLAN_NAME
 from clop_det.comparison.results.reading import read_object, sound, sound_plan
 from clop_det.config.files import load_yaml
+from clop_det.engine.leaving import EXIT_STOPPED
 from clop_det.engine.run_folder import CONFIG_NAME, RESULTS_NAME
-from clop_det.engine.stop import EXIT_STOPPED
 from clop_det.errors import UserError
 
 _KINDS = {"pretraining": "pretrain", "detection": "detect", "conversion": "convert", "inspection": "inspect"}
