@@ -13,7 +13,7 @@ BIN := $(VENV)/bin
 REQUIREMENTS := $(shell (cat constraints.txt setup.py; $(PYTHON) tools/make_environment.py --stamp; echo $(DETECTRON2_COPY) $(TORCH_INDEX)) 2>&1 | cksum | cut -d' ' -f1)
 READY := $(VENV)/.ready-$(REQUIREMENTS)
 
-.PHONY: help setup demo demo-full test test-slow lint benchmarks clean
+.PHONY: help setup demo demo-full test test-slow gpu-check fuzz lint benchmarks clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -37,16 +37,23 @@ $(READY): constraints.txt setup.py
 	@touch $@
 
 demo: $(READY)  ## The whole chain on embedded real digits: random, InfoNCE, CLOP -> output/demo/report
-	$(BIN)/python tools/compare.py --config-file configs/compare/digits.yaml --jobs 2
+	$(BIN)/python tools/compare.py --config-file configs/compare/digits.yaml --jobs 2 --rerun
 
 demo-full: $(READY)  ## The same with cross-entropy and SupCon, three seeds
-	$(BIN)/python tools/compare.py --config-file configs/compare/digits_seeds.yaml --jobs 2
+	$(BIN)/python tools/compare.py --config-file configs/compare/digits_seeds.yaml --jobs 2 --rerun
 
 test: $(READY)  ## The test suite
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 test-slow: $(READY)  ## The tests that take minutes
 	$(BIN)/python -m pytest -m slow
+
+gpu-check: $(READY)  ## Tests and benchmarks on a GPU, in under 8 minutes -> output/gpu_check
+	$(BIN)/python benchmarks/gpu_check.py
+
+FUZZ_SECONDS ?= 3600
+fuzz: $(READY)  ## Mutated files for every reader, FUZZ_SECONDS each (an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz.campaign --seconds $(FUZZ_SECONDS)
 
 lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .

@@ -46,16 +46,19 @@ setup(
         "Typing :: Typed",
     ],
     python_requires=">=3.10",
-    packages=[*find_packages(include=["clop_det", "clop_det.*"]), "clop_det.configs"],
-    package_dir={"clop_det.configs": "configs"},
+    packages=[*find_packages(include=["clop_det", "clop_det.*"]), "clop_det.configs", "clop_det.reference"],
+    package_dir={"clop_det.configs": "configs", "clop_det.reference": "docs/reference"},
+    entry_points={"console_scripts": ["clop-det = clop_det.commands.main:run"]},
     package_data={
         "clop_det": ["py.typed"],
         "clop_det.comparison.report": ["templates/*"],
         "clop_det.configs": ["*/*.yaml", "*/*/*.yaml"],
+        "clop_det.reference": ["*.md"],
     },
     install_requires=[
         "torch>=2.6",
         "torchvision>=0.21",
+        "msgspec>=0.18",  # parses annotation files
         "numpy>=1.26",
         "pyyaml>=6",
         "safetensors>=0.4",

@@ -27,7 +27,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
-from clop_det.data.augment import AugmentSettings, TwoViewAugmentation
+from clop_det.data.augment import AugmentSettings, ViewAugmentation
+from clop_det.data.view_parameters import draw_parameters
 from clop_det.files import write_json
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -38,9 +39,9 @@ Views = Callable[[], object]
 def ours(images: Tensor, size: int) -> Views:
     """The batched module, parameters included."""
     mean, std = ([255 * value for value in values] for values in (MEAN, STD))
-    augmentation = TwoViewAugmentation(AugmentSettings(), size, mean, std)
+    augmentation = ViewAugmentation(AugmentSettings(), size, mean, std)
     generator = torch.Generator().manual_seed(0)
-    return lambda: augmentation.apply(images, augmentation.draw(len(images), generator))
+    return lambda: augmentation.apply(images, draw_parameters(augmentation.settings, len(images), generator))
 
 
 def torchvision_v1(images: Tensor, size: int) -> Views:

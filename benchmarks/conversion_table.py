@@ -20,14 +20,16 @@ from pathlib import Path
 
 import torch
 
-from clop_det.backbones import ARCHITECTURES
+from clop_det.backbones.residual import ARCHITECTURES
 from clop_det.conversion.convert import ConversionReport, convert_checkpoint
 from clop_det.conversion.export import export_checkpoint
-from clop_det.conversion.samples import SAMPLES, random_network, write_sample
 from clop_det.files import write_text
 from clop_det.provenance import collect_provenance
 
 _ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(_ROOT))
+from tests.conversion.samples import SAMPLES, random_network, write_sample  # noqa: E402  (tests/ is no package)
+
 _INTRODUCTION = """\
 # Conversions, proved
 

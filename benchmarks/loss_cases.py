@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from plain_losses import plain_dcl, plain_info_nce, plain_supcon
 from torch import Tensor
 
 from clop_det.losses import CLOP, DCL, InfoNCE, SupCon, orthonormal_prototypes
-from clop_det.losses.reference import plain_dcl, plain_info_nce, plain_supcon
 
 Case = tuple[str, str]  # loss, implementation
 OURS, FLOOR = "ours", "matmul floor"

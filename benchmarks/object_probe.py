@@ -3,7 +3,7 @@
     python benchmarks/object_probe.py --config-file configs/detection/digits/faster_rcnn_R_18_FPN_digits.yaml
 
 The residual network of the config, with MODEL.WEIGHTS or random ones; boxes of the training images are the bank, boxes
-of the first test set the queries, at most --boxes of each. Cut out: as the object probe does (PROBE.OBJECT_SIZE).
+of the first test set the queries, at most --boxes of each. Cut out: as the object probe does (PROBE.OBJECTS.SIZE).
 Pooled: each stage's map of the image at its own size, averaged inside the box as RoIAlign does with one bin.
 """
 
@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from torchvision.ops import roi_align
 
 from clop_det.annotations.datasets import load_dataset, set_num_classes, use_datasets
-from clop_det.checkpoints.saving import SafeCheckpointer
 from clop_det.config.reading import read_config
+from clop_det.conversion.loading import DetectorCheckpointer
 from clop_det.detection.loader import ImageCache, training_records
-from clop_det.detection.model import build_detector, residual_features
+from clop_det.detection.model import build_detector, pooled_features
 from clop_det.detection.objects import object_crops, usable_boxes
 from clop_det.engine.seeding import generator
 from clop_det.files import write_json
@@ -66,10 +66,10 @@ def pooled(model: nn.Module, records: list[dict[str, Any]], rgb: bool, limit: in
 
 def features(cfg: CfgNode, model: nn.Module, records: list[dict[str, Any]], limit: int, purpose: str) -> Any:
     """Features of up to `limit` boxes in every way, and their labels."""
-    rgb, side = cfg.INPUT.FORMAT == "RGB", cfg.PROBE.OBJECT_SIZE or cfg.CLASSIFICATION.IMAGE_SIZE
+    rgb, side = cfg.INPUT.FORMAT == "RGB", cfg.PROBE.OBJECTS.SIZE or cfg.CLASSIFICATION.IMAGE_SIZE
     crops, labels = object_crops(records, limit, side, generator(cfg.SEED, purpose))
     with torch.no_grad():
-        cut = torch.cat([residual_features(model, normalised(model, part, rgb)) for part in crops.split(256)])
+        cut = torch.cat([pooled_features(model, normalised(model, part, rgb)) for part in crops.split(256)])
         return {CUT_OUT: cut, **pooled(model, records, rgb, limit, generator(cfg.SEED, purpose))}, labels
 
 
@@ -88,7 +88,7 @@ def main() -> None:
     set_num_classes(cfg)
     model = build_detector(cfg).eval()
     if cfg.MODEL.WEIGHTS:
-        SafeCheckpointer(model).load(cfg.MODEL.WEIGHTS)
+        DetectorCheckpointer(model).load(cfg.MODEL.WEIGHTS)
     bank, bank_labels = features(cfg, model, training_records(cfg), arguments.boxes, "object bank")
     queries, labels = features(cfg, model, load_dataset(cfg.DATASETS.TEST[0]), arguments.boxes, "object queries")
     most_common = Counter(labels.tolist()).most_common(1)[0][1] / len(labels)

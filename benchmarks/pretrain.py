@@ -45,7 +45,7 @@ from clop_det.config.reading import read_config
 from clop_det.engine.allocator import keep_freed_memory
 from clop_det.engine.precision import autocast
 from clop_det.files import write_json
-from clop_det.pretraining.build import build_model
+from clop_det.pretraining.build import build_method
 from clop_det.pretraining.data import open_data
 from clop_det.pretraining.optimizers import build_optimizer
 from clop_det.pretraining.trainer import PretrainTrainer
@@ -89,8 +89,8 @@ def our_step(cfg: Any, views_once: bool) -> Step:
     trainer = PretrainTrainer(cfg, open_data(cfg), {})
     trainer.iter, trainer.max_iter, trainer.start_iter = 20, cfg.SOLVER.MAX_ITER, 0  # no step of these writes a line
     if views_once:
-        batch = trainer.batches(0)
-        trainer.batches = lambda iteration: batch  # type: ignore[assignment]
+        batch = trainer.step.batches(0)
+        trainer.step.batches = lambda iteration: batch
     counter = itertools.count(20)
 
     def step() -> None:
@@ -126,7 +126,7 @@ def lightly_step(cfg: Any, root: Path, arguments: argparse.Namespace, our_convol
         persistent_workers=arguments.workers > 0,
         pin_memory=device.type == "cuda",
     )
-    model = build_model(cfg, 2, device).train()
+    model = build_method(cfg, 2, device).train()
     if not our_convolutions:
         use_torchvisions_convolutions(model)
     if cfg.SOLVER.COMPILE:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,7 +51,7 @@ def atomic_write(path: StrPath) -> Iterator[BinaryIO]:
 def write_text(path: StrPath, text: str) -> None:
     """Write `text` (UTF-8) to `path`, whole or not at all."""
     with atomic_write(path) as file:
-        file.write(text.encode("utf-8"))
+        file.write(text.encode("utf-8", "surrogateescape"))  # names of files need not be UTF-8
 
 
 def write_json(path: StrPath, value: Any) -> None:
@@ -62,12 +63,29 @@ def read_json(path: StrPath) -> Any:
     """Read a JSON file.
 
     Raises:
-        UserError: it does not exist or is not JSON.
+        UserError: it does not exist, is no ordinary file, or is not JSON (or nested a thousand deep).
     """
+    check_ordinary(path)
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise UserError(f"cannot read {path} as JSON: it is nested too deeply.") from error
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path} as JSON: {error}") from error
+
+
+def check_ordinary(path: StrPath) -> None:
+    """Raise for a path at which reading may never end: a pipe, a socket, a device.
+
+    Raises:
+        UserError: it is one. What is missing, or a folder, is left to the one who opens it.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise UserError(f"{path} is no ordinary file but a pipe, socket or device. Give a file.")
 
 
 def sha256_of(path: StrPath) -> str:

@@ -29,8 +29,8 @@ def collect_provenance(cfg: Any = None) -> dict[str, Any]:
     """
     record: dict[str, Any] = {
         "clop_det": clop_det.__version__,
-        "commit": git_commit(),
-        "commit_dirty": git_dirty(),
+        "commit": _first_state()[0],
+        "commit_dirty": _first_state()[1],
         "torch": str(torch.__version__),
         "torchvision": _version("torchvision"),
         "detectron2": _detectron2(),
@@ -50,23 +50,22 @@ def device_name(device: str) -> str:
     return f"{device} ({platform.machine()})"
 
 
-@functools.lru_cache(maxsize=1)
-def git_commit() -> str | None:
-    """Commit of the checkout that the package is imported from; None outside a checkout."""
+def git_state() -> tuple[str | None, bool | None]:
+    """Commit of the checkout that the package is imported from, and whether its files differ from it; None outside one.
+
+    Untracked files that git does not ignore count as differences: they may be imported.
+    """
     # An installed package may lie inside some other repository, whose commit says nothing about it.
     top = _git("rev-parse", "--show-toplevel")
     if top is None or Path(top).resolve() != _ROOT:
-        return None
-    return _git("rev-parse", "HEAD")
+        return None, None
+    commit = _git("rev-parse", "HEAD")
+    changes = None if commit is None else _git("status", "--porcelain")
+    return commit, None if changes is None else changes != ""
 
 
-@functools.lru_cache(maxsize=1)
-def git_dirty() -> bool | None:
-    """Whether tracked files differ from that commit; None outside a checkout."""
-    if git_commit() is None:
-        return None
-    changes = _git("status", "--porcelain", "--untracked-files=no")
-    return None if changes is None else changes != ""
+# What a process says of itself is what it was started from.
+_first_state = functools.lru_cache(maxsize=1)(git_state)
 
 
 def _git(*arguments: str) -> str | None:

@@ -39,6 +39,8 @@ def test_an_official_build_wins(tmp_path: Path) -> None:
     package.mkdir()
     (package / "__init__.py").write_text("__version__ = '9.9'\n")
     code = """
+import sys  # an editable official build has a finder of its own, which would serve this one's submodules
+sys.meta_path[:] = [finder for finder in sys.meta_path if "detectron2" not in str(getattr(finder, "__module__", ""))]
 import clop_det
 from clop_det import detectron2_provider
 print(detectron2_provider.describe())

@@ -1,23 +1,24 @@
-"""Reading COCO JSON: gapped and unsorted category ids, crowds, images without boxes, parent categories, subsets."""
+"""From a COCO file to a table: gapped and unsorted category ids, crowds, images without boxes, parents, subsets."""
 
 from __future__ import annotations
 
-import math
-from collections import Counter, defaultdict
+import difflib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from detectron2.structures import BoxMode
 
-from clop_det.annotations.checks import Checks
-from clop_det.annotations.voc import leads_out
+from clop_det.annotations.checks import ANNOTATION, IMAGE, Checks
+from clop_det.annotations.coco_file import LARGEST, CocoFile, Column, read_coco
+from clop_det.annotations.names import leads_out
+from clop_det.annotations.segmentation import smallest_box
+from clop_det.annotations.table import COCO, Array, Boxes, Images, Shapes, Table, column_of
 from clop_det.errors import UserError
-from clop_det.files import read_json
-
-_LARGEST = 2**53  # whole numbers beyond it are none that a tensor takes
 
 
 @dataclass(frozen=True)
@@ -27,112 +28,83 @@ class CocoSource:
     Attributes:
         path: the JSON file.
         image_dir: what its file names are relative to.
-        categories: category id -> class name, in the order of the contiguous class indices.
+        categories: category id -> class name.
+        classes: class names in the order of the class indices, where the file has not all of them; empty: those of
+            `categories`.
+        mode: what the four numbers of a box are: XYWH_ABS as COCO says, or XYXY_ABS.
     """
 
     path: Path
     image_dir: Path
-    categories: dict[int, str]
+    categories: dict[Any, str]
+    classes: tuple[str, ...] = ()
+    mode: BoxMode = BoxMode.XYWH_ABS
 
     @property
     def names(self) -> tuple[str, ...]:
         """Class names."""
-        return tuple(self.categories.values())
+        return self.classes or tuple(self.categories.values())
 
     @cached_property
-    def index(self) -> dict[int, int]:
+    def index(self) -> dict[Any, int]:
         """Category id -> class index."""
-        return {category: i for i, category in enumerate(self.categories)}
+        return {category: self.names.index(name) for category, name in self.categories.items()}
 
 
-def read_coco(path: Path) -> dict[str, Any]:
-    """The JSON file, checked for its three lists of entries with ids; category ids must be unique.
-
-    Names of categories are text in what is returned, where the file may have numbers.
-
-    Raises:
-        UserError: not JSON, a list is absent, an entry has no id, a category no name, or a category id occurs twice.
-    """
-    content = read_json(path)
-    for key in ("images", "annotations", "categories"):
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise UserError(f"{path} is no COCO annotation file: it has no list {key!r}.")
-        for entry in content[key]:
-            if not isinstance(entry, dict) or not isinstance(entry.get("id"), int | str):
-                raise UserError(f"{path}: an entry of {key!r} has no id: {str(entry)[:80]}.")
-    twice = [number for number, count in Counter(entry["id"] for entry in content["categories"]).items() if count > 1]
-    if twice:
-        raise UserError(f"{path}: ids in 'categories' are not unique: {twice[0]} occurs twice.")
-    return {**content, "categories": [_category(entry, path) for entry in content["categories"]]}
-
-
-def _category(entry: dict[str, Any], path: Path) -> dict[str, Any]:
-    name = entry.get("name")
-    if not isinstance(name, int | str) or isinstance(name, bool) or name == "":
-        raise UserError(f"{path}: a category without a name: {str(entry)[:80]}.")
-    parent = entry.get("supercategory")
-    return {**entry, "name": str(name), "supercategory": str(parent) if isinstance(parent, int | str) else None}
-
-
-def find_categories(content: dict[str, Any], classes: Sequence[str], where: Path) -> dict[int, str]:
+def find_categories(file: CocoFile, classes: Sequence[str], where: Path) -> dict[Any, str]:
     """Category id -> name, in the order of the contiguous class indices.
 
-    With `classes` given: those, in that order. Otherwise all by ascending id, but not a parent: a category without
-    a box of its own that others name as their supercategory (as some exports add).
+    With `classes` given: those of them that the file has, in that order. Otherwise all by ascending id, but not a
+    parent: a category without a box of its own that others name as their supercategory (as some exports add).
 
     Raises:
-        UserError: no category, one name twice, or a class that the file does not know.
+        UserError: no category, one name twice, or a class that the file does not know while it has another.
     """
-    entries = sorted(content["categories"], key=_by_id)
+    used = set(file.annotations.category)
+    # A category that names itself as its supercategory (COCO's "person") is no parent, but for a root of no box that
+    # bears the name of a child.
+    names = Counter(entry["name"] for entry in file.categories)
+    parents = {entry["supercategory"] for entry in file.categories if entry["supercategory"] != entry["name"]}
+    entries = [
+        entry
+        for entry in sorted(file.categories, key=_by_id)
+        if names[entry["name"]] == 1 or entry["id"] in used or entry["name"] not in parents
+    ]
     by_name = {entry["name"]: entry["id"] for entry in entries}
     if not entries or len(by_name) < len(entries):
         raise UserError(f"{where}: it lists no category, or one name twice.")
-    unknown = [name for name in classes if name not in by_name]
-    if unknown:
-        raise UserError(f"{where} knows no category {', '.join(unknown)}; it has {', '.join(by_name)}.")
-    if classes:
-        return {by_name[name]: name for name in classes}
-    used = {entry["category_id"] for entry in content["annotations"] if _is_key(entry.get("category_id"))}
-    # A category that names itself as its supercategory (COCO's "person") is no parent.
-    parents = {entry["supercategory"] for entry in entries if entry["supercategory"] != entry["name"]}
-    return {entry["id"]: entry["name"] for entry in entries if entry["id"] in used or entry["name"] not in parents}
+    if not classes:
+        return {entry["id"]: entry["name"] for entry in entries if entry["id"] in used or entry["name"] not in parents}
+    absent = [name for name in classes if name not in by_name]
+    others = [name for name in by_name if name not in classes and name not in parents]
+    if absent and (others or len(absent) == len(classes)):  # else the file has fewer classes, and no other name
+        near = difflib.get_close_matches(absent[0], by_name, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise UserError(f"{where} knows no category {', '.join(absent)}{hint}; it has {', '.join(by_name)}.")
+    return {by_name[name]: name for name in classes if name in by_name}
 
 
-def load_coco(source: CocoSource, checks: Checks, only: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Dataset dicts in Detectron2's standard format, sorted by image id; other categories' boxes are left out.
+def load_coco(source: CocoSource, checks: Checks, only: Sequence[str] = (), file: CocoFile | None = None) -> Table:
+    """The file as a table, sorted by image id; other categories' boxes are left out.
 
     Args:
         only: file names of the images to take; empty: all.
+        file: what `read_coco` gave, if it was called.
 
     Raises:
         UserError: see `read_coco`; a file name of `only` that the file does not list.
     """
-    content = read_coco(source.path)
-    images = _images(content["images"], source, checks)
-    # Without the images that were refused above: their annotations went with them.
-    listed = {entry["id"] for entry in content["images"]}
-    per_image: dict[Any, list[dict[str, Any]]] = defaultdict(list)
-    for annotation in _annotations(content, source, checks):
-        if annotation.get("image_id") not in listed:
-            image = annotation.get("image_id")
-            checks.found(
-                "unknown_image", f"{source.path}: annotation {annotation['id']} belongs to image {image!r}: not listed"
-            )
-            continue
-        entry = _entry(annotation, images.get(annotation["image_id"]), source, checks)
-        if entry is not None:
-            per_image[annotation["image_id"]].append(entry)
-    chosen = _chosen(images, only, source.path)
-    return [
-        {
-            "file_name": str(source.image_dir / image["file_name"]),
-            "image_id": image["id"],
-            "height": _whole(image.get("height")),
-            "width": _whole(image.get("width")),
-            "annotations": per_image[image["id"]],
-        }
-        for image in sorted(chosen, key=_by_id)
-    ]
+    file = file or read_coco(source.path)
+    images, place = _images(file, source, checks)
+    rows = _known_rows(file, place, source, checks)
+    boxes, shapes, rows, pending = _boxes(file.annotations, rows, source, checks)
+    boxes.owner = np.array([place[file.annotations.image[row]] for row in rows.tolist()], dtype=np.int64)
+    number = images.number.tolist()
+    order = np.array(sorted(range(len(number)), key=lambda i: (isinstance(number[i], str), number[i])), dtype=np.int64)
+    chosen = order[_chosen(images.file[order].tolist(), only, source.path)]
+    images.file = column_of([str(source.image_dir / name) for name in images.file])
+    checks.listed = {IMAGE: len(file.image_ids), ANNOTATION: len(file.annotations.number)}
+    return Table(images, boxes, shapes, COCO, pending=pending).take_images(chosen)
 
 
 def _by_id(entry: dict[str, Any]) -> tuple[bool, Any]:
@@ -140,114 +112,173 @@ def _by_id(entry: dict[str, Any]) -> tuple[bool, Any]:
     return isinstance(entry["id"], str), entry["id"]
 
 
-def _is_key(value: Any) -> bool:
-    """Whether a value can name an entry: not one of JSON's lists and objects."""
-    return not isinstance(value, list | dict)
-
-
-def _images(entries: Sequence[dict[str, Any]], source: CocoSource, checks: Checks) -> dict[Any, dict[str, Any]]:
-    images: dict[Any, dict[str, Any]] = {}
-    for entry in entries:
-        name, number = entry.get("file_name"), entry["id"]
-        if not isinstance(name, str) or not name:
-            raise UserError(f"{source.path}: image {number} has no file_name.")
+def _images(file: CocoFile, source: CocoSource, checks: Checks) -> tuple[Images, dict[Any, int]]:
+    """The images, file names as written, and id -> row; -1 where annotations go with an image that is left out."""
+    place: dict[Any, int] = {}
+    first: dict[str, Any] = {}
+    kept: list[int] = []
+    for i, (number, name) in enumerate(zip(file.image_ids, file.names, strict=True)):
         if leads_out(name):
             checks.found(
                 "outside_root", f"{source.path} names {name!r}, which leads out of {source.image_dir}; it is not read"
             )
-        elif number in images:
+            place.setdefault(number, -1)
+        elif number in place:
             checks.found("duplicate_image_id", f"{source.path}: image id {number} is not unique ({name})")
+        elif name in first:
+            text = f"{source.path}: images {first[name]} and {number} are both {name}"
+            place[number] = place[first[name]] if checks.found("repeated_image", text) else -1
         else:
-            images[number] = entry
-    return images
+            place[number], first[name] = len(kept), number
+            kept.append(i)
+    rows = np.array(kept, dtype=np.int64)
+    size = file.sizes[rows]
+    numbers = column_of([file.image_ids[i] for i in kept])
+    names = column_of([file.names[i] for i in kept])
+    return Images(names, numbers, size[:, 0], size[:, 1], np.zeros(len(rows), np.uint8)), place
 
 
-def _annotations(content: dict[str, Any], source: CocoSource, checks: Checks) -> list[dict[str, Any]]:
-    """The annotations of known categories, each with an id of its own."""
-    declared = {entry["id"]: entry["name"] for entry in content["categories"]}
+def _known_rows(file: CocoFile, place: dict[Any, int], source: CocoSource, checks: Checks) -> Array:
+    """Rows of the annotations that can be read, of known categories and images; ids are made unique."""
+    column, where = file.annotations, source.path
+    declared = {entry["id"]: entry["name"] for entry in file.categories}
+    for values in (column.image, column.category, column.number):
+        if any(value.__class__ is float for value in values):  # 3.0 is 3, as tables of numbers write whole numbers
+            values[:] = [int(v) if isinstance(v, float) and v.is_integer() else v for v in values]
+    kept = [row for row in range(len(column.number)) if row not in column.bad_ids] if column.bad_ids else None
+    for row, text in column.bad_ids.items():
+        checks.found("malformed_object", f"{where}: annotation {_number(column, row)} {text}")
     unselected: Counter[str] = Counter()
+    found = []
+    for row in range(len(column.number)) if kept is None else kept:
+        category = column.category[row]
+        if category in source.categories:
+            found.append(row)
+        elif category in declared:
+            unselected[declared[category]] += 1
+        else:
+            text = f"{where}: annotation {_number(column, row)} has category_id {category!r}: not listed"
+            checks.found("unknown_class", text)
+    for name, count in unselected.items():
+        checks.found("unselected_class", f"{where}: {count} of category {name}", count)
+    found = _numbered(column, found, where, checks)
+    listed = [row for row in found if column.image[row] in place]
+    if len(listed) < len(found):
+        for row in found:
+            if column.image[row] not in place:
+                text = f"annotation {column.number[row]} belongs to image {column.image[row]!r}: not listed"
+                checks.found("unknown_image", f"{where}: {text}")
+    return np.array([row for row in listed if place[column.image[row]] >= 0], dtype=np.int64)
+
+
+def _number(column: Column, row: int) -> Any:
+    number = column.number[row]
+    return f"number {row + 1}" if number is None else number
+
+
+def _numbered(column: Column, rows: list[int], where: Path, checks: Checks) -> list[int]:
+    """The rows whose ids are unique, or were made so."""
+    numbers = column.number
+    if None not in numbers and len(set(numbers)) == len(numbers):
+        return rows
+    spare = max((number for number in numbers if isinstance(number, int)), default=0)
     seen: set[Any] = set()
     kept = []
-    spare = max((entry["id"] for entry in content["annotations"] if isinstance(entry["id"], int)), default=0)
-    for entry in content["annotations"]:
-        category, wrong = entry.get("category_id"), _wrong_key(entry)
-        if wrong:
-            checks.found("malformed_object", f"{source.path}: annotation {entry['id']} has the {wrong}")
+    for row in rows:
+        if numbers[row] is None:
+            sound = checks.found("no_annotation_id", f"{where}: annotation {_number(column, row)} has no id")
+        elif numbers[row] in seen:
+            sound = checks.found("duplicate_annotation_id", f"{where}: annotation id {numbers[row]} is not unique")
+        else:
+            seen.add(numbers[row])
+            kept.append(row)
             continue
-        if category not in declared:
-            checks.found(
-                "unknown_class", f"{source.path}: annotation {entry['id']} has category_id {category!r}: not listed"
-            )
-            continue
-        if category not in source.categories:
-            unselected[declared[category]] += 1
-            continue
-        if entry["id"] in seen:
-            if not checks.found("duplicate_annotation_id", f"{source.path}: annotation id {entry['id']} is not unique"):
-                continue
+        if sound:
             spare += 1
-            entry = {**entry, "id": spare}
-        seen.add(entry["id"])
-        kept.append(entry)
-    for name, count in unselected.items():
-        checks.found("unselected_class", f"{source.path}: {count} of category {name}", count)
+            numbers[row] = spare
+            kept.append(row)
     return kept
 
 
-def _wrong_key(annotation: dict[str, Any]) -> str:
-    """The first id of another entry that is none, with its value; empty if there is none."""
-    wrong = [key for key in ("category_id", "image_id") if not _is_key(annotation.get(key))]
-    return f"{wrong[0]} {_short(annotation[wrong[0]])}, which is neither a number nor text" if wrong else ""
+def _boxes(column: Column, rows: Array, source: CocoSource, checks: Checks) -> tuple[Boxes, Shapes, Array, list[Any]]:
+    """The annotations of these rows without those whose fields are malformed; their masks, rows and pending masks."""
+    count, polygons = len(column.number), np.array(column.polygons, dtype=np.int64)
+    box = np.frombuffer(column.box, dtype=np.float64).reshape(-1, 4) if count else np.zeros((0, 4))
+    area, length = np.array(column.area, dtype=np.float64), np.array(column.length, dtype=np.int64)
+    xy = np.frombuffer(column.xy, dtype=np.float64) if len(column.xy) else np.zeros(0)
+    shapes = Shapes(np.cumsum(length) - length, length, xy, np.zeros(0, dtype=np.uint8))
+    code = np.zeros(count, dtype=np.int64)
+    code[list(column.masks)] = -1 - np.arange(len(column.masks))
+    boxes = Boxes(
+        owner=np.zeros(count, dtype=np.int64),
+        category=np.array([source.index.get(category, 0) for category in column.category], dtype=np.int32),
+        box=box,
+        mode=np.full(count, int(source.mode), dtype=np.uint8),
+        crowd=np.array([crowd == 1 for crowd in column.crowd], dtype=np.uint8),
+        difficult=np.zeros(count, dtype=np.uint8),
+        area=area,
+        number=column_of(column.number),
+        first=np.cumsum(polygons) - polygons,
+        polygons=polygons,
+        code=code,
+        code_size=np.zeros(count, dtype=np.int32),
+    )
+    _find_boxes(column, boxes, shapes, rows, source, checks)
+    rows = rows[_sound(column, boxes, rows, source.path, checks)]
+    return boxes.take(rows), shapes, rows, list(column.masks.values())
 
 
-def _entry(
-    annotation: dict[str, Any], image: dict[str, Any] | None, source: CocoSource, checks: Checks
-) -> dict[str, Any] | None:
-    """The annotation in Detectron2's format; its segmentation as written, for the checks that know the image's size."""
-    if image is None:
-        return None
-    box, crowd, area = (annotation.get(key) for key in ("bbox", "iscrowd", "area"))
-    fault = ""
-    if not isinstance(box, list) or len(box) != 4 or not all(_is_number(value) for value in box):
-        fault = f"has no box of four numbers ({_short(box)})"
-    elif crowd not in (None, 0, 1):
-        fault = f"has the iscrowd {_short(crowd)}, which is neither 0 nor 1"
-    elif area is not None and not (_is_number(area) and 0 <= area < math.inf):
-        fault = f"has the area {_short(area)}, which is no finite number from 0"
-    if fault:
-        checks.found("malformed_object", f"{source.path}: annotation {annotation['id']} {fault}")
-        return None
-    entry = {
-        "id": annotation["id"],
-        "iscrowd": int(crowd or 0),
-        "category_id": source.index[annotation["category_id"]],
-        "bbox": box,
-        "bbox_mode": BoxMode.XYWH_ABS,
-    }
-    optional = {"area": area, "segmentation": annotation.get("segmentation")}
-    return entry | {key: value for key, value in optional.items() if value is not None}
+def _find_boxes(column: Column, boxes: Boxes, shapes: Shapes, rows: Array, source: CocoSource, checks: Checks) -> None:
+    """Give the rows without a box the one around their mask; what has neither is malformed."""
+    boxed = np.array(column.boxed, dtype=bool)
+    unboxed = rows[~boxed[rows]]
+    if not len(unboxed):
+        return
+    boxes.box = boxes.box.copy()
+    for row in unboxed.tolist():
+        if row in column.bad_fields:
+            continue
+        mask = column.masks.get(row)
+        polygons = range(boxes.first[row], boxes.first[row] + boxes.polygons[row])
+        found = smallest_box(
+            mask or [shapes.xy[shapes.start[k] : shapes.start[k] + shapes.length[k]] for k in polygons]
+        )
+        text = f"{source.path}: annotation {column.number[row]} has no box"
+        if found is None:
+            column.bad_fields[row] = "has no box of four numbers (None)"
+        elif checks.found("no_box", text):
+            boxes.box[row] = found
+            if source.mode == BoxMode.XYXY_ABS:
+                boxes.box[row, 2:] += boxes.box[row, :2]
+        else:
+            column.bad_fields[row] = ""
 
 
-def _is_number(value: Any) -> bool:
-    """Whether a value is a number that arrays can hold; infinite ones and NaN are."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        return abs(value) <= _LARGEST
-    return isinstance(value, float)
+def _sound(column: Column, boxes: Boxes, rows: Array, where: Path, checks: Checks) -> Array:
+    """(R,) bool: whether the fields of a row are what they must be."""
+    fields = column.bad_fields
+    for row in np.flatnonzero((np.abs(boxes.box) > LARGEST).any(axis=1) & np.isfinite(boxes.box).all(axis=1)).tolist():
+        fields.setdefault(row, f"has no box of four numbers ({boxes.box[row].tolist()})")
+    for row, crowd in enumerate(column.crowd):
+        if crowd is not None and crowd != 0 and crowd != 1:
+            fields.setdefault(row, f"has the iscrowd {crowd!r}, which is neither 0 nor 1")
+    # Given and no number from 0: NaN stands for an absent area, so a written one was noted while the file was parsed.
+    for row in np.flatnonzero((boxes.area < 0) | np.isinf(boxes.area)).tolist():
+        fields.setdefault(row, f"has the area {boxes.area[row]:g}, which is no finite number from 0")
+    sound = np.ones(len(boxes.owner), dtype=bool)
+    sound[list(fields)] = False
+    for row in rows[~sound[rows]].tolist():
+        if fields[row]:
+            checks.found("malformed_object", f"{where}: annotation {column.number[row]} {fields[row]}")
+    return np.asarray(sound[rows])
 
 
-def _short(value: Any) -> str:
-    return repr(value)[:80]
-
-
-def _chosen(images: dict[Any, dict[str, Any]], only: Sequence[str], path: Path) -> list[dict[str, Any]]:
+def _chosen(names: list[str], only: Sequence[str], path: Path) -> Array:
+    """Places in `names` of the names in `only`; of all, if it is empty."""
     if not only:
-        return list(images.values())
-    by_name = {entry["file_name"]: entry for entry in images.values()}
-    absent = [name for name in only if name not in by_name]
+        return np.arange(len(names))
+    place = {name: i for i, name in enumerate(names)}
+    absent = [name for name in only if name not in place]
     if absent:
         raise UserError(f"{path} lists no image {absent[0]!r} ({len(absent)} of the {len(only)} in LIST are missing).")
-    return [by_name[name] for name in dict.fromkeys(only)]
-
-
-def _whole(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) and 0 <= value < 1e9 else 0
+    return np.array(sorted(place[name] for name in set(only)), dtype=np.int64)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from clop_det.annotations.checks.kinds import KINDS
-from clop_det.keys import DETECTION, Key, between, declare, one_of
+from clop_det.keys import DETECTION, Key, between, declare, one_of, with_remedy
 
 declare(
     DETECTION,
@@ -26,13 +26,28 @@ declare(
             " drawn.",
             content=False,
         ),
+        "DATASETS.OVERLAP_ALLOWED": Key(
+            (),
+            "Test sets that may share images with the training sets or the pretraining images; the others are compared"
+            " with them before the run, and it is refused if one does.",
+            content=False,
+        ),
+        "DATASETS.MAX_FAULT_SHARE": Key(
+            0.2,
+            "Share of the images or annotations of a data set beyond which a kind of fault that has a likely common"
+            " cause (boxes written as shares, boxes of other images, ...) stops the run, where its policy in"
+            " DATASETS.CHECKS is the default; 1.0: never. Fewer than 10 faults never do.",
+            between(0, 1),
+        ),
         **{
             f"DATASETS.CHECKS.{kind.name.upper()}": Key(
                 kind.default,
                 f"What is done where {kind.meaning}."
                 + (f" repair: {kind.repair}." if kind.repair else "")
                 + f" drop: the {kind.dropped} is left out, with a count. fail: the run is refused.",
-                one_of(*kind.policies),
+                with_remedy(
+                    one_of(*kind.policies), "" if kind.repair else "There is nothing to repair such a fault with."
+                ),
             )
             for kind in KINDS.values()
         },

@@ -5,14 +5,10 @@
         - {NAME: bccd_train, LAYOUT: voc, ROOT: ../data/bccd_voc, SPLIT: trainval}
         - {NAME: fish_val, LAYOUT: coco, ROOT: ../data/fish, JSON: annotations/val.json, IMAGE_DIR: JPEGImages}
 
-NAME, LAYOUT and ROOT are required. voc: SPLIT names the list in ImageSets/Main (absent: every annotation); YEAR (2007,
-the default, or 2012) chooses the metric that Detectron2's VOC evaluator would use. coco: JSON and IMAGE_DIR are
-relative to ROOT; by default annotations/instances_<SPLIT>.json and the first of <SPLIT>, images, JPEGImages, or ROOT
-itself. In both, CLASSES is a list of names, or a file with one a line (by default they are found in the annotations),
-and LIST a file with one image a line, instead of SPLIT's list or as a choice from the JSON; both files are relative to
-ROOT.
+NAME, LAYOUT and ROOT are required; docs/detection.md says what the other keys mean in each layout. Files and folders
+are relative to ROOT.
 
-Whatever is registered, here or by Detectron2, is checked as DATASETS.CHECKS says when it is loaded.
+Whatever is registered, here, by Detectron2 or in Python, is checked as DATASETS.CHECKS says when it is loaded.
 """
 
 from __future__ import annotations
@@ -26,14 +22,18 @@ from typing import Any
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog, MetadataCatalog
 
-from clop_det.annotations.checked import check_records, keep_masked
+from clop_det.annotations.checked import check_table, keep_masked
 from clop_det.annotations.checks import Checks, Policies
-from clop_det.annotations.sources import LAYOUTS, Reader, Record, foreign_reader, read_lines
-from clop_det.annotations.voc import read_annotation
+from clop_det.annotations.given import table_of
+from clop_det.annotations.kept import Loaded, load, metadata_of
+from clop_det.annotations.sources import LAYOUTS, MODES, Source, foreign_source, given_records, read_lines
+from clop_det.annotations.table import Record, Table
+from clop_det.data.decoding import use_decoding
 from clop_det.data.paths import local_path
 from clop_det.errors import UserError
 
-_KEYS = {"NAME", "LAYOUT", "ROOT", "SPLIT", "YEAR", "CLASSES", "JSON", "IMAGE_DIR", "LIST"}
+_KEYS = {"NAME", "LAYOUT", "ROOT", "SPLIT", "YEAR", "CLASSES", "JSON", "LIST"}
+_KEYS |= {"IMAGE_DIR", "ANNOTATION_DIR", "BOXES"}
 _PATH = (str, os.PathLike)
 # Key -> what its value may be, and that in words.
 _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
@@ -44,16 +44,21 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "CLASSES": ((str, list, tuple), "a list of names, or a file with one a line"),
     "JSON": (_PATH, "a path relative to ROOT"),
     "IMAGE_DIR": (_PATH, "a path relative to ROOT"),
+    "ANNOTATION_DIR": (_PATH, "a path relative to ROOT"),
     "LIST": (_PATH, "a path relative to ROOT"),
 }
 _registered: dict[str, dict[str, Any]] = {}
-_readers: dict[str, Reader] = {}
-_loaded: dict[tuple[str, bool], tuple[list[Record], Checks]] = {}  # by name, and whether each box needs a mask
+_sources: dict[str, Source] = {}
+_own_classes: dict[str, tuple[str, ...]] = {}  # of registered sets, without what another set's classes add
+_adopted: dict[str, tuple[str, ...]] = {}  # the classes of the training set, where a set has fewer
+_loaded: dict[tuple[str, bool], Loaded] = {}  # by name, and whether each box needs a mask
 _policies = Policies()
 
 
 def use_datasets(cfg: CfgNode, *, reread: bool = True) -> None:
     """Register DATASETS.REGISTER and check what is loaded from now on as DATASETS.CHECKS says.
+
+    A registered set without CLASSES all of whose classes the first training set has is read with that set's classes.
 
     Args:
         reread: whether to forget what this process has loaded; without it a data set is read once.
@@ -62,12 +67,18 @@ def use_datasets(cfg: CfgNode, *, reread: bool = True) -> None:
         UserError: see `register_datasets`; a policy that a kind does not admit.
     """
     global _policies
-    policies = Policies.of(cfg.DATASETS.CHECKS)
+    use_decoding(cfg.INPUT)
+    policies = Policies.of(cfg.DATASETS.CHECKS, cfg.DATASETS.MAX_FAULT_SHARE)
     if reread or policies != _policies:
         _loaded.clear()
-        read_annotation.cache_clear()
+        _sources.clear()
     _policies = policies
     register_datasets(cfg.DATASETS.REGISTER)
+    first, *others = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST] or [""]
+    classes = MetadataCatalog.get(first).get("thing_classes") if first in DatasetCatalog else None
+    for name in others:
+        if name in _registered and name != first:
+            _adopt(name, tuple(classes or ()))
 
 
 def register_datasets(entries: Sequence[Mapping[str, Any]]) -> None:
@@ -79,22 +90,48 @@ def register_datasets(entries: Sequence[Mapping[str, Any]]) -> None:
     for entry in entries:
         spec = _checked(entry)
         name = spec["NAME"]
-        if _registered.get(name) == spec and name in DatasetCatalog:
+        if _registered.get(name) == spec and name in DatasetCatalog and name in _sources:
             continue
         if name in DatasetCatalog and name not in _registered:
             raise UserError(f"DATASETS.REGISTER: {name} is the name of a built-in data set; choose another NAME.")
-        reader, metadata = LAYOUTS[spec["LAYOUT"]](spec)
+        source, metadata = LAYOUTS[spec["LAYOUT"]](spec)
+        metadata |= metadata_of(source, _policies)
         forget(name)
-        _registered[name], _readers[name] = spec, reader
-        DatasetCatalog.register(name, partial(load_dataset, name))
+        _registered[name], _sources[name] = spec, source
+        _own_classes[name] = tuple(metadata["thing_classes"])
+        DatasetCatalog.register(name, partial(_dataset_dicts, name))
         MetadataCatalog.get(name).set(**metadata)
+
+
+def _adopt(name: str, classes: tuple[str, ...]) -> None:
+    """Read a registered data set with these classes, if it was given none and has no other."""
+    own = _own_classes[name]
+    wanted = classes if not _registered[name]["CLASSES"] and set(own) <= set(classes) and own != classes else ()
+    if wanted == _adopted.get(name, ()):
+        return
+    _adopted[name] = wanted
+    _sources.pop(name, None)
+    for masked in (False, True):
+        _loaded.pop((name, masked), None)
+    kept = MetadataCatalog.get(name).as_dict()
+    MetadataCatalog.remove(name)
+    MetadataCatalog.get(name).set(**{**kept, **metadata_of(_source(name), _policies)})
+
+
+def _source(name: str) -> Source:
+    """The source of a data set of DATASETS.REGISTER."""
+    if name not in _sources:
+        spec = _registered[name]
+        _sources[name] = LAYOUTS[spec["LAYOUT"]]({**spec, "CLASSES": _adopted.get(name) or spec["CLASSES"]})[0]
+    return _sources[name]
 
 
 def forget(name: str) -> None:
     """Take a data set of DATASETS.REGISTER out of the catalogues; no harm if it is not there."""
     if _registered.pop(name, None) is None:
         return
-    _readers.pop(name, None)
+    for known in (_sources, _own_classes, _adopted):
+        known.pop(name, None)  # type: ignore[attr-defined]
     for masked in (False, True):
         _loaded.pop((name, masked), None)
     if name in DatasetCatalog:
@@ -117,7 +154,12 @@ def _checked(entry: Mapping[str, Any]) -> dict[str, Any]:
         raise UserError(
             f"DATASETS.REGISTER, {entry['NAME']}: LAYOUT is {entry['LAYOUT']!r}; it must be {' or '.join(LAYOUTS)}."
         )
-    spec = {"SPLIT": "", "YEAR": 2007, "CLASSES": (), "JSON": "", "IMAGE_DIR": "", "LIST": "", **entry}
+    absent = dict.fromkeys(("SPLIT", "JSON", "IMAGE_DIR", "ANNOTATION_DIR", "LIST"), "")
+    spec = {**absent, "YEAR": 2007, "CLASSES": (), "BOXES": "xywh", **entry}
+    if spec["BOXES"] not in MODES:
+        raise UserError(
+            f"DATASETS.REGISTER, {spec['NAME']}: BOXES is {spec['BOXES']!r}; it must be {' or '.join(MODES)}."
+        )
     if spec["YEAR"] not in (2007, 2012):
         raise UserError(f"DATASETS.REGISTER, {spec['NAME']}: YEAR is {spec['YEAR']!r}; it must be 2007 or 2012.")
     return {**spec, "SPLIT": str(spec["SPLIT"]), "CLASSES": _classes(spec)}
@@ -137,8 +179,8 @@ def _classes(spec: Mapping[str, Any]) -> tuple[str, ...]:
     return classes
 
 
-def load_dataset(name: str, *, masked: bool = False) -> list[Record]:
-    """Checked dataset dicts of a registered data set, the caller's own to change (masks excepted).
+def load_dataset(name: str, *, masked: bool = False) -> Table:
+    """A registered data set, checked: a sequence of dataset dicts, each made anew when it is asked for.
 
     Args:
         masked: without the boxes that have no mask, as a detector of masks is trained (crowds stay).
@@ -146,36 +188,67 @@ def load_dataset(name: str, *, masked: bool = False) -> list[Record]:
     Raises:
         UserError: files are missing, or the checks found something whose policy is "fail".
     """
-    return [
-        {**record, "annotations": [{**entry, "bbox": list(entry["bbox"])} for entry in record["annotations"]]}
-        for record in _load(name, masked)[0]
-    ]
+    return _load(name, masked).table
+
+
+def _dataset_dicts(name: str) -> list[Record]:
+    """What Detectron2's catalogue gives: a list, as its own functions do."""
+    return list(load_dataset(name))
 
 
 def checks_of(name: str, *, masked: bool = False) -> Checks:
     """What the checks of a registered data set found; see `load_dataset` for the arguments and errors."""
-    return _load(name, masked)[1]
+    return _load(name, masked).checks
 
 
-def _load(name: str, masked: bool) -> tuple[list[Record], Checks]:
+def checksum_of(name: str) -> str:
+    """SHA-256 over all that training and evaluation see of a data set, wherever it lies; errors as `load_dataset`."""
+    return _load(name, False).sha256
+
+
+def _load(name: str, masked: bool) -> Loaded:
     if (name, masked) not in _loaded:
         if masked:
-            records, found = _load(name, False)
-            checks = copy.deepcopy(found)
-            records = keep_masked(records, checks)
+            found = _load(name, False)
+            checks = copy.deepcopy(found.checks)
+            loaded = Loaded(keep_masked(found.table, checks), checks, found.sha256)
+        elif name in _registered:
+            loaded = load(_source(name), name, _policies)
         else:
-            checks = Checks(name, _policies)
-            records = check_records((_readers.get(name) or foreign_reader(name))(checks), checks)
-        checks.finish()
-        _loaded[name, masked] = (records, checks)
+            loaded = _load_foreign(name)
+        loaded.checks.finish()
+        _loaded[name, masked] = loaded
     return _loaded[name, masked]
+
+
+def _load_foreign(name: str) -> Loaded:
+    """A data set that Detectron2 or the user's own code registered."""
+    metadata, source = MetadataCatalog.get(name), foreign_source(name)
+    if source is not None:
+        metadata.set(**metadata_of(source, _policies))
+        return load(source, name, _policies)
+    checks, records = Checks(name, _policies), given_records(name)
+    classes = _required(name, "thing_classes", "its class names in the order of category_id")
+    table, _ = check_table(table_of(records, classes, checks), classes, checks)
+    return Loaded(table, checks, table.digest(classes))
+
+
+def _required(name: str, key: str, meaning: str) -> Any:
+    value = MetadataCatalog.get(name).get(key)
+    if value is None:
+        raise UserError(
+            f"data set {name} has no {key} ({meaning}). Set it where the data set is registered:"
+            f" MetadataCatalog.get({name!r}).set({key}=...)."
+        )
+    return value
 
 
 def check_classes(cfg: CfgNode) -> int:
     """The number of classes of the data sets in DATASETS.TRAIN and TEST, which must all have the same class names.
 
     Raises:
-        UserError: no data set, one that is not registered, or class names that differ (both sides are named).
+        UserError: no data set, one that is not registered, or class names that differ (both sides are named), or no
+            evaluator_type of a test set.
     """
     names = [*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]
     if not cfg.DATASETS.TRAIN or not cfg.DATASETS.TEST:
@@ -185,6 +258,11 @@ def check_classes(cfg: CfgNode) -> int:
             known = ", ".join(_registered) or "none"
             raise UserError(f"data set {name} is not registered; DATASETS.REGISTER has {known}.")
     first = list(class_names(names[0]))
+    for name in cfg.DATASETS.TEST:
+        if MetadataCatalog.get(name).get("year") not in (2007, 2012):  # all that Detectron2's register_pascal_voc sets
+            kind = _required(name, "evaluator_type", "'coco' or 'pascal_voc': the protocol of its main figure")
+            if kind not in ("coco", "pascal_voc"):
+                raise UserError(f"data set {name}: evaluator_type is {kind!r}; it must be 'coco' or 'pascal_voc'.")
     for name in names[1:]:
         other = list(class_names(name))
         if other != first:
@@ -200,7 +278,7 @@ def class_names(name: str) -> Sequence[str]:
     metadata = MetadataCatalog.get(name)
     if metadata.get("thing_classes") is None:
         load_dataset(name)  # Detectron2's built-in COCO-style custom sets learn their classes by loading
-    return tuple(metadata.thing_classes)
+    return tuple(_required(name, "thing_classes", "its class names in the order of category_id"))
 
 
 def set_num_classes(cfg: CfgNode) -> None:

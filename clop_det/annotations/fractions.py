@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from clop_det.files import StrPath, read_json, write_json
 _FORMAT = "clop_det training split 1"
 
 
-def image_keys(records: Sequence[dict[str, Any]]) -> list[str]:
+def image_keys(records: Iterable[dict[str, Any]]) -> list[str]:
     """A name for each record: data set and image id; unique where each data set is named once."""
     return [f"{record['data_set']}/{record.get('image_id', record['file_name'])}" for record in records]
 
@@ -31,12 +31,7 @@ def draw(count: int, fraction: float, seed: int) -> list[int]:
     """Sorted indices of `fraction` of `count` images, rounded, at least one.
 
     With one seed and one `count` the larger of two draws contains the smaller.
-
-    Raises:
-        UserError: fraction outside (0, 1].
     """
-    if not 0 < fraction <= 1:
-        raise UserError(f"DATASETS.TRAIN_FRACTION is {fraction}; it must be in (0, 1].")
     order = torch.randperm(count, generator=generator(seed, "training split"))
     return sorted(order[: max(1, int(fraction * count + 0.5))].tolist())
 

@@ -26,8 +26,23 @@ def usable_part(mask: Any, height: int, width: int) -> tuple[Any, bool]:
         return code, code is not None
     if not isinstance(mask, list):
         return None, mask is None
-    polygons = [polygon for polygon in mask if _is_polygon(polygon)]
+    polygons = [polygon for polygon in mask if is_polygon(polygon, height, width)]
     return polygons or None, len(polygons) == len(mask)
+
+
+def smallest_box(mask: Any) -> list[float] | None:
+    """x, y, width and height of the smallest box around a segmentation as annotated; None if it has none."""
+    if isinstance(mask, dict):
+        size = mask.get("size")
+        whole = isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) for side in size)
+        code = _run_length_code(mask, size[0], size[1]) if whole and size else None
+        return None if code is None else [float(value) for value in mask_util.toBbox(code)]
+    polygons = [np.asarray(polygon) for polygon in mask if _is_polygon(polygon)] if isinstance(mask, list) else []
+    if not polygons:
+        return None
+    points = np.concatenate([polygon.reshape(-1, 2) for polygon in polygons])
+    low, high = points.min(axis=0), points.max(axis=0)
+    return [float(value) for value in (*low, *(high - low))]
 
 
 def mask_pixels(mask: Any, height: int, width: int) -> NDArray[np.bool_]:
@@ -36,6 +51,18 @@ def mask_pixels(mask: Any, height: int, width: int) -> NDArray[np.bool_]:
         return np.zeros((height, width), dtype=bool)
     code = mask if isinstance(mask, dict) else mask_util.merge(mask_util.frPyObjects(mask, height, width))
     return np.asarray(mask_util.decode(code), dtype=bool)
+
+
+def is_polygon(polygon: Any, height: int, width: int) -> bool:
+    """Whether these are three points and more, none farther outside the image than the image is long.
+
+    pycocotools walks along an edge pixel by pixel, and takes memory for each: an edge of 1e9 pixels ends the process.
+    """
+    if not _is_polygon(polygon):
+        return False
+    points = np.asarray(polygon).reshape(-1, 2)
+    size = np.array([width, height])
+    return bool(((points >= -size) & (points <= 2 * size)).all())
 
 
 def _is_polygon(polygon: Any) -> bool:

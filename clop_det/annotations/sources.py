@@ -1,4 +1,4 @@
-"""Readers of data sets: from an entry of DATASETS.REGISTER, or from what Detectron2's metadata says."""
+"""Sources of data sets: from an entry of DATASETS.REGISTER, or from what Detectron2's metadata says."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from detectron2.data import DatasetCatalog, MetadataCatalog
+from detectron2.structures import BoxMode
 
-from clop_det.annotations.checks import Checks
-from clop_det.annotations.coco import CocoSource, find_categories, load_coco, read_coco
-from clop_det.annotations.voc import find_classes, load_voc, voc_source
+from clop_det.annotations.coco_set import CocoSet
+from clop_det.annotations.voc import voc_source
+from clop_det.annotations.voc_set import VocSet
 from clop_det.data.paths import local_path
 from clop_det.errors import UserError
 
-Record = dict[str, Any]
-Reader = Callable[[Checks], list[Record]]
+Source = VocSet | CocoSet
+MODES = {"xywh": BoxMode.XYWH_ABS, "xyxy": BoxMode.XYXY_ABS}
 
 
 def read_lines(path: Path, what: str) -> tuple[str, ...]:
@@ -36,72 +37,91 @@ def read_lines(path: Path, what: str) -> tuple[str, ...]:
     return lines
 
 
-def _voc(spec: Mapping[str, Any]) -> tuple[Reader, dict[str, Any]]:
-    source = voc_source(local_path(spec["ROOT"]), spec["YEAR"], spec["SPLIT"], spec["LIST"])
-    classes = spec["CLASSES"] or find_classes(source.folder)
+def _voc(spec: Mapping[str, Any]) -> tuple[Source, dict[str, Any]]:
+    folders = str(spec["ANNOTATION_DIR"]), str(spec["IMAGE_DIR"])
+    source = voc_source(local_path(spec["ROOT"]), spec["YEAR"], spec["SPLIT"], spec["LIST"], *folders)
     metadata = {
-        "thing_classes": list(classes),
         "dirname": str(source.folder),
         "split": spec["SPLIT"],
         "year": spec["YEAR"],
         "evaluator_type": "pascal_voc",
     }
-    return lambda checks: load_voc(source, classes, checks), metadata
+    return VocSet(source, spec["CLASSES"]), metadata
 
 
-def _coco(spec: Mapping[str, Any]) -> tuple[Reader, dict[str, Any]]:
+def _coco(spec: Mapping[str, Any]) -> tuple[Source, dict[str, Any]]:
     name, root = spec["NAME"], local_path(spec["ROOT"])
-    path = root / (spec["JSON"] or f"annotations/instances_{spec['SPLIT']}.json")
-    if not path.is_file():
-        known = ", ".join(str(file.relative_to(root)) for file in sorted(root.glob("annotations/*.json"))) or "none"
-        raise UserError(f"{name}: {path} does not exist; annotation files there: {known} (set SPLIT or JSON).")
-    source = CocoSource(path, _image_dir(root, spec), find_categories(read_coco(path), spec["CLASSES"], path))
+    path = _annotation_file(root, spec)
     only = read_lines(root / spec["LIST"], f"DATASETS.REGISTER, {name}: LIST") if spec["LIST"] else ()
-    metadata = {
-        "thing_classes": list(source.names),
-        "thing_dataset_id_to_contiguous_id": source.index,
-        "json_file": str(path),
-        "image_root": str(source.image_dir),
-        "evaluator_type": "coco",
-    }
-    return lambda checks: load_coco(source, checks, only), metadata
+    if spec["IMAGE_DIR"] and not (root / spec["IMAGE_DIR"]).is_dir():
+        raise UserError(f"{name}: IMAGE_DIR {spec['IMAGE_DIR']!r} is no folder in {root}.")
+    split = spec["SPLIT"]
+    # Detectron2's, CVAT's, Roboflow's and Label Studio's places, and the folder of the annotation file.
+    places = [split, f"images/{split}", f"{split}/images"] if split else []
+    folders = [
+        root / part for part in ([spec["IMAGE_DIR"]] if spec["IMAGE_DIR"] else [*places, "images", "JPEGImages"])
+    ]
+    source = CocoSet(
+        path,
+        folders if spec["IMAGE_DIR"] else [*folders, path.parent, root],
+        spec["CLASSES"],
+        only,
+        MODES[spec["BOXES"]],
+    )
+    return source, {"json_file": str(path), "evaluator_type": "coco"}
 
 
-LAYOUTS: dict[str, Callable[[Mapping[str, Any]], tuple[Reader, dict[str, Any]]]] = {"voc": _voc, "coco": _coco}
+def _annotation_file(root: Path, spec: Mapping[str, Any]) -> Path:
+    """The JSON file that an entry names, or where exports put it.
+
+    Raises:
+        UserError: there is none.
+    """
+    split = spec["SPLIT"]
+    usual = [f"annotations/instances_{split}.json", f"annotations/{split}.json", f"{split}/_annotations.coco.json"]
+    usual += [f"{split}.json"] if split else ["result.json", "_annotations.coco.json"]
+    paths = [root / part for part in ([spec["JSON"]] if spec["JSON"] else usual)]
+    found = next((path for path in paths if path.is_file()), None)
+    if found is None:
+        files = sorted(file for pattern in ("*.json", "*/*.json") for file in root.glob(pattern))
+        known = ", ".join(str(file.relative_to(root)) for file in files[:10]) or "none"
+        raise UserError(
+            f"{spec['NAME']}: {paths[0]} does not exist; annotation files there: {known} (set SPLIT or JSON)."
+        )
+    return found
 
 
-def _image_dir(root: Path, spec: Mapping[str, Any]) -> Path:
-    if spec["IMAGE_DIR"]:
-        if not (root / spec["IMAGE_DIR"]).is_dir():
-            raise UserError(f"{spec['NAME']}: IMAGE_DIR {spec['IMAGE_DIR']!r} is no folder in {root}.")
-        return Path(root / spec["IMAGE_DIR"])
-    candidates = [root / part for part in (spec["SPLIT"], "images", "JPEGImages") if part]
-    return next((folder for folder in candidates if folder.is_dir()), root)
+LAYOUTS: dict[str, Callable[[Mapping[str, Any]], tuple[Source, dict[str, Any]]]] = {"voc": _voc, "coco": _coco}
 
 
-def foreign_reader(name: str) -> Reader:
-    """A reader for a data set that Detectron2 or the user's own code registered.
+def foreign_source(name: str) -> Source | None:
+    """The source of a data set that Detectron2 or the user's own code registered; None: only its function knows.
 
-    Pascal VOC folders and COCO files, known by their metadata, go through this package's readers: they keep `difficult`
-    and report faults one by one. Others are taken as they load.
+    Pascal VOC folders and COCO files, known by their metadata, are read as those of DATASETS.REGISTER: they keep
+    `difficult` and report faults one by one.
     """
     metadata = MetadataCatalog.get(name)
     if metadata.get("dirname") and metadata.get("split") and metadata.get("thing_classes"):
         source = _found(name, metadata.dirname, lambda: voc_source(Path(metadata.dirname), 2007, metadata.split))
-        return lambda checks: load_voc(source, metadata.thing_classes, checks)
+        return VocSet(source, tuple(metadata.thing_classes))
     if metadata.get("json_file") and metadata.get("image_root") and metadata.get("evaluator_type") == "coco":
         path = Path(metadata.json_file)
-        coco = _found(name, path, lambda: CocoSource(path, Path(metadata.image_root), _categories(metadata, path)))
-        metadata.set(thing_classes=list(coco.names), thing_dataset_id_to_contiguous_id=coco.index)
-        return lambda checks: load_coco(coco, checks)
+        _found(name, path, lambda: None)
+        index, names = metadata.get("thing_dataset_id_to_contiguous_id"), metadata.get("thing_classes")
+        known = None
+        if index and names:
+            known = {category: names[i] for category, i in sorted(index.items(), key=lambda item: item[1])}
+        return CocoSet(path, [Path(metadata.image_root)], known=known)
+    return None
 
-    def read(checks: Checks) -> list[Record]:
-        return [
-            {**record, "annotations": [dict(entry) for entry in record.get("annotations", ())]}
-            for record in _found(name, "", lambda: DatasetCatalog.get(name))
-        ]
 
-    return read
+def given_records(name: str) -> Any:
+    """What the function of a registered data set gives.
+
+    Raises:
+        UserError: its files are missing.
+    """
+    return _found(name, "", lambda: DatasetCatalog.get(name))
 
 
 def _found(name: str, path: str | Path, make: Callable[[], Any]) -> Any:
@@ -116,10 +136,3 @@ def _found(name: str, path: str | Path, make: Callable[[], Any]) -> Any:
         return make()
     except FileNotFoundError as error:
         raise UserError(place.format(error.filename or error)) from error
-
-
-def _categories(metadata: Any, path: Path) -> dict[int, str]:
-    index, names = metadata.get("thing_dataset_id_to_contiguous_id"), metadata.get("thing_classes")
-    if index and names:
-        return {category: names[i] for category, i in sorted(index.items(), key=lambda item: item[1])}
-    return find_categories(read_coco(path), (), path)

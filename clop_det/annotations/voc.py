@@ -1,23 +1,35 @@
-"""Reading Pascal VOC folders: Annotations/*.xml, ImageSets/Main/<split>.txt, JPEGImages/*."""
+"""Pascal VOC folders: one XML file an image, lists of images; and the other folder shapes that such files come in."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
-from xml.etree import ElementTree
+from types import MappingProxyType
 
+import numpy as np
 from detectron2.structures import BoxMode
 
-from clop_det.annotations.checks import Checks, Fault
+from clop_det.annotations.checked import UNKNOWN
+from clop_det.annotations.checks import ANNOTATION, IMAGE, Checks, Fault
+from clop_det.annotations.names import IMAGE_SUFFIXES, leads_out, spellings
+from clop_det.annotations.table import VOC, Boxes, Images, Table, column_of, no_shapes
+from clop_det.annotations.voc_xml import Annotation, Described, read_annotation
 from clop_det.errors import UserError
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".bmp")
-_CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _LISTS = "ImageSets/Main"
+# Folders of annotations and of images, as Pascal VOC and others name them.
+_PAIRS = (
+    ("Annotations", "JPEGImages"),
+    ("Annotations", "Images"),
+    ("Annotations", "images"),
+    ("annotations/xmls", "images"),
+    ("annotations", "images"),
+    ("annots", "images"),
+)
+_FLAGS = ("-1", "0", "1")  # behind a name, in VOC's lists of one class
 
 
 @dataclass(frozen=True)
@@ -25,203 +37,239 @@ class VocSource:
     """One split of a Pascal VOC folder.
 
     Attributes:
-        folder: holds Annotations and JPEGImages.
+        folder: holds the two folders and the lists.
         list_file: one image a line, by id or file name; None: every annotation file.
+        annotation_dir, image_dir: in `folder`; empty: `folder` itself.
+        class_dir: where all splits' annotation files lie, in `folder`.
     """
 
     folder: Path
     list_file: Path | None
+    annotation_dir: str = "Annotations"
+    image_dir: str = "JPEGImages"
+    class_dir: str = "Annotations"
 
 
-def voc_source(root: Path, year: int, split: str, list_file: str = "") -> VocSource:
+def voc_source(
+    root: Path, year: int, split: str, list_file: str = "", annotation_dir: str = "", image_dir: str = ""
+) -> VocSource:
     """The source that DATASETS.REGISTER describes: `root` itself, or `root/VOC<year>` as in VOCdevkit.
 
     Args:
-        split: the list ImageSets/Main/<split>.txt; empty: every annotation file.
+        split: the list ImageSets/Main/<split>.txt, or a folder; empty: every annotation file.
         list_file: another list, relative to `root`, instead of `split`.
+        annotation_dir, image_dir: relative to `root`; empty: looked for.
 
     Raises:
         UserError: no VOC folder, or no such list.
     """
-    for folder in (root, root / f"VOC{year}"):
-        if all((folder / part).is_dir() for part in ("Annotations", "JPEGImages")):
-            break
-    else:
-        raise UserError(
-            f"{root} is no Pascal VOC folder: Annotations and JPEGImages must lie in it or in VOC{year} below it"
-            " (DATASETS.REGISTER: ROOT and YEAR)."
-        )
-    if not split and not list_file:
-        return VocSource(folder, None)
-    path = root / list_file if list_file else folder / _LISTS / f"{split}.txt"
+    source = _folders(root, year, split, annotation_dir, image_dir)
+    if source.annotation_dir != source.class_dir or not (split or list_file):
+        return source if not list_file else VocSource(**{**vars(source), "list_file": _list(root / list_file, source)})
+    path = root / list_file if list_file else source.folder / _LISTS / f"{split}.txt"
+    return VocSource(**{**vars(source), "list_file": _list(path, source)})
+
+
+def _list(path: Path, source: VocSource) -> Path:
     if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in (folder / _LISTS).glob("*.txt"))) or "none"
+        known = ", ".join(sorted(file.stem for file in (source.folder / _LISTS).glob("*.txt"))) or "none"
         raise UserError(f"{path} does not exist; splits there: {known}.")
-    return VocSource(folder, path)
+    return path
 
 
-def image_ids(source: VocSource, checks: Checks) -> list[str]:
-    """Image ids of a list: of each line the first word, without folder JPEGImages and image suffix.
+def _folders(root: Path, year: int, split: str, annotation_dir: str, image_dir: str) -> VocSource:
+    if annotation_dir or image_dir:
+        for key, part in (("ANNOTATION_DIR", annotation_dir), ("IMAGE_DIR", image_dir)):
+            if part and not (root / part).is_dir():
+                raise UserError(f"DATASETS.REGISTER: {key} {part!r} is no folder in {root}.")
+        annotations = annotation_dir or "Annotations"
+        return VocSource(root, None, annotations, image_dir or "JPEGImages", annotations)
+    for folder in (root, root / f"VOC{year}"):
+        for annotations, images in _PAIRS:
+            if (folder / annotations).is_dir() and (folder / images).is_dir():
+                part = f"{annotations}/{split}"
+                if split and not (folder / _LISTS).is_dir() and (folder / part).is_dir():  # a folder for each split
+                    below = f"{images}/{split}" if (folder / images / split).is_dir() else images
+                    return VocSource(folder, None, part, below, annotations)
+                return VocSource(folder, None, annotations, images, annotations)
+    if split and _has_xml(root / split):  # each image beside its annotation, a folder for each split
+        return VocSource(root, None, split, split, "")
+    if not split and _has_xml(root):
+        return VocSource(root, None, "", "", "")
+    raise UserError(
+        f"{root} is no Pascal VOC folder: Annotations and JPEGImages must lie in it or in VOC{year} below it, or XML"
+        " files beside their images in a folder called as SPLIT (DATASETS.REGISTER: ROOT, YEAR and SPLIT)."
+        " ANNOTATION_DIR and IMAGE_DIR name other folders."
+    )
+
+
+def _has_xml(folder: Path) -> bool:
+    return folder.is_dir() and any(entry.name.lower().endswith(".xml") for entry in os.scandir(folder))
+
+
+def files_below(folder: Path, suffixes: Sequence[str]) -> dict[str, str]:
+    """Name without ending, relative to `folder`, -> file; endings in any case, earlier ones of `suffixes` win."""
+    found: dict[str, tuple[int, str]] = {}
+    ranks = {suffix: i for i, suffix in enumerate(suffixes)}
+    places = [(str(folder), "")]
+    while places:
+        place, prefix = places.pop()
+        with contextlib.suppress(OSError), os.scandir(place) as entries:
+            for entry in entries:
+                stem, _, ending = entry.name.rpartition(".")
+                rank = ranks.get(f".{ending.lower()}", -1) if stem else -1
+                if rank >= 0 and entry.is_file():
+                    key = prefix + stem
+                    if key not in found or rank < found[key][0]:
+                        found[key] = (rank, entry.path)
+                elif entry.is_dir(follow_symlinks=False):
+                    places.append((entry.path, f"{prefix}{entry.name}/"))
+    return {key: path for key, (_, path) in sorted(found.items())}
+
+
+def image_ids(source: VocSource, checks: Checks, known: Mapping[str, str] | None = None) -> list[str]:
+    """Image ids of a list: of each line the name of an image, without its folder, its ending and a flag behind it.
+
+    Args:
+        known: ids that there are; by them a blank in a name is told from one that ends it.
 
     Raises:
         UserError: an empty list, or one that is not text.
     """
+    known = files_below(source.folder / source.annotation_dir, (".xml",)) if known is None else known
     if source.list_file is None:
-        annotations = source.folder / "Annotations"
-        return sorted(path.relative_to(annotations).with_suffix("").as_posix() for path in annotations.rglob("*.xml"))
+        return list(known)
     path = source.list_file
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the list {path}: {error}.") from error
     ids: dict[str, None] = {}
-    for line in lines:
-        name = _without_suffix(line.split()[0]) if line.strip() else ""
-        if not name:
-            continue
+    for line in filter(None, map(str.strip, lines)):
+        name = _name_in(line, source.image_dir, known)
         if leads_out(name):
             checks.found("outside_root", f"{path} names {name!r}, which leads out of the data set's folder")
         elif name in ids:
             checks.found("duplicate_image_id", f"{path} lists {name} twice")
-        else:
+        elif name:
             ids[name] = None
     if not any(line.strip() for line in lines):
         raise UserError(f"{path} lists no image.")
     return list(ids)
 
 
-def _without_suffix(name: str) -> str:
-    name = name.replace("\\", "/").removeprefix("./").removeprefix("JPEGImages/")
-    return name.rsplit(".", 1)[0] if name.lower().endswith(tuple(s.lower() for s in IMAGE_SUFFIXES)) else name
+def _name_in(line: str, image_dir: str, known: Mapping[str, str]) -> str:
+    """The id that a line of a list names: all of it, without a flag behind it, or its first word."""
+    words = line.rsplit(None, 1)
+    flagged = len(words) == 2 and words[1] in _FLAGS
+    readings = [line, *(words[:1] if flagged else ()), line.split()[0]]
+    names = [_without_suffix(reading.strip(), image_dir) for reading in readings]
+    found = next((name for name in names if name in known), None)
+    others = (other for name in names for other in spellings(name) if other in known)
+    return found or next(others, names[1 if flagged else 0])
 
 
-def leads_out(name: str) -> bool:
-    """Whether a file name from an annotation file leads out of its folder."""
-    return Path(name).is_absolute() or ".." in Path(name).parts or "\x00" in name
+def _without_suffix(name: str, image_dir: str) -> str:
+    name = name.replace("\\", "/").removeprefix("./").removeprefix(f"{image_dir}/")
+    return name.rsplit(".", 1)[0] if name.lower().endswith(IMAGE_SUFFIXES) else name
 
 
-def read_xml(path: Path) -> ElementTree.Element:
-    """The root element of an annotation file.
-
-    Raises:
-        Fault: missing_file; doctype (entities could read other files or exhaust the memory); unreadable_annotation.
-    """
-    try:
-        text = path.read_bytes()
-    except FileNotFoundError as error:
-        raise Fault("missing_file", f"the annotation {path} does not exist") from error
-    except OSError as error:
-        raise Fault("unreadable_annotation", f"cannot read the annotation {path}: {error.strerror or error}") from error
-    # Any encoding that the parser would take a declaration in: without the zeros, UTF-16 reads like ASCII.
-    plain = text.replace(b"\x00", b"").lower()
-    if b"<!doctype" in plain or b"<!entity" in plain:
-        raise Fault("doctype", f"{path} holds a DOCTYPE or an entity, which annotations do not need; refused")
-    try:
-        return ElementTree.fromstring(text)
-    except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise Fault("unreadable_annotation", f"{path} is not well-formed XML: {error}") from error
-
-
-@cache
-def read_annotation(path: Path) -> dict[str, Any]:
-    """One annotation file as {"width", "height", "objects": ({"name", "difficult", "box"}, ...), "faults": (...)}.
-
-    `box` is (xmin, ymin, xmax, ymax) as written: pixel indices from 1, corners included. Absent `difficult` is 0, an
-    absent or unreadable size 0 x 0. `faults` says of each object that could not be read what it lacks.
-
-    Raises:
-        Fault: see `read_xml`.
-    """
-    tree = read_xml(path)
-    objects, faults = [], []
-    for entry in tree.findall("object"):
-        try:
-            objects.append(_read_object(entry))
-        except (TypeError, ValueError) as error:
-            faults.append(f"{path}: an object lacks a name or a box of four numbers ({error})")
-    size = {key: _whole(tree.findtext(f"size/{key}")) for key in ("width", "height")}
-    return {**size, "objects": tuple(objects), "faults": tuple(faults)}
-
-
-def _read_object(entry: ElementTree.Element) -> dict[str, Any]:
-    name = (entry.findtext("name") or "").strip()
-    if not name:
-        raise ValueError("no <name>")
-    box = tuple(float(entry.findtext(f"bndbox/{corner}") or "") for corner in _CORNERS)
-    return {"name": name, "difficult": int(entry.findtext("difficult") or 0), "box": box}
-
-
-def _whole(text: str | None) -> int:
-    try:
-        return int(float(text or 0))
-    except (ValueError, OverflowError):
-        return 0
-
-
-def find_classes(folder: Path) -> tuple[str, ...]:
-    """All class names in the folder's annotations, sorted: the same for every split.
-
-    Files that cannot be read name nothing here; loading a split that lists one reports it.
-
-    Raises:
-        UserError: no annotation names an object.
-    """
-    names: set[str] = set()
-    for path in sorted((folder / "Annotations").rglob("*.xml")):
-        with contextlib.suppress(Fault):
-            names |= {entry["name"] for entry in read_annotation(path)["objects"]}
-    if not names:
-        raise UserError(f"no annotation in {folder / 'Annotations'} names an object.")
-    return tuple(sorted(names))
-
-
-def image_path(folder: Path, name: str) -> Path:
-    """The image of an id in `JPEGImages`; Fault "missing_file" if there is none."""
-    for suffix in IMAGE_SUFFIXES:
-        path = folder / "JPEGImages" / f"{name}{suffix}"
-        if path.is_file():
-            return path
-    raise Fault("missing_file", f"{folder / 'JPEGImages'} holds no image {name} ({', '.join(IMAGE_SUFFIXES[:3])})")
-
-
-def load_voc(source: VocSource, classes: Sequence[str], checks: Checks) -> list[dict[str, Any]]:
-    """Dataset dicts in Detectron2's standard format; each annotation also carries `difficult`.
+def load_voc(
+    source: VocSource,
+    classes: Sequence[str],
+    checks: Checks,
+    read: Mapping[str, Annotation | Fault] = MappingProxyType({}),
+) -> Table:
+    """The split as a table; each annotation also carries `difficult`.
 
     Boxes become 0-based with excluded right and lower edge, as in Detectron2's own loader: only xmin and ymin shift.
+
+    Args:
+        read: what annotation files say, or why they cannot be read, by path; others are read now.
     """
+    files = files_below(source.folder / source.annotation_dir, (".xml",))
+    pictures = files_below(source.folder / source.image_dir, IMAGE_SUFFIXES)
     index = {name: i for i, name in enumerate(classes)}
-    records = []
-    for name in image_ids(source, checks):
-        path = source.folder / "Annotations" / f"{name}.xml"
-        try:
-            content, image = read_annotation(path), image_path(source.folder, name)
-        except Fault as fault:
-            checks.found_fault(fault)
+    images: list[tuple[str, str, int, int]] = []
+    rows: list[tuple[int, int, tuple[float, ...], int]] = []
+    ids = list(files) if source.list_file is None else image_ids(source, checks, {**pictures, **files})
+    count = 0
+    for name in ids:
+        path = files.get(name, f"{source.folder / source.annotation_dir}/{name}.xml")
+        content = read.get(path) or _annotation(source, name, path, pictures, checks)
+        if content is None:
             continue
-        for fault_text in content["faults"]:
+        if isinstance(content, Fault) or name not in pictures:
+            checks.found_fault(content if isinstance(content, Fault) else _no_image(source, name))
+            continue
+        for fault_text in content.faults:
             checks.found("malformed_object", fault_text)
-        annotations = [_annotation(entry, index, path, checks) for entry in content["objects"]]
-        record = {"file_name": str(image), "image_id": name, "annotations": [a for a in annotations if a is not None]}
-        records.append({**record, "height": content["height"], "width": content["width"]})
-    return records
+        count += len(content.objects) + len(content.faults)
+        rows += [
+            (len(images), index[entry.name], box, entry.difficult)
+            for entry in content.objects
+            if (box := _box(entry, index, path, checks)) is not None
+        ]
+        images.append((pictures[name], name, content.height, content.width))
+    checks.listed = {IMAGE: len(ids), ANNOTATION: count}
+    return _table(images, rows)
 
 
-def _annotation(entry: dict[str, Any], index: dict[str, int], path: Path, checks: Checks) -> dict[str, Any] | None:
-    if entry["name"] not in index:
+def _no_image(source: VocSource, name: str) -> Fault:
+    endings = ", ".join(IMAGE_SUFFIXES[:4])
+    return Fault("missing_file", f"{source.folder / source.image_dir} holds no image {name} ({endings})")
+
+
+def _annotation(
+    source: VocSource, name: str, path: str, pictures: Mapping[str, str], checks: Checks
+) -> Annotation | Fault | None:
+    """What a file says; of an image without one, that it has no box; None if such images are left out."""
+    try:
+        return read_annotation(Path(path))
+    except Fault as fault:
+        if fault.kind != "missing_file":
+            return fault
+    if name not in pictures:
+        return _no_image(source, name)
+    text = f"{pictures[name]} has no annotation {path}"
+    if checks.found("unannotated_image", text):
+        return Annotation(UNKNOWN, UNKNOWN, (), ())
+    return None
+
+
+def _table(images: list[tuple[str, str, int, int]], rows: list[tuple[int, int, tuple[float, ...], int]]) -> Table:
+    size = np.array([image[2:] for image in images], dtype=np.int64).reshape(-1, 2)
+    files, numbers = (column_of([image[k] for image in images]) for k in (0, 1))
+    none = {name: np.zeros(len(rows), dtype=np.int64) for name in ("number", "first", "polygons", "code", "code_size")}
+    boxes = Boxes(
+        owner=np.array([row[0] for row in rows], dtype=np.int64),
+        category=np.array([row[1] for row in rows], dtype=np.int32),
+        box=np.array([row[2] for row in rows], dtype=np.float64).reshape(-1, 4),
+        mode=np.full(len(rows), int(BoxMode.XYXY_ABS), dtype=np.uint8),
+        crowd=np.zeros(len(rows), dtype=np.uint8),
+        difficult=np.array([row[3] for row in rows], dtype=np.int64),
+        area=np.full(len(rows), np.nan),
+        **none,
+    )
+    flags = np.zeros(len(images), np.uint8)
+    return Table(Images(files, numbers, size[:, 0], size[:, 1], flags), boxes, no_shapes(), VOC)
+
+
+def _box(entry: Described, index: Mapping[str, int], path: str, checks: Checks) -> tuple[float, ...] | None:
+    if entry.name not in index:
         known = ", ".join(index)
-        checks.found("unknown_class", f"{path} names the class {entry['name']!r}, which is not in {known}")
+        checks.found("unknown_class", f"{path} names the class {entry.name!r}, which is not in {known}")
         return None
-    xmin, ymin, xmax, ymax = entry["box"]
-    where = f"{path}: a box of {entry['name']} from ({xmin:g}, {ymin:g}) to ({xmax:g}, {ymax:g})"
+    xmin, ymin, xmax, ymax = entry.box
+    where = f"{path}: a box of {entry.name} from ({xmin:g}, {ymin:g}) to ({xmax:g}, {ymax:g})"
+    if entry.unclear and not checks.found("unclear_difficult", f"{where} has the difficult {entry.unclear[:80]!r}"):
+        return None
+    if entry.outlined and not checks.found("no_box", f"{where} is that of a polygon"):
+        return None
     if xmin > xmax or ymin > ymax:  # here, where the corners are still as written
         if not checks.found("inverted_box", f"{where} ends before it begins"):
             return None
         xmin, xmax, ymin, ymax = min(xmin, xmax), max(xmin, xmax), min(ymin, ymax), max(ymin, ymax)
     if (xmin == xmax or ymin == ymax) and not checks.found("one_pixel_box", where):
         return None
-    return {
-        "category_id": index[entry["name"]],
-        "bbox": [xmin - 1.0, ymin - 1.0, xmax, ymax],
-        "bbox_mode": BoxMode.XYXY_ABS,
-        "difficult": entry["difficult"],
-    }
+    return xmin - 1.0, ymin - 1.0, xmax, ymax

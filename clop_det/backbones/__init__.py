@@ -1,7 +1,19 @@
-"""The networks that a detector can carry."""
+"""The networks that a detector can carry, in families; importing this package registers those that it ships."""
 
-from clop_det.backbones.architectures import ARCHITECTURES, Architecture
-from clop_det.backbones.residual import build_backbone
-from clop_det.backbones.stages import STAGES, stage_features
+from clop_det.backbones import residual
+from clop_det.backbones.base import Family
+from clop_det.backbones.parts import Architecture, Backbone, Network, Setting, Stage
+from clop_det.backbones.registry import BACKBONES, build_backbone, register_backbone
 
-__all__ = ["ARCHITECTURES", "STAGES", "Architecture", "build_backbone", "stage_features"]
+__all__ = [
+    "BACKBONES",
+    "Architecture",
+    "Backbone",
+    "Family",
+    "Network",
+    "Setting",
+    "Stage",
+    "build_backbone",
+    "register_backbone",
+    "residual",
+]

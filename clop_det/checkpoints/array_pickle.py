@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from clop_det.checkpoints.limits import check_content, check_memo
 from clop_det.errors import UserError
 
 # Kind and size: booleans, integers and floats, the only element types that weights and counters have.
@@ -147,6 +148,21 @@ _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
 }
 
 
+# The same without the wrapper, for torch's unpickler: it gives attributes to nothing but instances of these.
+NUMPY_STAND_INS: dict[tuple[str, str], Any] = {
+    name: stand_in for name, stand_in in _ALLOWED.items() if name[0] == "_codecs" or name[0].startswith("numpy")
+} | {("clop_det", "_Array"): _Array}
+
+
+def build(stand_in: Any) -> Any:
+    """The array, or the number, that a stand-in of NumPy's stands for.
+
+    Raises:
+        pickle.UnpicklingError: its elements are no numbers.
+    """
+    return stand_in.build()
+
+
 class _ArrayUnpickler(pickle.Unpickler):
     """Knows the stand-ins above and nothing else."""
 
@@ -157,17 +173,27 @@ class _ArrayUnpickler(pickle.Unpickler):
         return allowed if isinstance(allowed, _Maker) else _Maker(allowed)
 
 
-def _finish(value: Any) -> Any:
-    """Replace stand-ins by arrays and numbers, in place where the container allows it."""
+def _finish(value: Any, done: dict[int, Any]) -> Any:
+    """Replace stand-ins by arrays and numbers; what several containers name is made once, and named again.
+
+    Args:
+        value: what the file holds.
+        done: id of a container -> what it became.
+    """
+    if id(value) in done:
+        return done[id(value)]
     if isinstance(value, _Array | _Scalar | _Buffer):
-        return value.build()
-    if isinstance(value, dict):
-        return {_finish(key): _finish(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_finish(item) for item in value)
-    if value is None or isinstance(value, bool | int | float | str | bytes | set | frozenset):
+        finished = value.build()
+    elif isinstance(value, dict):
+        finished = {_finish(key, done): _finish(item, done) for key, item in value.items()}
+    elif isinstance(value, list | tuple):
+        finished = type(value)(_finish(item, done) for item in value)
+    elif value is None or isinstance(value, bool | int | float | str | bytes | set | frozenset):
         return value
-    raise pickle.UnpicklingError(f"a {type(value).__name__}")
+    else:
+        raise pickle.UnpicklingError(f"a {type(value).__name__}")
+    done[id(value)] = finished
+    return finished
 
 
 _TRUST = "If you trust its author as you would a program, convert it once with --trust-pickle."
@@ -185,7 +211,13 @@ def read_array_pickle(path: Path, remedy: str = _TRUST) -> Any:
     """
     try:
         with open(path, "rb") as file:
-            return _finish(_ArrayUnpickler(file, encoding="latin1").load())
+            check_memo(file)
+            content = _ArrayUnpickler(file, encoding="latin1").load()
+        finished = _finish(content, {})
+        check_content(finished, path)
+        return finished
+    except UserError:
+        raise
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} is a pickle that is damaged or holds more than arrays and ordinary containers: {error}. Nothing in"
@@ -193,7 +225,16 @@ def read_array_pickle(path: Path, remedy: str = _TRUST) -> Any:
         ) from error
     except RecursionError as error:
         raise UserError(f"{path} is a pickle nested too deeply to hold arrays; download or copy it again.") from error
-    except (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, MemoryError) as error:
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        TypeError,
+        LookupError,
+        ArithmeticError,
+        AttributeError,
+        MemoryError,
+    ) as error:
         raise UserError(
             f"cannot read {path} as a pickle of arrays ({type(error).__name__}: {error}); it is truncated, damaged or"
             " something else. Download or copy it again."

@@ -6,7 +6,9 @@ A flipped byte in a torch checkpoint loads silently, so what we write carries it
 from __future__ import annotations
 
 import hashlib
+import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +17,9 @@ from typing import IO, Any, BinaryIO, cast
 import torch
 
 from clop_det.errors import UserError
-from clop_det.files import atomic_write, sha256_of, write_text
+from clop_det.files import atomic_write, check_ordinary, sha256_of, write_text
+
+_DIGEST = re.compile(r"\b[0-9a-fA-F]{64}\b")
 
 
 def sidecar_of(path: Path) -> Path:
@@ -78,17 +82,47 @@ def save_torch(value: Any, path: Path) -> None:
         torch.save(value, cast(IO[bytes], file))
 
 
+def note_digest(path: Path, digest: str) -> bool:
+    """Write a sidecar for a file that has none, so that a later change of the file is found; False: it cannot be.
+
+    Args:
+        path: somebody's file.
+        digest: its SHA-256.
+    """
+    try:
+        if not sidecar_of(path).exists():
+            write_text(sidecar_of(path), f"{digest}  {path.name}\n")
+    except (UserError, OSError):
+        return False
+    return True
+
+
+def _digest_in(text: str, name: str) -> str:
+    """The digest of the file `name` in a sidecar as `sha256sum` or BSD's `sha256` writes it.
+
+    Raises:
+        ValueError: there is none.
+    """
+    lines = [line for line in text.splitlines() if _DIGEST.search(line)]
+    of_file = [line for line in lines if name in _DIGEST.sub("", line)] if len(lines) > 1 else lines
+    if not of_file:
+        raise ValueError("no digest")
+    return _DIGEST.findall(of_file[0])[0].lower()  # type: ignore[no-any-return]
+
+
 def why_damaged(path: Path) -> str | None:
     """Why the file cannot be what was written, or None if nothing speaks against it.
 
     With a sidecar: its digest. Without: the checksums that the zip format of torch files carries; files of other
     formats without a sidecar cannot be checked, and pass.
     """
+    for file in (path, sidecar_of(path)):
+        check_ordinary(file)
     try:
-        expected = sidecar_of(path).read_text(encoding="ascii").split()[0].lower()
+        expected = _digest_in(sidecar_of(path).read_text(encoding="utf-8"), path.name)
     except FileNotFoundError:
         expected = ""
-    except (OSError, ValueError, IndexError):
+    except (OSError, ValueError):
         return f"its sidecar {sidecar_of(path).name} is unreadable"
     try:
         if expected:
@@ -98,7 +132,7 @@ def why_damaged(path: Path) -> str | None:
             with zipfile.ZipFile(path) as archive:
                 bad = archive.testzip()
             return None if bad is None else f"the checksum of its part {bad} does not fit"
-    except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+    except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, zlib.error) as error:
         return f"{type(error).__name__}: {error}"
     return None
 

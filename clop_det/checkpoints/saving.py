@@ -12,10 +12,11 @@ from detectron2.checkpoint import DetectionCheckpointer
 from detectron2.utils import comm
 from torch import nn
 
+from clop_det.checkpoints.containers import container_of
 from clop_det.checkpoints.integrity import save_torch, sidecar_of, why_damaged
-from clop_det.checkpoints.loading import check_all_loaded, check_backbone_loaded
+from clop_det.checkpoints.loading import check_all_loaded
 from clop_det.checkpoints.newest import checkpoints_in, is_periodic, newest_first, newest_verified
-from clop_det.checkpoints.reading import container_of, read_checkpoint
+from clop_det.checkpoints.reading import read_checkpoint
 from clop_det.errors import UserError
 from clop_det.files import write_text
 
@@ -31,7 +32,7 @@ class SafeCheckpointer(DetectionCheckpointer):
         keep: number of periodic checkpoints (`model_0000099.pth`) to keep; files with any other name stay.
         provenance: what every file says of where it comes from (plain values), stored under "provenance".
         save_to_disk: override "only rank 0".
-        whole: whether loading refuses a file that lacks any parameter of the model, not only of its backbone.
+        whole: whether loading refuses a file that lacks any parameter of the model.
         checkpointables: objects with `state_dict` and `load_state_dict`, stored under their names.
     """
 
@@ -46,8 +47,6 @@ class SafeCheckpointer(DetectionCheckpointer):
         whole: bool = False,
         **checkpointables: Any,
     ) -> None:
-        if keep < 1:
-            raise UserError(f"SOLVER.KEEP_CHECKPOINTS is {keep}; at least 1 checkpoint must be kept.")
         super().__init__(model, save_dir, save_to_disk=save_to_disk, **checkpointables)
         self.keep = keep
         self.provenance = provenance
@@ -109,8 +108,8 @@ class SafeCheckpointer(DetectionCheckpointer):
         """Load a file into the model and the checkpointables; returns what is left of it.
 
         Raises:
-            UserError: missing, damaged, unsafe to read, or no weights for (part of) this model's backbone in it (with
-                `whole`: for any of its parameters).
+            UserError: missing, damaged, unsafe to read, or refused by `check_loaded` (with `whole`: no weights for any
+                of the model's parameters in it).
         """
         try:
             extra: dict[str, Any] = super().load(path, *args, **kwargs)
@@ -161,10 +160,18 @@ class SafeCheckpointer(DetectionCheckpointer):
     def _load_model(self, checkpoint: dict[str, Any]) -> Any:
         provenance = checkpoint.get("provenance")
         incompatible = super()._load_model(checkpoint)
-        check_backbone_loaded(self.model, incompatible, provenance if isinstance(provenance, dict) else {})
+        self.check_loaded(incompatible, provenance if isinstance(provenance, dict) else {})
+        return incompatible
+
+    def check_loaded(self, incompatible: Any, provenance: Mapping[str, Any]) -> None:
+        """Refuse, with UserError, a file that did not give what it must.
+
+        Args:
+            incompatible: what fvcore's `_load_model` returned.
+            provenance: the file's.
+        """
         if self.whole:
             check_all_loaded(self.model, incompatible)
-        return incompatible
 
 
 def plain(value: Any, where: str = "state") -> Any:

@@ -33,7 +33,7 @@ class Scene:
     Attributes:
         ratios: eta / T of the columns.
         temperature: 1.4, at which the threshold in three dimensions lies within 5 % of T, as it does in many
-            dimensions at the temperatures of practice (see `thresholds.uniform_learning_rate`).
+            dimensions at the temperatures of practice (docs/collapse.md).
         weight: lambda of the lower row.
         labelled_fraction: of the lower row.
         count: number of points.

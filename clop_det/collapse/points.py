@@ -39,21 +39,6 @@ def random_points(
     return (points.repeat(1, 2, 1) if pairs else points).to(dtype)
 
 
-def simplex_points(count: int, dim: int) -> Tensor:
-    """Regular simplex of n points about the origin, (n, d) float64: where repulsion alone comes to rest if n <= d + 1.
-
-    Raises:
-        ValueError: count < 2 or count > dim + 1.
-    """
-    if not 2 <= count <= dim + 1:
-        raise ValueError(f"count={count}, dim={dim}: a regular simplex needs 2 <= count <= dim + 1")
-    # Rows of the identity less their mean span n - 1 dimensions; their SVD gives coordinates in exactly those.
-    centred = torch.eye(count, dtype=torch.float64) - 1 / count
-    basis = torch.linalg.svd(centred)[2][: count - 1]
-    points = F.normalize(centred @ basis.T, dim=1)
-    return F.pad(points, (0, dim - count + 1))
-
-
 def effective_ranks(points: Tensor) -> Tensor:
     """Effective rank (Roy and Vetterli 2007) of each set of points (..., n, d), uncentred: exp of the entropy of p.
 

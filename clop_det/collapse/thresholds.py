@@ -1,54 +1,33 @@
 """Learning rates at which free embeddings collapse, derived from the linearised update; see docs/collapse.md.
 
 All are for the rule "ambient" of `clop_det.collapse.dynamics` and act on the embeddings themselves: between them and a
-learning rate of weights stands the encoder.
+learning rate of weights stands the encoder. The loss is a sum over the n embeddings; for a mean over them, multiply a
+learning rate by n.
 """
 
 from __future__ import annotations
 
 import math
 
-import torch
 
-from clop_det.collapse.dynamics import REDUCTIONS
-
-
-def critical_learning_rate(temperature: float, reduction: str = "sum", batch: int | None = None) -> float:
-    """Learning rate past which repulsion alone makes the mean embedding grow: T for a sum, n T for a mean.
-
-    With near-uniform attention each point moves by -(2 eta / T) mu, so mu <- (1 - 2 eta / T) mu, which contracts for
-    0 < eta < T and fastest at T / 2 (our reconstruction of Li, Nguyen, Pimentel-Alarcon 2025).
-
-    Args:
-        temperature: T > 0.
-        reduction: of the loss over the n embeddings, "sum" or "mean".
-        batch: n, the number of embeddings (two per image); needed for "mean".
-
-    Raises:
-        ValueError: a number out of range, an unknown reduction, or "mean" without `batch`.
-    """
-    return _check_temperature(temperature) * _reduction_factor(reduction, batch)
-
-
-def collapse_learning_rate(temperature: float, batch: int, reduction: str = "sum") -> float:
-    """Learning rate past which the all-equal state attracts: T (n - 1) / (n - 2); times n for a mean. Exact.
+def collapse_learning_rate(temperature: float, batch: int) -> float:
+    """Learning rate past which the all-equal state attracts: T (n - 1) / (n - 2). Exact.
 
     Near that state a step multiplies deviations by (1 + c / (n - 1)) / |1 - c|, c = 2 eta / T, in any dimension.
 
     Args:
         temperature: T > 0.
         batch: n > 2 embeddings.
-        reduction: "sum" or "mean".
 
     Raises:
-        ValueError: a number out of range, or an unknown reduction.
+        ValueError: a number out of range.
     """
     if batch <= 2:
         raise ValueError(f"batch={batch}: two points or fewer never attract each other; must be above 2")
-    return _check_temperature(temperature) * (batch - 1) / (batch - 2) * _reduction_factor(reduction, batch)
+    return _check_temperature(temperature) * (batch - 1) / (batch - 2)
 
 
-def simplex_learning_rate(temperature: float, batch: int, dim: int, reduction: str = "sum") -> float:
+def simplex_learning_rate(temperature: float, batch: int, dim: int) -> float:
     """Learning rate past which the regular simplex, where repulsion comes to rest for n <= d + 1, is unstable. Exact.
 
     The lowest over the three kinds of perturbation that are not rotations: of the mean out of the simplex's span (only
@@ -58,10 +37,9 @@ def simplex_learning_rate(temperature: float, batch: int, dim: int, reduction: s
         temperature: T > 0.
         batch: n >= 4 embeddings.
         dim: d >= n - 1.
-        reduction: "sum" or "mean".
 
     Raises:
-        ValueError: a number out of range, or an unknown reduction.
+        ValueError: a number out of range.
     """
     n, t = batch, _check_temperature(temperature)
     if not 4 <= n <= dim + 1:
@@ -71,32 +49,7 @@ def simplex_learning_rate(temperature: float, batch: int, dim: int, reduction: s
     limits = [t / mode for mode in (in_span, shape) if mode > 0]
     if dim >= n:
         limits.append(collapse_learning_rate(t, n))
-    return min(limits, default=math.inf) * _reduction_factor(reduction, batch)
-
-
-def uniform_learning_rate(temperature: float, dim: int) -> float:
-    """Learning rate past which the uniform distribution on the sphere, the limit n >> d, is unstable (sum-reduced).
-
-    For perturbations of the mean; tends to T as T d grows.
-
-    Args:
-        temperature: T > 0.
-        dim: d >= 2.
-
-    Raises:
-        ValueError: a number out of range.
-    """
-    t = _check_temperature(temperature)
-    if dim < 2:
-        raise ValueError(f"dim={dim}: must be at least 2")
-    # Attention of a point z falls on a with density ~ exp(z.a / T); s = z.a = cos(angle), whose law is one-dimensional.
-    angle = (torch.arange(20_000, dtype=torch.float64) + 0.5) * (math.pi / 20_000)
-    s = angle.cos()
-    density = ((s - 1) / t + (dim - 2) * angle.sin().log()).softmax(dim=0)
-    mean, square = float(density @ s), float(density @ s.square())
-    across = (1 - square) / (dim - 1)
-    across_weighted = float(density @ ((1 - s) * (1 - s.square()))) / (dim - 1)
-    return t / (1 - across + (2 * across_weighted - (1 - square) * across) / (2 * t) + mean)
+    return min(limits, default=math.inf)
 
 
 def pinned_learning_rate(temperature: float, labelled_fraction: float) -> float:
@@ -148,13 +101,3 @@ def _check_fraction(fraction: float) -> float:
     if not 0 <= fraction <= 1:
         raise ValueError(f"labelled_fraction={fraction}: must lie in 0..1")
     return float(fraction)
-
-
-def _reduction_factor(reduction: str, batch: int | None) -> int:
-    if reduction not in REDUCTIONS:
-        raise ValueError(f"reduction={reduction!r}: must be one of {', '.join(REDUCTIONS)}")
-    if reduction == "sum":
-        return 1
-    if batch is None or batch < 2:
-        raise ValueError(f"batch={batch}: reduction 'mean' needs the number of embeddings, at least 2")
-    return batch

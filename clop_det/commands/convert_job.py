@@ -7,10 +7,9 @@ import time
 from pathlib import Path
 
 from clop_det.commands.common import run_tool
+from clop_det.config.build import register_again
 from clop_det.conversion.convert import convert_checkpoint
-from clop_det.engine.run_folder import RESULTS_NAME
-from clop_det.files import write_json
-from clop_det.provenance import collect_provenance
+from clop_det.engine.run_folder import write_results
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -19,16 +18,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("source", type=Path)
     parser.add_argument("output", type=Path)
     parser.add_argument("--format", default="", help="source format; empty: recognised by content")
+    parser.add_argument("--imports", nargs="+", default=[], help="modules that register what the run was made of")
     args = parser.parse_args(argv)
+    register_again({"IMPORTS": args.imports})
     start = time.monotonic()
     report = convert_checkpoint(args.source, args.output, source_format=args.format or None, verify=True)
-    results = {
-        "kind": "conversion",
-        "metrics": {"parity_error": report.worst_error},
-        "report": report.as_dict(),
-        "provenance": {**collect_provenance(), "seconds": round(time.monotonic() - start, 2)},
-    }
-    write_json(args.output.parent / RESULTS_NAME, results)
+    figures = {"parity_error": report.worst_error}
+    write_results(None, "conversion", figures, args.output.parent, time.monotonic() - start, report=report.as_dict())
     return 0
 
 

@@ -1,34 +1,28 @@
 """Learning rate against rank, as pictures, an animation and a table: why contrastive embeddings collapse.
 
-python tools/simulate_collapse.py                       # into output/collapse, about half a minute
-python tools/simulate_collapse.py --output FOLDER --seeds 0 1 2 3 4
+clop-det simulate                       # into output/collapse, about half a minute
+clop-det simulate --output FOLDER --seeds 0 1 2 3 4
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import time
 from pathlib import Path
 
-import torch
-
-from clop_det.collapse.study import StudySettings, run_study
-from clop_det.commands.common import add_traceback_flag, run_tool
+from clop_det.commands.common import plain_parser, run_tool
 from clop_det.errors import UserError
 from clop_det.files import write_json
-from clop_det.provenance import collect_provenance
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, simulate, print the table and where the files are."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = plain_parser("simulate", str(__doc__))
     parser.add_argument("--output", type=Path, default=Path("output/collapse"), help="folder for the files")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of the starting points")
     parser.add_argument(
         "--temperatures", type=float, nargs="+", default=[1.0, 0.5, 0.1], help="T; CLOP is simulated at the first"
     )
-    add_traceback_flag(parser)
     args = parser.parse_args(argv)
     for seed in args.seeds:
         if not 0 <= seed < 2**64:
@@ -36,6 +30,12 @@ def main(argv: list[str] | None = None) -> int:
     for temperature in args.temperatures:
         if not 1e-6 <= temperature <= 1e6:
             raise UserError(f"--temperatures {temperature}: must lie between 1e-06 and 1e+06.")
+
+    import torch
+
+    from clop_det.collapse.study import StudySettings, run_study
+    from clop_det.provenance import collect_provenance
+
     settings = StudySettings(seeds=tuple(args.seeds), temperatures=tuple(args.temperatures))
     # Thousands of small matrices: a second thread waits more than it works.
     torch.set_num_threads(1)

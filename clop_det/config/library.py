@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import os
 from pathlib import Path
 
 import clop_det
@@ -36,16 +37,19 @@ def find_config(name: str) -> str:
     Raises:
         UserError: there is neither a file nor such a config; the nearest name is given.
     """
-    if Path(name).expanduser().is_file():
-        return str(Path(name).expanduser())
+    if "://" in name or (name and os.path.exists(Path(name).expanduser())):  # what is wrong with it, its reader says
+        return name if "://" in name else str(Path(name).expanduser())
     short = name.removeprefix("configs/")
     for folder in (library(), _zoo()):
-        if folder is not None and short and (folder / short).is_file():
+        if folder is not None and short and os.path.isfile(folder / short):
             return str(folder / short)
     names = config_names()
     near = difflib.get_close_matches(short, names, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]}?" if near else ""
-    raise UserError(f"no config {name}: it is neither a file nor the name of a shipped config.{hint}")
+    raise UserError(
+        f"no config {name}: it is neither a file nor the name of a shipped config.{hint} `clop-det config list` shows"
+        " the names."
+    )
 
 
 def _zoo() -> Path | None:

@@ -1,123 +1,119 @@
-"""Reading a config: safe YAML with `_BASE_`, KEY VALUE pairs, and errors that name the nearest known key."""
+"""Reading a config: defaults, YAML files, KEY VALUE pairs; what they import comes first. One reader for all tools."""
 
 from __future__ import annotations
 
-import ast
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import yaml
 from detectron2.config import CfgNode, get_cfg
 
-from clop_det.config import add_clop_config
+from clop_det.config.build import add_clop_config
+from clop_det.config.changed import change_of
+from clop_det.config.files import RUN_FILES, ConfigFile, flatten, read_file, read_pairs, value_from
+from clop_det.config.imports import KEY as IMPORTS
+from clop_det.config.imports import Import, bring_in, resolved
+from clop_det.config.library import find_config
 from clop_det.errors import UserError
+from clop_det.keys import value_of
+
+COMMAND_LINE = "the command line"
+Defaults = Callable[[Sequence[str]], CfgNode]  # entries of IMPORTS -> a config with every default
 
 
-def read_config(config_file: str, overrides: Sequence[str]) -> CfgNode:
+def read_config(config_file: str, overrides: Sequence[str], *, allow_imports: bool = True) -> CfgNode:
     """Detectron2's defaults, then clop_det's, then the YAML file (with its `_BASE_` chain), then KEY VALUE pairs.
 
+    Args:
+        config_file: a YAML file, or the name of a shipped config (`find_config`); "": none.
+        overrides: ["KEY", "VALUE", ...].
+        allow_imports: whether the modules that the file's IMPORTS names are imported, which runs their code; those that
+            the overrides name always are.
+
     Returns:
-        The frozen config.
+        The frozen config; its IMPORTS holds dotted names and absolute paths.
 
     Raises:
         UserError: a file that does not exist or is not safe YAML, an unknown key, a value of another type, an odd
-            number of overrides, an option (--resume) among them.
+            number of overrides, an option (--resume) among them; IMPORTS that cannot be imported or are not allowed.
     """
-    cfg = get_cfg()
-    add_clop_config(cfg)
-    if config_file:
-        merge_file(cfg, config_file)
-    merge_pairs(cfg, overrides)
+    cfg = read_with(run_defaults, config_file, overrides, allow_imports=allow_imports)
     cfg.freeze()
     return cfg
 
 
-def merge_file(cfg: CfgNode, config_file: str) -> None:
-    """Merge a YAML file and its `_BASE_` chain into `cfg`, in place; see `read_config` for the errors."""
-    merge_mapping(cfg, load_yaml(config_file), where=config_file)
+def read_with(defaults: Defaults, config_file: str, overrides: Sequence[str], *, allow_imports: bool = True) -> CfgNode:
+    """As `read_config` over other defaults, e.g. those of a comparison; not frozen."""
+    file = read_file(find_config(config_file)) if config_file else ConfigFile({}, (), ())
+    if file.imports and not allow_imports:
+        named = ", ".join(item.entry for item in file.imports)
+        raise UserError(
+            f"{file.imports[0].origin} names {named}; they are not imported, because importing runs their code and this"
+            " command only reads the folder. If you trust it, add --allow-imports."
+        )
+    imports, pairs = list(file.imports), []
+    for key, text in read_pairs(overrides):
+        if key == IMPORTS:
+            imports += resolved(value_from(text), Path(), f"{IMPORTS} of {COMMAND_LINE}")
+        else:
+            pairs.append((key, text))
+    cfg = assemble(defaults, file, imports)
+    for key, text in pairs:
+        merge_mapping(cfg, {key: value_from(text, value_of(cfg, key, None))}, COMMAND_LINE)
+    return cfg
 
 
-def load_yaml(config_file: str) -> dict[str, Any]:
-    """The mapping in a YAML file, over those of its `_BASE_` chain, read with the safe loader.
-
-    Raises:
-        UserError: a file of the chain does not exist, is not text, not safe YAML or no mapping, or is its own base.
-    """
-    try:
-        # fvcore's default is the safe loader; Detectron2's own merge_from_file is not.
-        loaded = CfgNode.load_yaml_with_base(config_file, allow_unsafe=False)
-    except RecursionError:
-        raise UserError(f"{config_file} is its own _BASE_, over one or more files. Break the circle.") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{config_file}, or its _BASE_, is not UTF-8 text: {error}. Save it as UTF-8.") from error
-    except yaml.YAMLError as error:
-        raise UserError(f"{config_file} is not safe, well-formed YAML: {' '.join(str(error).split())}") from error
-    except OSError as error:
-        raise UserError(f"cannot read the config {config_file}: {error}") from error
-    except (AssertionError, TypeError, AttributeError, ValueError) as error:
-        # What fvcore does with a file that is empty or holds no mapping, or a _BASE_ that is no path.
-        text = " ".join(str(error).split())
-        raise UserError(f"{config_file}, or its _BASE_, holds no mapping of config keys ({text}).") from error
-    if not isinstance(loaded, dict):
-        raise UserError(f"{config_file} holds no mapping of config keys.")
-    return loaded
+def assemble(defaults: Defaults, file: ConfigFile, imports: Sequence[Import]) -> CfgNode:
+    """Import, then merge a file into the defaults; not frozen. See `read_config` for the errors."""
+    entries = bring_in(imports)
+    cfg = defaults(entries)
+    merge_mapping(cfg, file.values, str(file.files[-1]) if file.files else "")
+    cfg[IMPORTS] = entries
+    return cfg
 
 
-def merge_pairs(cfg: CfgNode, overrides: Sequence[str]) -> None:
-    """Merge `["KEY", "VALUE", ...]` into `cfg`, in place; see `read_config` for the errors."""
-    misplaced = [word for word in overrides if word.startswith("--")]
-    if misplaced:
-        raise UserError(f"{' '.join(misplaced)} must come before the KEY VALUE pairs on the command line.")
-    if len(overrides) % 2:
-        raise UserError(f"overrides come as KEY VALUE pairs, got an odd number of words: {' '.join(overrides)}")
-    for key, text in zip(overrides[::2], overrides[1::2], strict=True):
-        value = _literal(text)
-        nested: Any = value
-        for part in reversed(key.split(".")):
-            nested = {part: nested}
-        merge_mapping(cfg, nested, where="the command line")
+def run_defaults(entries: Sequence[str] = ()) -> CfgNode:
+    """The config of a run before any file is read."""
+    cfg = get_cfg()
+    add_clop_config(cfg, entries)
+    return cfg
 
 
 def merge_mapping(cfg: CfgNode, values: Mapping[str, Any], where: str, prefix: str = "", root: Any = None) -> None:
-    """Merge a nested mapping into `cfg`, in place; `where` names its origin in errors."""
+    """Merge a mapping, nested or with dotted keys, into `cfg`, in place; `where` names its origin in errors."""
     root = cfg if root is None else root
     for key, value in values.items():
-        name = f"{prefix}{key}"
-        if key not in cfg:
-            raise UserError(f"unknown config key {name} in {where}.{_nearest(name, root)}")
-        old = cfg[key]
+        head, _, rest = str(key).partition(".")
+        name, value = f"{prefix}{head}", {rest: value} if rest else value
+        if head not in cfg:
+            raise UserError(_unknown(f"{prefix}{key}", root, where))
+        old = cfg[head]
         if isinstance(old, CfgNode):
             if not isinstance(value, Mapping):
                 raise UserError(f"{name} in {where} is a group of keys, not a value ({value!r}).")
             merge_mapping(old, value, where, f"{name}.", root)
+        elif isinstance(old, dict) and isinstance(value, Mapping):  # an open group: it takes any keys, kept dotted
+            cfg[head] = {**old, **dict(flatten(value))}
+        elif rest:
+            raise UserError(_unknown(f"{prefix}{key}", root, where))
         else:
-            cfg[key] = _coerce(value, old, name, where)
+            cfg[head] = _coerce(value, old, name, where)
 
 
-def flatten(cfg: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every (dotted key, value) of a config, depth first."""
-    for key, value in cfg.items():
-        if isinstance(value, Mapping):
-            yield from flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _literal(text: str) -> Any:
-    """A value in Python's notation, else the text itself."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-        return text
-
-
-def _nearest(name: str, root: CfgNode) -> str:
+def _unknown(name: str, root: CfgNode, where: str) -> str:
+    """The error for a key that is not known: what became of it, or the nearest known one."""
+    changed = change_of(name)
+    if changed:
+        return f"config key {name} in {where} {changed}"
     known = [key for key, _ in flatten(root)]
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     # A right key in the wrong group: compare the last parts too.
     close = close or [key for key in known if key.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]][:1]
-    return f" Did you mean {close[0]}?" if close else " See docs/reference/config.md and Detectron2's config reference."
+    hint = f"Did you mean {close[0]}?" if close else "See docs/reference/config.md and Detectron2's config reference."
+    if Path(where).name in RUN_FILES:
+        hint += " The file is a run's: it may come from another version, or need a module that its IMPORTS lacks."
+    return f"unknown config key {name} in {where}. {hint}"
 
 
 def _coerce(value: Any, old: Any, name: str, where: str) -> Any:
@@ -137,7 +133,10 @@ def _coerce(value: Any, old: Any, name: str, where: str) -> Any:
             pass
     if kind in (list, tuple):
         if isinstance(value, str):
-            value = _literal(value)
+            value = value_from(value)
         if isinstance(value, list | tuple):
             return kind(value)
-    raise UserError(f"{name} in {where} is {value!r} ({type(value).__name__}); it must be of type {kind.__name__}.")
+    quotes = " Put it in quotes." if kind is str and isinstance(value, bool | int | float) else ""
+    raise UserError(
+        f"{name} in {where} is {value!r} ({type(value).__name__}); it must be of type {kind.__name__}.{quotes}"
+    )

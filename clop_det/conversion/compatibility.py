@@ -1,39 +1,35 @@
 """Whether a detector's configuration fits the weights it names, decided before training starts.
 
-The rule: *conventions are set, architecture is checked.* How the network wants its input and where it strides
-(`INPUT.FORMAT`, `MODEL.PIXEL_MEAN`, `MODEL.PIXEL_STD`, `MODEL.RESNETS.STRIDE_IN_1X1`) follows the weights where the
+The rule: *conventions are set, architecture is checked.* How the network wants its input (`INPUT.FORMAT`,
+`MODEL.PIXEL_MEAN`, `MODEL.PIXEL_STD`) and what else its family calls a convention follows the weights where the
 configuration still has Detectron2's default, and every such change is reported; a value that someone set and that
-contradicts the weights is refused. Which network it is (`DEPTH`, `RES2_OUT_CHANNELS`, `WIDTH_PER_GROUP`, `NUM_GROUPS`)
-is what the configuration is about, so it is never changed, only refused.
+contradicts the weights is refused. Which network it is, is what the configuration is about, so it is never changed,
+only refused.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 
-from clop_det.checkpoints.reading import read_checkpoint
-from clop_det.conversion.contents import Contents, flatten
+from clop_det.backbones.registry import family_of_config
 from clop_det.conversion.conventions import (
-    ARCHITECTURE_KEYS,
-    CONVENTION_KEYS,
-    describe,
+    CONTRADICTS,
+    FOLLOWS,
+    Comparison,
+    architecture_of_family,
+    compare_with_weights,
+    conventions_of_family,
     get_key,
-    same,
     set_key,
-    wanted,
 )
-from clop_det.conversion.identify import identify
-from clop_det.conversion.naming import has_caffe2_names, is_torchvision_name
-from clop_det.conversion.sources import Root, find_roots, recognise
+from clop_det.conversion.weights import Weights, read_weights
 from clop_det.errors import UserError
 
 _REMOTE = re.compile(r"[a-z0-9]+://")
-_WITH_ROI_HEADS = ("GeneralizedRCNN", "PanopticFPN")
 
 
 def apply_weights_provenance(cfg: CfgNode) -> list[str]:
@@ -47,130 +43,95 @@ def apply_weights_provenance(cfg: CfgNode) -> list[str]:
 
     Raises:
         UserError: the weights are unreadable or not in Detectron2's naming, a key contradicts them (both values and the
-            remedy are named), or a C4 detector is to be built on a network without bottlenecks.
+            remedy are named), or the detector would hold a part of such a network only.
     """
-    weights = str(cfg.MODEL.WEIGHTS)
-    if not weights:
+    name = str(cfg.MODEL.WEIGHTS)
+    if not name:
         return []
-    if _REMOTE.match(weights):
-        return [f"MODEL.WEIGHTS {weights} is not a local file, so its conventions are not checked"]
-    path = Path(weights)
-    contents = flatten(read_checkpoint(path), path)
-    provenance, lines = provenance_of_weights(path, contents)
+    if _REMOTE.match(name):
+        return [f"MODEL.WEIGHTS {name} is not a local file, so its conventions are not checked"]
+    weights = read_weights(Path(name))
+    lines = _reservations(weights)
+    found = compare_with_weights(cfg, weights.provenance)
+    check_carried(cfg, weights)
+    for item in found:
+        if item.verdict == CONTRADICTS:
+            raise UserError(_contradiction(item, weights))
+    if weights.family is not None:
+        weights.family.check_detector(cfg)
     frozen = cfg.is_frozen()
     cfg.defrost()
-    try:
-        _check_architecture(cfg, provenance, path)
-        lines += _set_conventions(cfg, provenance, path)
-    finally:
-        if frozen:
-            cfg.freeze()
+    for item in found:
+        if item.verdict == FOLLOWS:
+            key, ours, theirs = item.setting.key, item.ours, item.theirs
+            set_key(cfg, key, theirs)
+            lines.append(
+                f"{key} {ours} (Detectron2's default) -> {theirs}, as MODEL.WEIGHTS {weights.path} was trained"
+            )
+    if frozen:
+        cfg.freeze()
     return lines
 
 
-def provenance_of_weights(path: Path, contents: Contents) -> tuple[dict[str, Any], list[str]]:
-    """What is known of a file that Detectron2 is to load: its own provenance, checked against its tensors.
-
-    Returns:
-        the provenance (with the architecture's fields, which the tensors show), and lines for the log.
+def check_carried(cfg: CfgNode, weights: Weights) -> None:
+    """Refuse weights of another family of networks than the detector's.
 
     Raises:
-        UserError: not in Detectron2's naming, or the provenance contradicts the tensors.
+        UserError: the two families, and MODEL.BACKBONE.NAME.
     """
-    if has_caffe2_names(contents.tensors):
-        return {}, [f"{path} has Caffe2's names: Detectron2 converts it, nothing about it is checked here"]
-    roots = [root for root in find_roots(contents.tensors) if root.layout == "detectron2"]
-    if not roots:
+    ours, theirs = family_of_config(cfg), weights.family
+    if ours is not None and theirs is not None and ours is not theirs:
         raise UserError(
-            f"MODEL.WEIGHTS {path} is not in Detectron2's naming ({_looks_like(contents)}); Detectron2 would load next"
-            f" to nothing of it, silently. Convert it: python tools/convert_checkpoint.py {path} OUTPUT.pth"
+            f"MODEL.BACKBONE.NAME {cfg.MODEL.BACKBONE.NAME} builds a {ours.noun}, but MODEL.WEIGHTS {weights.path} is a"
+            f" {theirs.noun}. Use a detection config of the weights' network, or weights of the configured one."
         )
-    own = dict(contents.provenance)
-    lines = []
-    if own.get("stem_reinitialised"):
-        lines.append(f"{path} was converted without its stem: the detector starts with a random one")
-    else:
-        own, lines = _with_architecture(path, contents, roots[0], own)
-    if "channel_order" not in own:
-        lines.append(
-            f"{path} does not say how its images were fed, so INPUT.FORMAT, MODEL.PIXEL_MEAN, MODEL.PIXEL_STD and"
-            " STRIDE_IN_1X1 are not checked. Torch-pretrained networks want RGB, Detectron2's defaults are BGR."
-        )
-    return own, lines
-
-
-def _with_architecture(
-    path: Path, contents: Contents, root: Root, own: dict[str, Any]
-) -> tuple[dict[str, Any], list[str]]:
-    state = {inner: contents.tensors[name] for name, inner in root.names.items() if is_torchvision_name(inner)}
-    try:
-        actual = describe(identify(state).architecture)
-    except UserError as error:  # another normalisation, deformable convolutions: fine, but not ours to judge
-        return own, [f"{path}: {error} Its architecture is not checked."]
-    for name, value in actual.items():
-        if own.get(name, value) != value:
-            raise UserError(
-                f"MODEL.WEIGHTS {path} says {name} = {own[name]} of itself, but its tensors are those of {name} ="
-                f" {value}; the file was changed after it was converted. Convert its source again."
-            )
-    return {**own, **actual}, []
-
-
-def _looks_like(contents: Contents) -> str:
-    try:
-        return f"recognised: {recognise(contents).source}"
-    except UserError:
-        return f"its first tensor is {next(iter(contents.tensors))}"
 
 
 def conventions_of(cfg: CfgNode) -> dict[str, Any]:
     """The provenance's fields on input and architecture as `cfg` has them, for a detector's own checkpoints."""
-    return {name: _plain(get_key(cfg, key)) for key, name in {**CONVENTION_KEYS, **ARCHITECTURE_KEYS}.items()}
+    family = family_of_config(cfg)
+    settings = conventions_of_family(family) + architecture_of_family(family)
+    fields = {setting.field: _plain(get_key(cfg, setting.key)) for setting in settings}
+    return {"family": family.name, **fields} if family else fields
 
 
 def _plain(value: Any) -> Any:
     return [float(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def conventions_known(provenance: Mapping[str, Any]) -> bool:
-    """Whether a file says how its images were fed and where its network strides."""
-    return all(provenance.get(name) is not None for name in CONVENTION_KEYS.values())
-
-
-def contradictions(cfg: CfgNode, provenance: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, tuple[Any, Any]]:
-    """Keys of `keys` whose value is not the weights': key -> (value of `cfg`, value of the weights)."""
-    asked = wanted(provenance, keys)
-    return {key: (get_key(cfg, key), value) for key, value in asked.items() if not same(get_key(cfg, key), value)}
-
-
-def _check_architecture(cfg: CfgNode, provenance: Mapping[str, Any], path: Path) -> None:
-    for key, (ours, theirs) in contradictions(cfg, provenance, ARCHITECTURE_KEYS).items():
-        raise UserError(
-            f"{key} is {ours}, but MODEL.WEIGHTS {path} is a {provenance.get('arch')} with {key} {theirs}. Set {key}"
-            f" {theirs}, or give weights of the configured network."
+def _contradiction(item: Comparison, weights: Weights) -> str:
+    key, theirs = item.setting.key, item.theirs
+    begin = f"{key} is {item.ours}, but MODEL.WEIGHTS {weights.path}"
+    if item.architecture:
+        return (
+            f"{begin} is a {weights.provenance.get('arch')} with {key} {theirs}. Set {key} {theirs}, or give weights of"
+            " the configured network."
         )
-    if int(provenance.get("depth") or 50) < 50 and uses_res5_head(cfg):
-        raise UserError(
-            f"MODEL.ROI_HEADS.NAME is {cfg.MODEL.ROI_HEADS.NAME}, whose res5 is always made of bottlenecks, but"
-            f" MODEL.WEIGHTS {path} is a {provenance.get('arch')}: it would load a mixture. Use an FPN configuration."
+    return f"{begin} was trained with {theirs}. Set {key} {theirs}, or leave it out so that it follows the weights."
+
+
+def _reservations(weights: Weights) -> list[str]:
+    """Lines for the log on what cannot be checked; UserError: the file is not in Detectron2's naming."""
+    path = weights.path
+    if weights.others:
+        return [f"{path} has {weights.others}'s names: Detectron2 converts it, nothing about it is checked here"]
+    if not weights.converted:
+        seen = (
+            f"recognised: {weights.source.source}" if weights.source else f"its first tensor is {weights.first_tensor}"
         )
-
-
-def uses_res5_head(cfg: CfgNode) -> bool:
-    """Whether the detector keeps the last stage in its box head (C4)."""
-    # Detectron2's default head is Res5ROIHeads, in the configs of detectors that have no box head, too.
-    return cfg.MODEL.META_ARCHITECTURE in _WITH_ROI_HEADS and "Res5" in str(cfg.MODEL.ROI_HEADS.NAME)
-
-
-def _set_conventions(cfg: CfgNode, provenance: Mapping[str, Any], path: Path) -> list[str]:
-    defaults = get_cfg()
+        raise UserError(
+            f"MODEL.WEIGHTS {path} is not in Detectron2's naming ({seen}); Detectron2 would load next to nothing of it,"
+            f" silently. Convert it: clop-det convert {path} OUTPUT.pth"
+        )
     lines = []
-    for key, (ours, theirs) in contradictions(cfg, provenance, CONVENTION_KEYS).items():
-        if not same(ours, get_key(defaults, key)):
-            raise UserError(
-                f"{key} is {ours}, but MODEL.WEIGHTS {path} was trained with {theirs}. Set {key} {theirs}, or leave it"
-                " out so that it follows the weights."
-            )
-        set_key(cfg, key, theirs)
-        lines.append(f"{key} {ours} (Detectron2's default) -> {theirs}, as MODEL.WEIGHTS {path} was trained")
+    if weights.without_stem:
+        lines.append(f"{path} was converted without its stem: the detector starts with a random one")
+    if weights.unknown:
+        lines.append(f"{path}: {weights.unknown} Its architecture is not checked.")
+    if not weights.says_conventions:
+        settings = conventions_of_family(weights.family)
+        lines.append(
+            f"{path} does not say how its images were fed, so {', '.join(setting.key for setting in settings)} are not"
+            " checked. Torch-pretrained networks want RGB, Detectron2's defaults are BGR."
+        )
     return lines

@@ -7,45 +7,78 @@ convolution), and a contradiction raises nothing by itself.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from detectron2.config import CfgNode
 
-from clop_det.backbones import Architecture
+from clop_det.backbones.base import Family
+from clop_det.backbones.parts import INPUT_SETTINGS, Setting
+from clop_det.backbones.registry import family_of_weights
+from clop_det.config.reading import read_config
 
-IMAGENET_MEAN = (123.675, 116.280, 103.530)
-IMAGENET_STD = (58.395, 57.120, 57.375)
-
-# Configuration key -> field of the provenance. The first group tells how the network wants its input and where it
-# strides; the second which network it is.
-CONVENTION_KEYS = {
-    "INPUT.FORMAT": "channel_order",
-    "MODEL.PIXEL_MEAN": "pixel_mean",
-    "MODEL.PIXEL_STD": "pixel_std",
-    "MODEL.RESNETS.STRIDE_IN_1X1": "stride_in_1x1",
-}
-ARCHITECTURE_KEYS = {
-    "MODEL.RESNETS.DEPTH": "depth",
-    "MODEL.RESNETS.RES2_OUT_CHANNELS": "res2_out_channels",
-    "MODEL.RESNETS.WIDTH_PER_GROUP": "width_per_group",
-    "MODEL.RESNETS.NUM_GROUPS": "num_groups",
-}
+FITS, FOLLOWS, CONTRADICTS = "fits", "follows", "contradicts"
 
 
-def describe(architecture: Architecture) -> dict[str, Any]:
-    """The provenance's fields that say which network it is."""
-    return {
-        "arch": architecture.name,
-        "depth": architecture.depth,
-        "res2_out_channels": architecture.res2_out_channels,
-        "width_per_group": architecture.width_per_group,
-        "num_groups": architecture.groups,
-    }
+@dataclass(frozen=True)
+class Comparison:
+    """A setting of the configuration beside what the weights say of it.
+
+    Attributes:
+        setting: key and field.
+        ours: the configuration's value.
+        theirs: the weights' value.
+        architecture: whether it says which network it is.
+        verdict: `FITS`; `FOLLOWS`: a convention at Detectron2's default, so training sets it; `CONTRADICTS`: a
+            convention that somebody set, or the architecture.
+    """
+
+    setting: Setting
+    ours: Any
+    theirs: Any
+    architecture: bool
+    verdict: str
 
 
-def wanted(provenance: Mapping[str, Any], keys: Mapping[str, str]) -> dict[str, Any]:
-    """Configuration key -> value that the provenance asks for, where it says anything."""
-    return {key: provenance[name] for key, name in keys.items() if provenance.get(name) is not None}
+def conventions_of_family(family: Family | None) -> tuple[Setting, ...]:
+    """The settings that follow the weights: how images are fed, and what the family adds."""
+    return INPUT_SETTINGS + (family.conventions if family else ())
+
+
+def architecture_of_family(family: Family | None) -> tuple[Setting, ...]:
+    """The settings that say which network it is."""
+    return family.architecture_settings if family else ()
+
+
+def conventions_known(provenance: Mapping[str, Any]) -> bool:
+    """Whether a file says all that a detector must follow: how its images were fed, where its network strides, ..."""
+    settings = conventions_of_family(family_of_weights(provenance))
+    return all(provenance.get(setting.field) is not None for setting in settings)
+
+
+def compare_with_weights(cfg: CfgNode, provenance: Mapping[str, Any]) -> list[Comparison]:
+    """Every setting that the weights speak of, architecture first: the one set of rules for training and doctor."""
+    family = family_of_weights(provenance)
+    defaults = read_config("", ())
+    found = []
+    for settings, architecture in ((architecture_of_family(family), True), (conventions_of_family(family), False)):
+        for setting in settings:
+            theirs = provenance.get(setting.field)
+            if theirs is None:
+                continue
+            ours = get_key(cfg, setting.key)
+            free = not architecture and same(ours, get_key(defaults, setting.key))
+            verdict = FITS if same(ours, theirs) else FOLLOWS if free else CONTRADICTS
+            found.append(Comparison(setting, ours, theirs, architecture, verdict))
+    return found
+
+
+def follow(cfg: CfgNode, provenance: Mapping[str, Any]) -> None:
+    """Set every key that the provenance speaks of, whatever it was; for configurations made from scratch."""
+    family = family_of_weights(provenance)
+    for setting in conventions_of_family(family) + architecture_of_family(family):
+        if provenance.get(setting.field) is not None:
+            set_key(cfg, setting.key, provenance[setting.field])
 
 
 def get_key(cfg: CfgNode, key: str) -> Any:
@@ -70,9 +103,3 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, bool) or isinstance(other, bool) or isinstance(one, str) or isinstance(other, str):
         return bool(one == other)
     return abs(float(one) - float(other)) <= 1e-4 * max(1.0, abs(float(other)))
-
-
-def follow(cfg: CfgNode, provenance: Mapping[str, Any]) -> None:
-    """Set every key that the provenance speaks of, whatever it was; for configurations made from scratch."""
-    for key, value in {**wanted(provenance, CONVENTION_KEYS), **wanted(provenance, ARCHITECTURE_KEYS)}.items():
-        set_key(cfg, key, value)

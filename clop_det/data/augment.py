@@ -1,4 +1,4 @@
-"""Two views of every image, augmented as one batch on the images' device, each view with its own parameters.
+"""Views of every image, augmented as one batch on the images' device, each view with its own parameters.
 
 The chain is SimCLR's (Chen et al. 2020, appendix A): random resized crop, flip, colour jitter, grey, Gaussian blur,
 solarisation (BYOL, Grill et al. 2020), normalisation. Parameters are drawn on the CPU for the global batch
@@ -12,7 +12,7 @@ Why it is fast:
   in between, the four commute, so torchvision's random order is not needed: with luma weights w, L = 1 w^T, P = I - L
   and X the generator of rotations about the grey axis, colour -> bc (L + s (cos h P + sin h P X P / sqrt 3)) colour
   + (1 - c) b mean(luma). Hue turns the same angle as in HSV, but keeps the luma where HSV keeps the largest channel.
-* On the CPU the batch goes through in chunks that stay in the cache.
+* The batch goes through in chunks: on the CPU they stay in the cache, on a GPU they bound the memory.
 """
 
 from __future__ import annotations
@@ -23,17 +23,19 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from clop_det.data.view_parameters import AugmentSettings, ViewParameters, draw_parameters
+from clop_det.data.view_parameters import AugmentSettings, ViewParameters
 from clop_det.errors import UserError
 
-__all__ = ["AugmentSettings", "TwoViewAugmentation", "ViewParameters"]
+__all__ = ["AugmentSettings", "ViewAugmentation", "ViewParameters"]
 
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as torchvision's rgb_to_grayscale
-_CHUNK_VALUES = 1 << 18  # floats of one intermediate result of a chunk on the CPU: 1 MB
+# Floats of one intermediate result of a chunk: 1 MB on the CPU, which stays in its cache, 256 MB on others.
+_CHUNK_VALUES = {"cpu": 1 << 18}
+_CHUNK_VALUES_ELSEWHERE = 1 << 26
 
 
-class TwoViewAugmentation:
-    """Draws parameters for two views of each image and applies them.
+class ViewAugmentation:
+    """Makes views of images, from parameters that `draw_parameters` has drawn.
 
     Args:
         settings: probabilities and ranges.
@@ -42,7 +44,7 @@ class TwoViewAugmentation:
         pixel_std: three standard deviations, likewise.
 
     Raises:
-        UserError: `size` is not positive, or mean and std are not three numbers, std > 0.
+        UserError: mean and std are not three numbers, std > 0.
     """
 
     def __init__(
@@ -50,32 +52,24 @@ class TwoViewAugmentation:
     ) -> None:
         if size < 1:
             raise UserError(f"view size is {size}; it must be at least 1 pixel")
-        if len(pixel_mean) != 3 or len(pixel_std) != 3 or min(pixel_std) <= 0:
-            raise UserError(
-                f"pixel mean {list(pixel_mean)} and std {list(pixel_std)}: each needs three numbers (R, G, B; 0..255),"
-                " std > 0"
-            )
+        check_pixel_statistics(pixel_mean, pixel_std)
         self.settings = settings
         self.size = size
         self._mean = torch.tensor([float(value) for value in pixel_mean]).view(1, 3, 1, 1)
         self._std = torch.tensor([float(value) for value in pixel_std]).view(1, 3, 1, 1)
         self._basis = _colour_basis()
 
-    def draw(self, n: int, generator: torch.Generator) -> ViewParameters:
-        """Parameters of two views for each of `n` images, on the CPU, a function of the generator's state alone."""
-        return draw_parameters(self.settings, n, generator)
-
     def apply_to_crops(self, crops: Tensor, params: ViewParameters) -> Tensor:
         """Turn crops that were cut and resized elsewhere into views: flip, colour, blur, solarisation, normalisation.
 
         Args:
-            crops: (2, n, 3, S, S) uint8, RGB; first all first views, then all second views.
+            crops: (V, n, 3, S, S) uint8, RGB; first all first views, then all second views, ...
             params: parameters for the same n images, on the same device; their boxes are not looked at.
 
         Returns:
-            views: (2n, 3, S, S) float32, as `apply`.
+            views: (V n, 3, S, S) float32, as `apply`.
         """
-        expected = (2, len(params), 3, self.size, self.size)
+        expected = (params.views, len(params), 3, self.size, self.size)
         if crops.dtype != torch.uint8 or crops.shape != expected:
             raise ValueError(f"crops must be {expected} uint8, got {tuple(crops.shape)} {crops.dtype}")
         return self._in_chunks(crops.unbind(0), params, lambda parts, chosen: _flip(torch.cat(parts), chosen))
@@ -88,7 +82,7 @@ class TwoViewAugmentation:
             params: parameters for the same n images, on the same device (see `ViewParameters.to`).
 
         Returns:
-            views: (2n, 3, S, S) float32, normalised; first all first views, then all second views.
+            views: (V n, 3, S, S) float32, normalised; first all first views, then all second views, ...
         """
         if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1] != 3:
             raise ValueError(f"images must be (n, 3, H, W) uint8, got {tuple(images.shape)} {images.dtype}")
@@ -102,54 +96,61 @@ class TwoViewAugmentation:
         params: ViewParameters,
         cut: Callable[[list[Tensor], ViewParameters], Tensor],
     ) -> Tensor:
-        """Views of `images`, tensors (n, 3, H, W); `cut` makes (2m, 3, S, S) of a chunk of m of them."""
+        """Views of `images`, tensors (n, 3, H, W); `cut` makes (V m, 3, S, S) of a chunk of m of them."""
         n, _, height, width = images[0].shape
         device = images[0].device
         self._move_constants(device)
-        views = torch.empty((2, n, 3, self.size, self.size), device=device)
-        chunk = max(1, n)
-        if device.type == "cpu":
-            chunk = max(1, _CHUNK_VALUES // (6 * max(height, self.size) * max(width, self.size)))
+        views = torch.empty((params.views, n, 3, self.size, self.size), device=device)
+        values = 3 * params.views * max(height, self.size) * max(width, self.size)  # of one image
+        chunk = max(1, _CHUNK_VALUES.get(device.type, _CHUNK_VALUES_ELSEWHERE) // values)
         # Views are data: they stay in fp32 with all their grey levels, whatever the network computes in.
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             for start in range(0, n, chunk):
                 part = slice(start, start + chunk)
                 views[:, part] = self._finish(cut([tensor[part] for tensor in images], params[part]), params[part])
-        return views.view(2 * n, 3, self.size, self.size)
+        return views.flatten(0, 1)
 
     def _finish(self, views: Tensor, params: ViewParameters) -> Tensor:
-        """(2n, 3, S, S) on the 0..255 scale -> (2, n, 3, S, S) normalised."""
-        n = len(params)
+        """(V n, 3, S, S) on the 0..255 scale -> (V, n, 3, S, S) normalised."""
         views = _recolour(views, params, self._basis)
         if self.settings.blur_prob > 0:
-            _blur_(views, params.blur_sigma.t().reshape(2 * n))
+            _blur_(views, params.blur_sigma.t().reshape(-1))
         if self.settings.solarize_prob > 0:
-            inverted = params.solarize.t().reshape(2 * n, 1, 1, 1) > 0
+            inverted = params.solarize.t().reshape(-1, 1, 1, 1) > 0
             views = torch.where(inverted & (views >= 127.5), 255.0 - views, views)
-        return views.sub_(self._mean).div_(self._std).view(2, n, 3, self.size, self.size)
+        return views.sub_(self._mean).div_(self._std).view(params.views, len(params), 3, self.size, self.size)
 
     def _move_constants(self, device: torch.device) -> None:
         if self._mean.device != device:
             self._mean, self._std, self._basis = (x.to(device) for x in (self._mean, self._std, self._basis))
 
 
+def check_pixel_statistics(pixel_mean: Sequence[float], pixel_std: Sequence[float]) -> None:
+    """Refuse a mean or deviation of the pixels (R, G, B; 0..255) that is not three numbers, std > 0; UserError."""
+    if len(pixel_mean) != 3 or len(pixel_std) != 3 or min(pixel_std) <= 0:
+        raise UserError(
+            f"pixel mean {list(pixel_mean)} and std {list(pixel_std)}: each needs three numbers (R, G, B; 0..255),"
+            " std > 0"
+        )
+
+
 def _crop_resize_flip(images: Tensor, params: ViewParameters, size: int) -> Tensor:
-    """(n, 3, H, W) uint8 -> (2n, 3, S, S) float on the 0..255 scale, first views first."""
+    """(n, 3, H, W) uint8 -> (V n, 3, S, S) float on the 0..255 scale, first views first."""
     n, _, height, width = images.shape
-    left, top, crop_width, crop_height = params.boxes.permute(2, 1, 0).reshape(4, 2 * n)
+    left, top, crop_width, crop_height = params.boxes.permute(2, 1, 0).reshape(4, -1)
     columns = _resize_weights(left * width, crop_width * width, width, size)
-    mirrored = (params.flip.t().reshape(2 * n) > 0).view(2 * n, 1, 1)
+    mirrored = (params.flip.t().reshape(-1) > 0).view(-1, 1, 1)
     columns = torch.where(mirrored, columns.flip(1), columns)
     rows = _resize_weights(top * height, crop_height * height, height, size)
     # Rows outermost, then channels: both products then run over contiguous matrices, for all three channels at once.
     pixels = images.permute(0, 2, 1, 3).to(torch.float32, memory_format=torch.contiguous_format)
-    narrowed = torch.matmul(pixels.view(n, height * 3, width), columns.view(2, n, size, width).transpose(-1, -2))
-    views = torch.matmul(rows.view(2, n, size, height), narrowed.view(2, n, height, 3 * size))
-    return views.view(2 * n, size, 3, size).permute(0, 2, 1, 3).contiguous()
+    narrowed = torch.matmul(pixels.view(n, height * 3, width), columns.view(-1, n, size, width).transpose(-1, -2))
+    views = torch.matmul(rows.view(-1, n, size, height), narrowed.view(-1, n, height, 3 * size))
+    return views.view(-1, size, 3, size).permute(0, 2, 1, 3).contiguous()
 
 
 def _flip(crops: Tensor, params: ViewParameters) -> Tensor:
-    """(2n, 3, S, S) uint8 -> the same as float, mirrored where the parameters say so."""
+    """(V n, 3, S, S) uint8 -> the same as float, mirrored where the parameters say so."""
     mirrored = (params.flip.t().reshape(-1) > 0).view(-1, 1, 1, 1)
     return torch.where(mirrored, crops.flip(-1), crops).float()
 

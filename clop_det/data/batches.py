@@ -17,8 +17,6 @@ class BatchOrder:
     """
 
     def __init__(self, n: int, batch_size: int, seed: int) -> None:
-        if batch_size < 1:
-            raise UserError(f"batch size is {batch_size}; it must be at least 1 (SOLVER.IMS_PER_BATCH)")
         if batch_size > n:
             raise UserError(
                 f"batch size {batch_size} exceeds the data set's {n} images; lower SOLVER.IMS_PER_BATCH or add images"

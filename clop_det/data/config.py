@@ -2,10 +2,28 @@
 
 from __future__ import annotations
 
-from clop_det.keys import BOTH, PRETRAINING, Key, above, at_least, between, declare, each, one_of
+from clop_det.keys import BOTH, PRETRAINING, Key, above, at_least, between, declare, one_of, rising_pair
 
 _SHARE = between(0, 1)
 
+declare(
+    BOTH,
+    {
+        "INPUT.MAX_PIXELS": Key(
+            89_478_485,
+            "Pixels of the largest image that is read (Pillow's own limit by default): a small file can hold a picture"
+            " that fills the memory.",
+            at_least(1),
+            content=False,
+        ),
+        "INPUT.GREY_BITS": Key(
+            16,
+            "Bits of the values in grey images of more than 8 bits: a value of 2 ** bits - 1 is white. Files of 16 or"
+            " 32 bits often hold values of 8 or 12.",
+            between(8, 32),
+        ),
+    },
+)
 # What pretraining trains on, and the probes' bank and queries in both stages.
 declare(
     BOTH,
@@ -24,12 +42,15 @@ declare(
             'Split that pretraining trains on and the probes fit on (its labelled images); "a+b" joins two.',
         ),
         "CLASSIFICATION.EVAL_SPLIT": Key("val", "Split that the probes are evaluated on."),
-        "CLASSIFICATION.IMAGE_SIZE": Key(32, "Side of the views and of the probes' square images, in pixels."),
+        "CLASSIFICATION.IMAGE_SIZE": Key(
+            32, "Side of the views and of the probes' square images, in pixels.", at_least(1)
+        ),
         "CLASSIFICATION.STORE_MAX_SIZE": Key(
             96,
             "Up to this IMAGE_SIZE, in pixels, images are decoded once into a store of central squares on disk; larger"
             " ones stream: DATALOADER.NUM_WORKERS processes decode them for each batch and cut the crops from the whole"
             " image.",
+            at_least(0),
         ),
         "CLASSIFICATION.UNREADABLE": Key(
             "fail",
@@ -74,10 +95,12 @@ declare(
             between(0, 1, "[)"),
         ),
         "AUGMENT.CROP_SCALE": Key(
-            (0.2, 1.0), "Area of the random crop as a share of the image, (low, high).", each(between(0, 1, "(]"), 2)
+            (0.2, 1.0),
+            "Area of the random crop as a share of the image, (low, high).",
+            rising_pair(between(0, 1, "(]")),
         ),
         "AUGMENT.CROP_RATIO": Key(
-            (0.75, 1.3333333), "Aspect ratio of the random crop, (low, high).", each(above(0), 2)
+            (0.75, 1.3333333), "Aspect ratio of the random crop, (low, high).", rising_pair(above(0))
         ),
         "AUGMENT.FLIP_PROB": Key(
             0.5,
@@ -94,7 +117,7 @@ declare(
         "AUGMENT.GREY_PROB": Key(0.2, "Probability of grey.", _SHARE),
         "AUGMENT.BLUR_PROB": Key(0.0, "Probability of Gaussian blur.", _SHARE),
         "AUGMENT.BLUR_SIGMA": Key(
-            (0.1, 2.0), "Range of the blur's standard deviation, in pixels of the view.", each(above(0), 2)
+            (0.1, 2.0), "Range of the blur's standard deviation, in pixels of the view.", rising_pair(above(0))
         ),
         "AUGMENT.SOLARIZE_PROB": Key(0.0, "Probability of solarisation (inversion above half brightness).", _SHARE),
     },

@@ -21,7 +21,8 @@ class ImageList:
         root: folder that the file names are relative to.
         files: N names, unique, with forward slashes: of files relative to `root`, or made up by `source`.
         labels: (N,) int64, indices into `classes`; -1 = unlabelled.
-        classes: K class names. All splits of one data set have the same, so a label means the same in each.
+        classes: K class names; none where no image has a label. All splits that a run uses have the same, so a label
+            means the same in each.
         source: where the pixels are; by default in the files.
     """
 
@@ -34,11 +35,30 @@ class ImageList:
     def __post_init__(self) -> None:
         if self.labels.shape != (len(self.files),):
             raise ValueError(f"{len(self.files)} files, but labels of shape {tuple(self.labels.shape)}")
+        if len(self.labels) and not -1 <= int(self.labels.min()) <= int(self.labels.max()) < len(self.classes):
+            raise ValueError(f"labels from {self.labels.min()} to {self.labels.max()} of {len(self.classes)} classes")
         if self.source is None:
             object.__setattr__(self, "source", FileSource(self.root, self.files))
 
     def __len__(self) -> int:
         return len(self.files)
+
+
+# What stands for "no label" in tables and as a folder's name, in lower case: never meant as a class.
+_NO_LABEL = frozenset({"", "-1", "nan", "unlabelled", "unlabeled"})
+
+
+def is_no_label(name: str) -> bool:
+    """Whether a label in a table, or the name of a class folder, says that the image has no label."""
+    return name.strip().lower() in _NO_LABEL
+
+
+def relabelled(images: ImageList, classes: Sequence[str]) -> ImageList:
+    """The same images with labels that are indices into `classes`, which hold the list's own."""
+    if images.classes == tuple(classes):
+        return images
+    place = torch.tensor([*(classes.index(name) for name in images.classes), -1], dtype=torch.int64)
+    return ImageList(images.root, images.files, place[images.labels], tuple(classes), images.source)
 
 
 def joined(lists: Sequence[ImageList]) -> ImageList:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import bisect
+import hashlib
 import itertools
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -43,6 +45,16 @@ class ImageSource(ABC):
             UnreadableImage: it is not one.
         """
 
+    def sizes(self, count: int, digest: Callable[[Path], str]) -> list[Any]:
+        """What tells the content of `count` images from another's: of files their sizes in bytes (-1: absent).
+
+        A source of another kind is read image by image, unless it knows better.
+
+        Args:
+            digest: file -> digest, for files that hold many images.
+        """
+        return [hashlib.sha256(self.content(index)).hexdigest() for index in range(count)]
+
     def image(self, index: int) -> Image.Image:
         """Image `index`, upright RGB; raises as `content` and `decode`."""
         return self.decode(index, self.content(index))
@@ -72,6 +84,9 @@ class FileSource(ImageSource):
 
     def decode(self, index: int, content: bytes) -> Image.Image:
         return decode(content, str(self.root / self.files[index]))
+
+    def sizes(self, count: int, digest: Callable[[Path], str]) -> list[Any]:
+        return [size_of(self.root / name) for name in self.files]
 
 
 @dataclass(frozen=True)
@@ -119,6 +134,9 @@ class ArraySource(ImageSource):
         pixels = np.frombuffer(content, dtype=np.uint8).reshape(self._pixels(index).shape)
         return Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
 
+    def sizes(self, count: int, digest: Callable[[Path], str]) -> list[Any]:
+        return [[file.path.name, size_of(file.path), digest(file.path)] for file in self._files]
+
     def _place(self, index: int) -> tuple[int, int]:
         part = bisect.bisect_right(self._starts, index) - 1
         return part, index - self._starts[part]
@@ -151,6 +169,18 @@ class JoinedSource(ImageSource):
         source, place = self._place(index)
         return source.decode(place, content)
 
+    def sizes(self, count: int, digest: Callable[[Path], str]) -> list[Any]:
+        counts = (end - start for start, end in itertools.pairwise(self._starts))
+        return [source.sizes(own, digest) for source, own in zip(self._sources, counts, strict=True)]
+
     def _place(self, index: int) -> tuple[ImageSource, int]:
         part = bisect.bisect_right(self._starts, index) - 1
         return self._sources[part], index - self._starts[part]
+
+
+def size_of(path: Path) -> int:
+    """Size of a file in bytes; -1 if there is none."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return -1

@@ -33,10 +33,8 @@ def long_tail(labels: Tensor, indices: Tensor, ratio: float, seed: int) -> Tenso
         (M',) int64, the sorted indices that stay labelled.
 
     Raises:
-        UserError: a ratio below 1, or too few labels for it: the rarest class would keep less than one.
+        UserError: too few labels for the ratio: the rarest class would keep less than one.
     """
-    if not ratio >= 1:
-        raise UserError(f"LABELS.IMBALANCE is {ratio}; it must be a ratio of at least 1 (1: off)")
     classes = torch.unique(labels[indices])
     if ratio == 1 or len(classes) < 2:
         return indices
@@ -70,10 +68,8 @@ def noisy_labels(
         class_names: names for the error message.
 
     Raises:
-        UserError: a share outside [0, 1), a single class, or a class that is left without a visible label.
+        UserError: a single class, or a class that is left without a visible label.
     """
-    if not 0 <= share < 1:
-        raise UserError(f"LABELS.NOISE is {share}; it must be a share in [0, 1) (0: off)")
     told = labels[indices].clone()
     count = int(share * len(indices) + 0.5)
     if count == 0:

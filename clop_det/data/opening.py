@@ -6,17 +6,19 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from clop_det.data.flat import check_not_flat
 from clop_det.data.image_list import ImageList, joined
 from clop_det.data.images import Images
-from clop_det.data.layouts import read_images
+from clop_det.data.layouts import layout_options, read_images
 from clop_det.data.layouts.folder import read_unlabelled
 from clop_det.data.store import open_store
 from clop_det.data.streaming import open_stream
 from clop_det.data.unreadable import Unreadable
-from clop_det.data.views import ViewPlan
+from clop_det.data.views import ViewPlan, Views
 from clop_det.engine.seeding import generator
 from clop_det.errors import UserError
 
@@ -44,19 +46,22 @@ class ClassificationImages(Protocol):
 
     def __len__(self) -> int: ...
 
-    def views(self, plan: ViewPlan, device: torch.device) -> Callable[[int], Tensor]:
-        """A function from i to the views (2n,3,S,S) of batch i of `plan`, on `device`."""
+    def views(self, plan: ViewPlan, device: torch.device) -> Callable[[int], Views]:
+        """A function from i to the views of batch i of `plan`, on `device`."""
 
 
 def list_images(settings: Mapping[str, Any], split: str) -> ImageList:
     """The images of one split as CLASSIFICATION.* says; those of UNLABELLED_ROOT belong to TRAIN_SPLIT.
+
+    The classes are those of TRAIN_SPLIT and EVAL_SPLIT together.
 
     Raises:
         UserError: no ROOT, or see `read_images` and `read_unlabelled`.
     """
     if not settings["ROOT"]:
         raise UserError("CLASSIFICATION.ROOT is empty; it must name a folder of images (or a digits:// address).")
-    listed = read_images(settings["LAYOUT"], settings["ROOT"], split)
+    used = (settings["TRAIN_SPLIT"], settings["EVAL_SPLIT"])
+    listed = read_images(settings["LAYOUT"], settings["ROOT"], split, used, **layout_options(settings))
     if settings["UNLABELLED_ROOT"] and split == settings["TRAIN_SPLIT"]:
         listed = joined([listed, read_unlabelled(settings["UNLABELLED_ROOT"], listed.classes)])
     return listed
@@ -66,8 +71,10 @@ def open_images(settings: Mapping[str, Any], listed: ImageList, workers: int = 0
     """Open `listed`: decoded into a store if IMAGE_SIZE is at most STORE_MAX_SIZE, else streamed by `workers`.
 
     Raises:
-        UserError: see `open_store`.
+        UserError: see `check_not_flat` and `open_store`.
     """
+    source = listed.source
+    check_not_flat(listed.files, lambda index: np.asarray(source.image(index)), source.content)
     size, limit = settings["IMAGE_SIZE"], settings["STORE_MAX_SIZE"]
     unreadable = Unreadable.from_config(settings)
     if size <= limit:

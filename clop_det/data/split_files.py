@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from clop_det.data.layouts import ImageList
+from clop_det.data.layouts.table import read_text
 from clop_det.data.splits import VisibleLabels
 from clop_det.errors import UserError
 from clop_det.files import StrPath, read_json, write_json
@@ -64,7 +64,9 @@ def _load_json(path: StrPath, images: ImageList) -> VisibleLabels:
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise UserError(f"{path} is not a label split (expected a JSON object with format {_FORMAT!r})")
     labelled, told = content.get("labelled"), content.get("told", {})
-    if not isinstance(labelled, dict) or not all(isinstance(files, list) for files in labelled.values()):
+    if not isinstance(labelled, dict) or not all(
+        isinstance(files, list) and all(isinstance(file, str) for file in files) for files in labelled.values()
+    ):
         raise UserError(f"{path}: 'labelled' must map each class to a list of files")
     if sorted(labelled) != sorted(images.classes):
         differing = sorted(set(labelled) ^ set(images.classes))
@@ -103,8 +105,8 @@ def _find(path: StrPath, labelled: dict[str, list[Any]], images: ImageList) -> d
 
 def _load_list(path: StrPath, images: ImageList) -> VisibleLabels:
     try:
-        text = Path(path).read_text(encoding="utf-8", errors="surrogateescape")  # as the names of files are read
-    except OSError as error:
+        text = read_text(Path(path), "surrogateescape")  # as the names of files are read
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the label split {path}: {error}") from error
     places: dict[str, list[int]] = {}
     for index, file in enumerate(images.files):
@@ -113,8 +115,9 @@ def _load_list(path: StrPath, images: ImageList) -> VisibleLabels:
     for number, line in enumerate(map(str.strip, text.splitlines()), 1):
         if not line:
             continue
-        name = line.replace(os.sep, "/").removeprefix("./")
-        ends = [i for i in places.get(name.rsplit("/", 1)[-1], []) if f"/{images.files[i]}".endswith(f"/{name}")]
+        ends = _ends(line, places, images)
+        if not ends and "\\" in line:  # a list that Windows wrote
+            ends = _ends(line.replace("\\", "/"), places, images)
         if len(ends) != 1:
             fault = "is not in" if not ends else f"fits {len(ends)} images ({images.files[ends[0]]}, ...) of"
             raise UserError(f"label split {path}, line {number}: {line!r} {fault} the data set in {images.root}")
@@ -128,6 +131,12 @@ def _load_list(path: StrPath, images: ImageList) -> VisibleLabels:
             f" {len(images.classes)} classes lack one); every class needs at least one"
         )
     return _visible(labels)
+
+
+def _ends(line: str, places: Mapping[str, list[int]], images: ImageList) -> list[int]:
+    """The images whose path ends in the path that a line names."""
+    name = line.removeprefix("./")
+    return [i for i in places.get(name.rsplit("/", 1)[-1], []) if f"/{images.files[i]}".endswith(f"/{name}")]
 
 
 def _visible(labels: dict[int, int]) -> VisibleLabels:

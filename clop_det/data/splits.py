@@ -60,12 +60,8 @@ def label_split(
         (M,) int64, sorted indices of the labelled images.
 
     Raises:
-        UserError: fraction outside (0, 1], a negative count, or a class with no image or less than that count.
+        UserError: a class with no image or less than that count.
     """
-    if per_class < 0:
-        raise UserError(f"LABELS.PER_CLASS is {per_class}; it must be a number of images, or 0 for LABELS.FRACTION")
-    if not 0 < fraction <= 1:
-        raise UserError(f"label fraction is {fraction}; it must be in (0, 1] (LABELS.FRACTION)")
     counts = torch.bincount(labels[labels >= 0], minlength=num_classes or len(class_names) or 1)
     _require_enough(counts, per_class, class_names)
     chosen = []

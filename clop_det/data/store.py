@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from clop_det.data.building import build_once, cache_folder, cache_lock
-from clop_det.data.decoding import UnreadableImage
+from clop_det.data.decoding import UnreadableImage, grey_bits
 from clop_det.data.image_list import ImageList
 from clop_det.data.images import Images, StoredImages
 from clop_det.data.store_build import FORMAT, HEADER, PIXELS, decode_store
@@ -82,11 +82,9 @@ def open_store(
         unreadable: what to do with images that cannot be read; by default fail.
 
     Raises:
-        UserError: an unreadable image (named), no image, a size below 1, an unwritable cache, a full disk.
+        UserError: an unreadable image (named), no image, an unwritable cache, a full disk.
     """
     unreadable = unreadable or Unreadable()
-    if size < 1:
-        raise UserError(f"image size is {size}; it must be at least 1 pixel (CLASSIFICATION.IMAGE_SIZE)")
     if len(images) == 0:
         raise UserError(f"no image to decode in {images.root}")
     parent = Path(cache_dir) if cache_dir is not None else cache_folder() / "stores"
@@ -103,6 +101,8 @@ def open_store(
 
 def _key(images: ImageList, size: int, unreadable: Unreadable) -> str:
     digest = hashlib.sha256(f"{FORMAT}\n{size}\n".encode())
+    if grey_bits() != 16:
+        digest.update(f"grey of {grey_bits()} bits\n".encode())
     if unreadable.replaces:  # which image stands in depends on the labels
         digest.update(b"replace\n" + images.labels.numpy().tobytes())
     for index, file in enumerate(images.files):
@@ -126,8 +126,12 @@ def _fault(folder: Path, count: int, size: int) -> str | None:
             return f"{PIXELS} has the wrong length"
         if sha256_of(folder / PIXELS) != header["pixels_sha256"]:
             return f"{PIXELS} does not match its checksum"
+        if not isinstance(header["sources_sha256"], str) or not all(
+            0 <= int(index) < count and 0 <= other < count for index, other in header.get("replaced", {}).items()
+        ):
+            return f"{HEADER} names images that the store does not hold"
         return None
-    except (UserError, OSError, KeyError, TypeError) as error:
+    except (UserError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         return str(error)
 
 

@@ -139,8 +139,11 @@ def _recover(folder: Path, count: int, size: int) -> _State:
 
 
 def _journalled(line: bytes) -> dict[str, Any] | None:
+    """What a line says of its chunk; None if it was cut off while it was written, or is damaged."""
     try:
         found = json.loads(line)
-    except ValueError:  # cut off while it was written
+        sound = type(found["images"]) is int and found["images"] > 0
+        sound = sound and all(int(index) >= 0 and type(other) is int for index, other in found["replaced"].items())
+        return found if sound and line.endswith(b"\n") and isinstance(found["sha256"], str) else None
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return None
-    return found if line.endswith(b"\n") and isinstance(found, dict) and {"images", "sha256"} <= set(found) else None

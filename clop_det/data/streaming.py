@@ -1,6 +1,6 @@
 """Images too large to be stored: decoded each time they are needed.
 
-For a batch, worker processes decode each image once and cut its two random crops to the views' size; the device does
+For a batch, worker processes decode each image once and cut its random crops to the views' size; the device does
 the rest of the augmentation. A worker makes a whole batch, so the batches depend neither on the number of workers nor
 on which of them is quick, and a run that resumes at batch i starts the workers there.
 """
@@ -17,11 +17,12 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from clop_det.data.decoding import Pixels, UnreadableImage, centre_square, resized_box
+from clop_det.data.decoding import Pixels, UnreadableImage, centre_square, resized_box, whole_pixels
 from clop_det.data.image_list import ImageList
 from clop_det.data.images import Index
 from clop_det.data.unreadable import Replacements, Unreadable
-from clop_det.data.views import ViewPlan
+from clop_det.data.views import ViewPlan, Views
+from clop_det.engine.device import moved
 from clop_det.engine.workers import batch_loader, cores
 from clop_det.errors import UserError
 
@@ -62,12 +63,14 @@ class CutBatch:
     """One batch as the workers hand it over.
 
     Attributes:
-        crops: (2, n, 3, S, S) uint8, first all first views.
+        crops: (V, n, 3, S, S) uint8, first all first views.
+        boxes: (V, n, 4) float32, where they were cut: x0, y0, x1, y1 in pixels of the upright image.
         replaced: index of each unreadable image in it -> index of the image that stands in.
         error: what a worker cannot raise without a traceback of its own.
     """
 
     crops: Tensor
+    boxes: Tensor
     replaced: dict[int, int]
     error: str = ""
 
@@ -80,9 +83,10 @@ class _Cutter(Dataset[CutBatch]):
 
     def __getitem__(self, iteration: int) -> CutBatch:
         plan = self._plan
-        size = plan.augment.size
+        size, views = plan.augment.size, len(plan.group.kinds)
         indices = plan.indices(iteration).tolist()
-        crops = torch.empty((2, len(indices), 3, size, size), dtype=torch.uint8)
+        crops = torch.empty((views, len(indices), 3, size, size), dtype=torch.uint8)
+        boxes = torch.empty((views, len(indices), 4))
         replaced: dict[int, int] = {}
         images: list[Image.Image] = []
         try:
@@ -92,13 +96,15 @@ class _Cutter(Dataset[CutBatch]):
                 if used != index:
                     replaced[index] = used
         except UnreadableImage as error:
-            return CutBatch(crops, replaced, str(error))
+            return CutBatch(crops, boxes, replaced, str(error))
         aspect = torch.tensor([image.width / image.height for image in images])
-        boxes = plan.parameters(iteration, aspect).boxes.tolist()
+        shares = plan.parameters(iteration, aspect).boxes.tolist()
         for place, image in enumerate(images):
-            for view in range(2):
-                crops[view, place] = torch.from_numpy(resized_box(image, boxes[place][view], size))
-        return CutBatch(crops, replaced)
+            for view in range(views):
+                share = shares[place][view]
+                crops[view, place] = torch.from_numpy(resized_box(image, share, size))
+                boxes[view, place] = torch.tensor(whole_pixels(share, image.width, image.height))
+        return CutBatch(crops, boxes, replaced)
 
 
 class _From:
@@ -115,7 +121,7 @@ class _From:
 
 
 class StreamedViews:
-    """Views (2n,3,S,S) of batch i, cut by `workers` processes (0: by this one) and finished on `device`.
+    """The views of batch i, cut by `workers` processes (0: by this one) and finished on `device`.
 
     Workers start with the first batch that is asked for, and anew when another than the next one is.
 
@@ -126,14 +132,12 @@ class StreamedViews:
     def __init__(
         self, listed: ImageList, plan: ViewPlan, device: torch.device, replacements: Replacements, workers: int
     ) -> None:
-        if workers < 0:
-            raise UserError(f"DATALOADER.NUM_WORKERS is {workers}; it must be 0 or more")
         self._listed, self._plan, self._device = listed, plan, device
         self._replacements, self._workers = replacements, workers
         self._next = -1
         self._batches: Iterator[CutBatch] = iter(())
 
-    def __call__(self, iteration: int) -> Tensor:
+    def __call__(self, iteration: int) -> Views:
         if iteration != self._next:
             self._batches = self._start(iteration)
         self._next = iteration + 1
@@ -141,8 +145,11 @@ class StreamedViews:
         if batch.error:
             raise UnreadableImage(batch.error)
         self._replacements.add(batch.replaced)
-        crops = batch.crops.to(self._device, non_blocking=True)
-        return self._plan.augment.apply_to_crops(crops, self._plan.parameters(iteration).to(self._device))
+        crops = moved(batch.crops, self._device)
+        parameters = self._plan.parameters(iteration).to(self._device)
+        return self._plan.seen(
+            self._plan.augment.apply_to_crops(crops, parameters), moved(batch.boxes, self._device), parameters
+        )
 
     def _start(self, iteration: int) -> Iterator[CutBatch]:
         loader = batch_loader(

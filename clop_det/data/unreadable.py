@@ -12,7 +12,6 @@ from torch import Tensor
 from clop_det.data.decoding import UnreadableImage
 from clop_det.errors import UserError
 
-_POLICIES = ("fail", "replace")
 _Result = TypeVar("_Result")
 
 _log = logging.getLogger(__name__)
@@ -25,19 +24,10 @@ class Unreadable:
     Attributes:
         policy: "fail", or "replace".
         max_share: of a split's images that may be replaced, in [0, 1).
-
-    Raises:
-        UserError: another policy, or a share outside [0, 1).
     """
 
     policy: str = "fail"
     max_share: float = 0.01
-
-    def __post_init__(self) -> None:
-        if self.policy not in _POLICIES:
-            raise UserError(f"CLASSIFICATION.UNREADABLE is {self.policy!r}; known: {', '.join(_POLICIES)}")
-        if not 0 <= self.max_share < 1:
-            raise UserError(f"CLASSIFICATION.MAX_UNREADABLE is {self.max_share}; it must be a share in [0, 1)")
 
     @classmethod
     def from_config(cls, node: Mapping[str, Any]) -> Unreadable:

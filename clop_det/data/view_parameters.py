@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clop_det.errors import UserError
+from clop_det.engine.device import moved
 
 _TRIES = 10  # draws of a crop before the central one is taken, as in torchvision
 _COLUMNS = 11
@@ -19,11 +19,7 @@ _COLUMNS = 11
 
 @dataclass(frozen=True)
 class AugmentSettings:
-    """Probabilities and ranges of the augmentation; the fields are the keys AUGMENT.* in lower case.
-
-    Raises:
-        UserError: a probability outside [0, 1], or a range that is empty or out of bounds; the message names the key.
-    """
+    """Probabilities and ranges of the augmentation; the fields are the keys AUGMENT.* in lower case."""
 
     crop_scale: tuple[float, float] = (0.2, 1.0)
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
@@ -38,25 +34,6 @@ class AugmentSettings:
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     solarize_prob: float = 0.0
 
-    def __post_init__(self) -> None:
-        for name in ("flip_prob", "jitter_prob", "grey_prob", "blur_prob", "solarize_prob"):
-            self._require(name, lambda value: 0 <= value <= 1, "a probability in [0, 1]")
-        for name in ("brightness", "contrast", "saturation"):
-            self._require(name, lambda value: value >= 0, "a number >= 0")
-        self._require("hue", lambda value: 0 <= value <= 0.5, "in [0, 0.5] turns of the colour wheel")
-        self._require("crop_scale", lambda value: 0 < value[0] <= value[1] <= 1, "two numbers, 0 < low <= high <= 1")
-        self._require("crop_ratio", lambda value: 0 < value[0] <= value[1], "two numbers, 0 < low <= high")
-        self._require("blur_sigma", lambda value: 0 < value[0] <= value[1], "two numbers of pixels, 0 < low <= high")
-
-    def _require(self, name: str, rule: Any, text: str) -> None:
-        value = getattr(self, name)
-        try:
-            valid = bool(rule(value)) and (not isinstance(value, (tuple, list)) or len(value) == 2)
-        except (TypeError, IndexError):
-            valid = False
-        if not valid:
-            raise UserError(f"AUGMENT.{name.upper()} is {value!r}; it must be {text}")
-
     @classmethod
     def from_config(cls, node: Mapping[str, Any]) -> AugmentSettings:
         """Settings from the config node AUGMENT."""
@@ -67,10 +44,10 @@ class AugmentSettings:
 
 @dataclass(frozen=True)
 class ViewParameters:
-    """Parameters of both views of n images; `params[a:b]` are those of images a..b-1, `params.to(device)` moves them.
+    """Parameters of V views of n images; `params[a:b]` are those of images a..b-1, `params.to(device)` moves them.
 
     Attributes:
-        values: (n, 2, 11) float32; the second axis is the view. The columns are named by the properties below.
+        values: (n, V, 11) float32; the second axis is the view. The columns are named by the properties below.
     """
 
     values: Tensor
@@ -81,48 +58,53 @@ class ViewParameters:
     def __getitem__(self, rows: slice | Tensor) -> ViewParameters:
         return ViewParameters(self.values[rows])
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> ViewParameters:
-        """The same parameters on another device (one copy)."""
-        return ViewParameters(self.values.to(device, non_blocking=non_blocking))
+    def to(self, device: torch.device | str) -> ViewParameters:
+        """The same parameters on another device (one copy, which the host does not wait for)."""
+        return ViewParameters(moved(self.values, torch.device(device)))
+
+    @property
+    def views(self) -> int:
+        """V, the number of views of each image."""
+        return self.values.shape[1]
 
     @property
     def boxes(self) -> Tensor:
-        """(n, 2, 4): left, top, width and height of the crop as shares of the image's width and height."""
+        """(n, V, 4): left, top, width and height of the crop as shares of the image's width and height."""
         return self.values[..., 0:4]
 
     @property
     def flip(self) -> Tensor:
-        """(n, 2): 1 where the view is mirrored, else 0."""
+        """(n, V): 1 where the view is mirrored, else 0."""
         return self.values[..., 4]
 
     @property
     def colour(self) -> Tensor:
-        """(n, 2, 4): factors of brightness, contrast, saturation (1 = unchanged, saturation 0 = grey); hue in turns."""
+        """(n, V, 4): factors of brightness, contrast, saturation (1 = unchanged, saturation 0 = grey); hue in turns."""
         return self.values[..., 5:9]
 
     @property
     def blur_sigma(self) -> Tensor:
-        """(n, 2): standard deviation of the blur in pixels of the view; 0 = none."""
+        """(n, V): standard deviation of the blur in pixels of the view; 0 = none."""
         return self.values[..., 9]
 
     @property
     def solarize(self) -> Tensor:
-        """(n, 2): 1 where the view is solarised, else 0."""
+        """(n, V): 1 where the view is solarised, else 0."""
         return self.values[..., 10]
 
 
 def draw_parameters(
-    settings: AugmentSettings, n: int, generator: torch.Generator, aspect: Tensor | None = None
+    settings: AugmentSettings, n: int, generator: torch.Generator, aspect: Tensor | None = None, views: int = 2
 ) -> ViewParameters:
-    """Draw the parameters of two views for each of `n` images from a CPU generator.
+    """Draw the parameters of `views` views for each of `n` images from a CPU generator.
 
     `aspect` (n,) is each image's width divided by its height, by default 1; only the crops depend on it. Every image
     consumes the same amount of randomness whatever the settings, so two runs that differ in one probability still
     share all other draws.
     """
-    uniform = torch.rand((n, 2, 2 * _TRIES + 12), generator=generator)
+    uniform = torch.rand((n, views, 2 * _TRIES + 12), generator=generator)
     tries, single = uniform[..., : 2 * _TRIES], uniform[..., 2 * _TRIES :].unbind(-1)
-    values = torch.empty((n, 2, _COLUMNS))
+    values = torch.empty((n, views, _COLUMNS))
     aspect = torch.ones(n) if aspect is None else aspect
     values[..., 0:4] = _crop_boxes(settings, tries[..., :_TRIES], tries[..., _TRIES:], single[0], single[1], aspect)
     values[..., 4] = (single[2] < settings.flip_prob).float()
@@ -140,7 +122,7 @@ def draw_parameters(
 
 
 def _crop_boxes(settings: AugmentSettings, area: Tensor, ratio: Tensor, x: Tensor, y: Tensor, aspect: Tensor) -> Tensor:
-    """Boxes (n, 2, 4) of a random resized crop (Szegedy et al. 2015) from uniform numbers.
+    """Boxes (n, V, 4) of a random resized crop (Szegedy et al. 2015) from uniform numbers.
 
     Area uniform, aspect ratio in pixels log-uniform, drawn until the box fits into the image, at most ten times; then
     the largest central box of an allowed ratio. Place uniform. `aspect` (n,) is the images' width by height.

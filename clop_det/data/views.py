@@ -1,4 +1,4 @@
-"""The views of batch i: cut on the device from stored images, or cut by worker processes from images that stream."""
+"""What a step sees: the views of batch i with the crops that they came from, and the plan that they follow."""
 
 from __future__ import annotations
 
@@ -8,11 +8,76 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from clop_det.data.augment import TwoViewAugmentation
+from clop_det.data.augment import ViewAugmentation
 from clop_det.data.batches import BatchOrder
 from clop_det.data.images import Images
 from clop_det.data.view_parameters import ViewParameters, draw_parameters
+from clop_det.engine.device import moved
 from clop_det.engine.seeding import derive_seed, generator
+from clop_det.errors import UserError
+
+STANDARD = "standard"
+
+
+@dataclass(frozen=True)
+class ViewGroup:
+    """Views of one size that a method asks for.
+
+    Attributes:
+        kinds: the kind of each of its V views; "standard" is the augmentation that AUGMENT.* describes.
+        size: side in pixels; None: CLASSIFICATION.IMAGE_SIZE.
+    """
+
+    kinds: tuple[str, ...] = (STANDARD, STANDARD)
+    size: int | None = None
+
+
+TWO_VIEWS = (ViewGroup(),)
+
+
+@dataclass(frozen=True)
+class Views:
+    """V views of each of n images, all of one size.
+
+    Attributes:
+        pixels: (V, n, 3, S, S) float32, normalised.
+        boxes: (V, n, 4) float32: the crop of each view as x0, y0, x1, y1 in pixels of the image that it was cut from.
+            That is the stored square of IMAGE_SIZE pixels where images are stored, and the whole upright image where
+            they stream. Two views of one image share these coordinates.
+        flips: (V, n) bool: whether the crop was mirrored from left to right after it was cut.
+        kinds: the kind of each of the V views.
+        further: the views of the other groups that the method asked for, of other sizes.
+    """
+
+    pixels: Tensor
+    boxes: Tensor
+    flips: Tensor
+    kinds: tuple[str, ...]
+    further: tuple[Views, ...] = ()
+
+    def __len__(self) -> int:
+        return self.pixels.shape[1]
+
+    @property
+    def stacked(self) -> Tensor:
+        """(V n, 3, S, S), all first views, then all second views, ...; the same memory as `pixels`."""
+        return self.pixels.flatten(0, 1)
+
+
+def only_group(needed: tuple[ViewGroup, ...], size: int, method: str) -> ViewGroup:
+    """The one group of views that the augmentation can make for a method.
+
+    Raises:
+        UserError: the method asks for another kind, another size than `size`, or several groups.
+    """
+    first = needed[0]
+    if len(needed) > 1 or set(first.kinds) != {STANDARD} or first.size not in (None, size):
+        wanted = " and ".join(f"{', '.join(group.kinds)} of {group.size or size} px" for group in needed)
+        raise UserError(
+            f"METHOD.NAME {method} needs views of other kinds or sizes ({wanted}). The augmentation makes any number of"
+            f" {STANDARD} views of CLASSIFICATION.IMAGE_SIZE, {size} px; choose another method."
+        )
+    return first
 
 
 @dataclass(frozen=True)
@@ -25,14 +90,16 @@ class ViewPlan:
         images: N, of the data set.
         batch: the global batch, in images.
         rank, world_size: this process's place; it takes the rank-th part of the batch.
+        group: the views of each image.
     """
 
-    augment: TwoViewAugmentation
+    augment: ViewAugmentation
     seed: int
     images: int
     batch: int
     rank: int = 0
     world_size: int = 1
+    group: ViewGroup = TWO_VIEWS[0]
 
     @cached_property
     def _order(self) -> BatchOrder:
@@ -57,15 +124,23 @@ class ViewPlan:
         if aspect is not None:
             everywhere[self.part] = aspect
         draws = generator(self.seed, "augment", iteration)
-        return draw_parameters(self.augment.settings, self.batch, draws, everywhere)[self.part]
+        return draw_parameters(self.augment.settings, self.batch, draws, everywhere, len(self.group.kinds))[self.part]
+
+    def seen(self, pixels: Tensor, boxes: Tensor, parameters: ViewParameters) -> Views:
+        """The views of this process: `pixels` (V n, 3, S, S), `boxes` (V, n, 4), and the parameters of both."""
+        kinds = self.group.kinds
+        return Views(pixels.view(len(kinds), -1, *pixels.shape[1:]), boxes, parameters.flip.t() > 0, kinds)
 
 
 class StoredViews:
-    """Views (2n,3,S,S) of batch i, cut from `images` (indexed on the host) on `device`."""
+    """The views of batch i, cut from `images` (indexed on the host) on `device`."""
 
     def __init__(self, images: Images, plan: ViewPlan, device: torch.device) -> None:
         self._images, self._plan, self._device = images, plan, device
 
-    def __call__(self, iteration: int) -> Tensor:
-        images = self._images[self._plan.indices(iteration)].to(self._device, non_blocking=True)
-        return self._plan.augment.apply(images, self._plan.parameters(iteration).to(self._device))
+    def __call__(self, iteration: int) -> Views:
+        images = moved(self._images[self._plan.indices(iteration)], self._device)
+        parameters = self._plan.parameters(iteration).to(self._device)
+        start, extent = parameters.boxes.transpose(0, 1).mul(images.shape[-1]).chunk(2, dim=-1)
+        boxes = torch.cat([start, start + extent], dim=-1)
+        return self._plan.seen(self._plan.augment.apply(images, parameters), boxes, parameters)

@@ -20,52 +20,53 @@ class CocoBackend:
 
     Attributes:
         name: the distribution's name on the package index, and in the config.
-        run: (annotations in COCO's JSON layout, results in COCO's layout, "bbox" or "segm") -> precision
-            (overlaps, recalls, classes, areas, detections an image), -1 where there is no ground truth.
+        run: (annotations in COCO's JSON layout, results in COCO's layout, "bbox" or "segm", most detections of a class
+            in an image) -> precision (overlaps, recalls, classes, areas, 1), -1 where there is no ground truth.
     """
 
     name: str
-    run: Callable[[dict[str, Any], list[dict[str, Any]], str], Array]
+    run: Callable[[dict[str, Any], list[dict[str, Any]], str, int], Array]
 
     @property
     def version(self) -> str:
         """The installed version."""
         return importlib.metadata.version(self.name)
 
-    def precision(self, reference: dict[str, Any], results: list[dict[str, Any]], task: str) -> Array:
+    def precision(self, reference: dict[str, Any], results: list[dict[str, Any]], task: str, most: int = 100) -> Array:
         """`run`, without what it prints."""
         with contextlib.redirect_stdout(io.StringIO()):
-            return self.run(reference, results, task)
+            return self.run(reference, results, task, most)
 
 
-def _run(index: Any, evaluation: Any, results: list[dict[str, Any]], task: str) -> Array:
+def _run(index: Any, evaluation: Any, results: list[dict[str, Any]], task: str, most: int) -> Array:
     evaluated = evaluation(index, index.loadRes(results), task)
+    evaluated.params.maxDets = [most]
     evaluated.evaluate()
     evaluated.accumulate()
     precision: Array = evaluated.eval["precision"]
     return precision
 
 
-def _pycocotools(reference: dict[str, Any], results: list[dict[str, Any]], task: str) -> Array:
+def _pycocotools(reference: dict[str, Any], results: list[dict[str, Any]], task: str, most: int) -> Array:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
     index = COCO()
     index.dataset = reference
     index.createIndex()
-    return _run(index, COCOeval, results, task)
+    return _run(index, COCOeval, results, task, most)
 
 
-def _faster_coco_eval(reference: dict[str, Any], results: list[dict[str, Any]], task: str) -> Array:
+def _faster_coco_eval(reference: dict[str, Any], results: list[dict[str, Any]], task: str, most: int) -> Array:
     from faster_coco_eval import COCO, COCOeval_faster
 
-    return _run(COCO(reference), COCOeval_faster, results, task)
+    return _run(COCO(reference), COCOeval_faster, results, task, most)
 
 
-def _hotcoco(reference: dict[str, Any], results: list[dict[str, Any]], task: str) -> Array:
+def _hotcoco(reference: dict[str, Any], results: list[dict[str, Any]], task: str, most: int) -> Array:
     from hotcoco import COCO, COCOeval
 
-    return _run(COCO(reference), COCOeval, results, task)
+    return _run(COCO(reference), COCOeval, results, task, most)
 
 
 BACKENDS = {

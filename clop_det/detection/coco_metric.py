@@ -17,19 +17,21 @@ _NO_AREA = 1e11
 
 
 def coco_metrics(
-    truth: GroundTruth, found: Detections, task: str = "bbox", backend: CocoBackend | None = None
+    truth: GroundTruth, found: Detections, task: str = "bbox", backend: CocoBackend | None = None, most: int = 100
 ) -> dict[str, float]:
     """AP in percent: AP, AP50, AP75, APs, APm, APl and AP-<class>; what has no ground truth is left out.
 
     Args:
-        task: "bbox" or "segm" (both sides need masks).
+        task: "bbox" or "segm". For "segm" a true box without a mask is a region in which nothing counts, neither as
+            found nor as missed: its rectangle is no mask.
         backend: pycocotools by default.
+        most: detections of a class in an image that are scored, the best first.
     """
     if not len(found):
         found = _one_miss(truth)
     backend = backend or coco_backend("pycocotools")
-    # (overlaps, recalls, classes, areas, detections an image); the last index: all areas, at most 100 an image.
-    precision = backend.precision(_reference(truth, task), _results(found, task), task)[..., -1]
+    # (overlaps, recalls, classes, areas, limits); area 0 is all areas.
+    precision = backend.precision(_reference(truth, task), _results(found, task), task, most)[..., -1]
     figures = {"AP": _mean(precision[..., 0]), "AP50": _mean(precision[0, ..., 0]), "AP75": _mean(precision[5, ..., 0])}
     figures |= {name: _mean(precision[..., area]) for name, area in _AREAS.items()}
     figures |= {f"AP-{name}": _mean(precision[:, :, k, 0]) for k, name in enumerate(truth.classes)}
@@ -63,7 +65,10 @@ def _reference(truth: GroundTruth, task: str) -> dict[str, Any]:
             "iscrowd": int(truth.crowd[k]),
         }
         if task == "segm":
-            entry["segmentation"] = truth.masks[k] or [[x1, y1, x2, y1, x2, y2, x1, y2]]
+            mask = truth.masks[k]
+            entry["segmentation"] = mask or [[x1, y1, x2, y1, x2, y2, x1, y2]]
+            # A crowd takes any number of detections that lie in it.
+            entry["iscrowd"] = int(truth.crowd[k] or not mask)
         annotations.append(entry)
     return {
         "info": {},

@@ -13,26 +13,20 @@ from detectron2.config import CfgNode
 from detectron2.data import detection_utils as utils
 from detectron2.utils.file_io import PathManager
 
-from clop_det.config.reading import read_config
+from clop_det.config.reading import run_defaults
 from clop_det.conversion.conventions import get_key
+from clop_det.detection.best_figure import check_best
 from clop_det.detection.coco_backends import coco_backend
 from clop_det.detection.model import MODEL_CHECKS
 from clop_det.engine.device import check_device
 from clop_det.engine.schedule import build_schedule
+from clop_det.engine.wandb_writer import check_wandb
 from clop_det.errors import UserError
-from clop_det.probes.settings import check_probe_settings
+from clop_det.keys import DETECTION, check_rules
+from clop_det.probes.running import build_tasks
 
-Check = Callable[[CfgNode], None]
+Check = Callable[[CfgNode], object]
 
-_LEAST = {
-    "SEED": 0,  # a run is a function of its seed
-    "SOLVER.IMS_PER_BATCH": 1,
-    "SOLVER.MAX_ITER": 1,
-    "SOLVER.CHECKPOINT_PERIOD": 1,
-    "SOLVER.KEEP_CHECKPOINTS": 1,
-    "TEST.IMS_PER_BATCH": 1,
-    "DATALOADER.NUM_WORKERS": 0,
-}
 # Keys that stand in the config and change nothing here -> what detection does whatever they say.
 _IGNORED = {
     "SOLVER.OPTIMIZER": "detection trains with SGD",
@@ -65,16 +59,18 @@ def check_config(cfg: CfgNode, processes: int = 1) -> None:
 def config_checks(processes: int) -> tuple[tuple[str, Check], ...]:
     """(Name for a report, check that raises UserError), in order; they read nothing but the config and the machine."""
     return (
-        ("ranges", _check_ranges),
+        ("ranges", _check_rules),
         ("ignored settings", _check_ignored),
         ("weights", _check_weights),
-        ("device", _check_device),
+        ("device", lambda cfg: check_device(cfg.MODEL.DEVICE, processes > 1)),
         *MODEL_CHECKS,
         ("batch", partial(_check_batch, processes=processes)),
         ("schedule", _check_schedule),
         ("augmentation", _check_augmentation),
-        ("probe settings", _check_probes),
+        ("probe settings", build_tasks),
+        ("best checkpoint", check_best),
         ("COCO backend", _check_backend),
+        ("services", check_wandb),
         ("expected results", _check_expectations),
     )
 
@@ -100,14 +96,12 @@ def fetch_weights(cfg: CfgNode) -> None:
         raise UserError(f"MODEL.WEIGHTS {weights} is an address that Detectron2 does not know. Give a file's path.")
 
 
-def _check_ranges(cfg: CfgNode) -> None:
-    for key, least in _LEAST.items():
-        if get_key(cfg, key) < least:
-            raise UserError(f"{key} is {get_key(cfg, key)}; it must be at least {least}.")
+def _check_rules(cfg: CfgNode) -> None:
+    check_rules(cfg, DETECTION)
 
 
 def _check_ignored(cfg: CfgNode) -> None:
-    defaults = read_config("", ())
+    defaults = run_defaults()
     for key, instead in _IGNORED.items():
         value, default = get_key(cfg, key), get_key(defaults, key)
         if value != default:
@@ -117,11 +111,13 @@ def _check_ignored(cfg: CfgNode) -> None:
 def _check_weights(cfg: CfgNode) -> None:
     weights = str(cfg.MODEL.WEIGHTS)
     if weights and "://" not in weights and not Path(weights).is_file():
+        file, _, option = weights.partition("?")
+        if option and Path(file).is_file():
+            raise UserError(
+                f"MODEL.WEIGHTS {weights}: {option} makes Detectron2 guess which tensor is which. Leave it out, after"
+                f" clop-det convert {file} OUTPUT.pth, which maps every tensor and proves it."
+            )
         raise UserError(f"MODEL.WEIGHTS {weights} does not exist.")
-
-
-def _check_device(cfg: CfgNode) -> None:
-    check_device(cfg.MODEL.DEVICE)
 
 
 def _check_batch(cfg: CfgNode, processes: int) -> None:
@@ -141,8 +137,6 @@ def _check_schedule(cfg: CfgNode) -> None:
 def _check_augmentation(cfg: CfgNode) -> None:
     settings = cfg.INPUT
     sizes = tuple(settings.MIN_SIZE_TRAIN)
-    if not sizes or not all(isinstance(size, int) and size >= 0 for size in sizes):
-        raise UserError(f"INPUT.MIN_SIZE_TRAIN is {sizes}; it must hold one size in pixels or more, as (640, 800).")
     if settings.MIN_SIZE_TRAIN_SAMPLING == "range" and list(sizes) != sorted(sizes):
         raise UserError(f"INPUT.MIN_SIZE_TRAIN is {sizes}, sampled as a range; the smaller size must come first.")
     try:
@@ -153,10 +147,6 @@ def _check_augmentation(cfg: CfgNode) -> None:
             f" MIN_SIZE_TRAIN_SAMPLING {settings.MIN_SIZE_TRAIN_SAMPLING}, RANDOM_FLIP {settings.RANDOM_FLIP}). Sample"
             ' by "choice" or, of two sizes, "range"; flip "horizontal", "vertical" or "none".'
         ) from error
-
-
-def _check_probes(cfg: CfgNode) -> None:
-    check_probe_settings(cfg.PROBE)
 
 
 def _check_backend(cfg: CfgNode) -> None:

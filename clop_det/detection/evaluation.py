@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from detectron2.config import CfgNode
 from detectron2.data import MetadataCatalog
 from detectron2.evaluation import DatasetEvaluator, inference_on_dataset
@@ -16,9 +19,17 @@ from detectron2.utils import comm
 from torch import nn
 
 from clop_det.annotations.datasets import class_names, load_dataset
+from clop_det.detection.class_names import class_order
 from clop_det.detection.coco_backends import CocoBackend, coco_backend
 from clop_det.detection.coco_metric import coco_metrics
-from clop_det.detection.ground_truth import Detections, GroundTruth, ground_truth, join_detections, pack_instances
+from clop_det.detection.ground_truth import (
+    Array,
+    Detections,
+    GroundTruth,
+    ground_truth,
+    join_detections,
+    pack_instances,
+)
 from clop_det.detection.loader import inference_loader
 from clop_det.detection.voc_metric import Curve, voc_metrics
 from clop_det.engine.precision import autocast
@@ -26,6 +37,8 @@ from clop_det.engine.stop import left_together
 from clop_det.errors import UserError
 
 _log = logging.getLogger(__name__)
+FAMILY_NAMES = ("bbox", "coco", "voc07", "voc12", "segm", "probe")
+_FIGURE = re.compile(rf"(?:(?P<data_set>.*?)/)?(?P<family>{'|'.join(FAMILY_NAMES)})/(?P<name>.*)", re.DOTALL)
 Families = dict[str, dict[str, float]]
 
 
@@ -70,7 +83,8 @@ class TestSet:
     def __init__(self, cfg: CfgNode, name: str) -> None:
         self.name = name
         self.main_family = main_family(name)
-        self._backend = coco_backend(cfg.TEST.COCO_BACKEND)
+        self._backend, self._most = coco_backend(cfg.TEST.COCO_BACKEND), cfg.TEST.COCO_MAX_DETECTIONS
+        self._order: Array | None = None  # of the weights' classes among those of this set, where they differ
         self.records = [{**record, "index": i} for i, record in enumerate(load_dataset(name))]
         if not self.records:
             raise UserError(f"test set {name} has no image.")
@@ -79,6 +93,15 @@ class TestSet:
         absent = [c for k, c in enumerate(self.truth.classes) if not (self.truth.category == k).any()]
         if absent:
             _log.warning("%s has no box of %s: COCO's AP leaves them out, VOC's counts 0", name, ", ".join(absent))
+
+    def follow(self, trained: Sequence[str], weights: str) -> None:
+        """Count detections of `weights` by the names of the classes that they were trained on.
+
+        Raises:
+            UserError: the weights have other classes than this set.
+        """
+        order = class_order(trained, self.truth.classes, weights, self.name)
+        self._order = None if order is None else np.array(order)
 
     def evaluate(self, model: nn.Module, bf16: bool, check: Callable[[], None]) -> Evaluation | None:
         """Run `model` (not wrapped in DDP) over the images; None on other processes than the main one.
@@ -94,7 +117,9 @@ class TestSet:
         if not comm.is_main_process():
             return None
         detections = join_detections(dict(itertools.chain.from_iterable(part.items() for part in parts)))
-        return score(self.truth, detections, self.main_family, self._backend)
+        if self._order is not None:
+            detections = dataclasses.replace(detections, category=self._order[detections.category])
+        return score(self.truth, detections, self.main_family, self._backend, self._most)
 
 
 def main_family(name: str) -> str:
@@ -114,14 +139,30 @@ def main_family(name: str) -> str:
     raise UserError(f"data set {name}: evaluator_type is {kind!r}; this trainer evaluates coco and pascal_voc.")
 
 
-def score(truth: GroundTruth, found: Detections, main: str, backend: CocoBackend | None = None) -> Evaluation:
-    """Every AP family from one set of detections."""
-    families: Families = {"coco": coco_metrics(truth, found, backend=backend)}
+def score(
+    truth: GroundTruth, found: Detections, main: str, backend: CocoBackend | None = None, most: int = 100
+) -> Evaluation:
+    """Every AP family from one set of detections; masks' where both sides have some."""
+    families: Families = {"coco": coco_metrics(truth, found, "bbox", backend, most)}
     voc, curves = voc_metrics(truth, found)
     families |= voc
-    if found.masks is not None:
-        families["segm"] = coco_metrics(truth, found, "segm", backend)
+    if found.masks is not None and any(truth.masks):
+        families["segm"] = coco_metrics(truth, found, "segm", backend, most)
     return Evaluation({"bbox": families[main], **families}, found, curves)
+
+
+def split_figure(key: str) -> tuple[str, str, str]:
+    """A flat figure's data set ("" with one test set), family and name: "b/bbox/AP-a/c" -> ("b", "bbox", "AP-a/c").
+
+    Class names may hold slashes, so the name is all that follows the family.
+
+    Raises:
+        ValueError: no figure of an evaluation.
+    """
+    found = _FIGURE.fullmatch(key)
+    if found is None:
+        raise ValueError(f"{key!r} is no figure of an evaluation")
+    return found["data_set"] or "", found["family"], found["name"]
 
 
 def flatten(families: Families, prefix: str = "") -> dict[str, float]:

@@ -10,7 +10,8 @@ from detectron2.engine import HookBase
 from detectron2.utils import comm
 from torch import nn
 
-from clop_det.engine.stop import StopRequested, StopSignal, left_together
+from clop_det.engine.leaving import StopRequested
+from clop_det.engine.stop import StopSignal, left_together
 
 
 class EvaluationHook(HookBase):
@@ -68,8 +69,7 @@ class EvaluationHook(HookBase):
             self._record(self._evaluate_start)
 
     def after_step(self) -> None:
-        done = self.trainer.iter + 1
-        if done != self.trainer.max_iter and (self._period <= 0 or done % self._period):
+        if not self._is_due():
             return
         buffers = [buffer.clone() for buffer in self._model.buffers()]
         try:
@@ -82,6 +82,14 @@ class EvaluationHook(HookBase):
             fresh = {name: value for name, (value, when) in storage.latest().items() if when == self.trainer.iter}
             self._unevaluated = {name: (value, hints[name]) for name, value in fresh.items()}
             self._stop.save_and_leave()
+
+    def fresh(self) -> dict[str, float]:
+        """The latest figures after a step that is evaluated, on the main process; empty elsewhere and after others."""
+        return self.latest if self._is_due() else {}
+
+    def _is_due(self) -> bool:
+        done = self.trainer.iter + 1
+        return bool(done == self.trainer.max_iter or (self._period > 0 and done % self._period == 0))
 
     def state_dict(self) -> dict[str, Any]:
         """The scalars of a step that is still to be evaluated, if there is one."""

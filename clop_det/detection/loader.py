@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,11 @@ from detectron2.data import detection_utils as utils
 from detectron2.data import transforms as T
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from clop_det.annotations.chosen import Chosen
 from clop_det.annotations.datasets import load_dataset
 from clop_det.annotations.fractions import choose, image_keys
 from clop_det.annotations.images import read_image
+from clop_det.annotations.table import Table
 from clop_det.detection.batches import BatchSchedule
 from clop_det.engine.seeding import derive_seed
 from clop_det.engine.workers import batch_loader
@@ -55,12 +56,30 @@ class ImageCache:
         return image
 
 
+class _AtLeastAPixel(T.Augmentation):
+    """An augmentation of Detectron2 that leaves a very flat image (3000 x 6 pixels) one row instead of none."""
+
+    def __init__(self, step: T.Augmentation) -> None:
+        super().__init__()
+        self.step = step
+        self.input_args = self.step.input_args
+
+    def get_transform(self, *inputs: Any) -> T.Transform:
+        transform = self.step.get_transform(*inputs)
+        if isinstance(transform, T.ResizeTransform):
+            transform.new_h, transform.new_w = max(1, transform.new_h), max(1, transform.new_w)
+        return transform
+
+
 class CachingMapper(DatasetMapper):
     """Detectron2's DatasetMapper, fed from an `ImageCache` and seeded for each sample."""
 
     def __init__(self, cfg: CfgNode, is_train: bool, cache: ImageCache) -> None:
         super().__init__(cfg, is_train)
         self._cache = cache
+        self.augmentations: T.AugmentationList = T.AugmentationList(
+            [_AtLeastAPixel(step) for step in self.augmentations.augs]
+        )
 
     def map(self, record: Record, seed: int | None) -> Record:
         """What the model takes for one dataset dict; augmentation is drawn from `seed`."""
@@ -83,7 +102,7 @@ class CachingMapper(DatasetMapper):
 class _Batches(Dataset):  # type: ignore[type-arg]
     """Maps (iteration, indices, first place) to the list of mapped records."""
 
-    def __init__(self, records: list[Record], mapper: CachingMapper, seed: int | None) -> None:
+    def __init__(self, records: Sequence[Record], mapper: CachingMapper, seed: int | None) -> None:
         self._records = records
         self._mapper = mapper
         self._seed = seed
@@ -109,19 +128,17 @@ class _LocalPart(Sampler):  # type: ignore[type-arg]
             yield iteration, indices[first : first + self._local], first
 
 
-def training_records(cfg: CfgNode) -> list[Record]:
+def training_records(cfg: CfgNode) -> Chosen:
     """Dataset dicts to train on: of `candidate_records`, those that DATASETS.TRAIN_FRACTION or its file chooses.
 
     Raises:
         UserError: nothing is left; see `fractions.choose`.
     """
     candidates = candidate_records(cfg)
-    records = [candidates[i] for i in choose(cfg, image_keys(candidates))]
-    logging.getLogger(__name__).info("training on %d of %d images", len(records), len(candidates))
-    return records
+    return candidates.take(choose(cfg, image_keys(candidates.heads())))
 
 
-def candidate_records(cfg: CfgNode) -> list[Record]:
+def candidate_records(cfg: CfgNode) -> Chosen:
     """Dataset dicts of all of DATASETS.TRAIN; without images that hold nothing to learn, if the config says so.
 
     Raises:
@@ -129,14 +146,12 @@ def candidate_records(cfg: CfgNode) -> list[Record]:
             INPUT.MASK_FORMAT admits.
     """
     masked = cfg.MODEL.MASK_ON
-    records = [
-        {**record, "data_set": name} for name in cfg.DATASETS.TRAIN for record in load_dataset(name, masked=masked)
-    ]
+    records = Chosen([(name, load_dataset(name, masked=masked)) for name in cfg.DATASETS.TRAIN])
     if masked:
         _check_masks(cfg, records)
     kept = records
     if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
-        kept = [record for record in records if has_box(record)]
+        kept = records.take(np.flatnonzero(records.gather(Table.learnable)))
     if not kept:
         raise UserError(
             f"none of the {len(records)} images of {', '.join(cfg.DATASETS.TRAIN)} has a box to learn from."
@@ -144,19 +159,16 @@ def candidate_records(cfg: CfgNode) -> list[Record]:
     return kept
 
 
-def _check_masks(cfg: CfgNode, records: list[Record]) -> None:
-    found = False
-    for record in records:
-        for entry in record["annotations"]:
-            if entry.get("iscrowd", 0):
-                continue
-            if cfg.INPUT.MASK_FORMAT == "polygon" and isinstance(entry["segmentation"], dict):
-                raise UserError(
-                    f"INPUT.MASK_FORMAT is polygon, but {record['data_set']} has a mask as a run-length code"
-                    f" ({record['file_name']}). Set INPUT.MASK_FORMAT to bitmask, which takes both."
-                )
-            found = True
-    if not found:
+def _check_masks(cfg: CfgNode, records: Chosen) -> None:
+    for name, table in records.parts:
+        coded = np.flatnonzero((table.boxes.code_size > 0) & (table.boxes.crowd == 0))
+        if cfg.INPUT.MASK_FORMAT == "polygon" and len(coded):
+            raise UserError(
+                f"INPUT.MASK_FORMAT is polygon, but {name} has a mask as a run-length code"
+                f" ({table.images.file[table.boxes.owner[coded[0]]]}). Set INPUT.MASK_FORMAT to bitmask, which takes"
+                " both."
+            )
+    if not any((table.boxes.crowd == 0).any() for _, table in records.parts):
         raise UserError(
             f"MODEL.MASK_ON is True, but no box of {', '.join(cfg.DATASETS.TRAIN)} has a mask to learn from. Set"
             " MODEL.MASK_ON to False, or train on a data set with masks."
@@ -164,7 +176,7 @@ def _check_masks(cfg: CfgNode, records: list[Record]) -> None:
 
 
 def train_loader(
-    cfg: CfgNode, records: list[Record], start: int, rank: int, world_size: int, *, purpose: str = "train"
+    cfg: CfgNode, records: Chosen, start: int, rank: int, world_size: int, *, purpose: str = "train"
 ) -> DataLoader:  # type: ignore[type-arg]
     """Batches `start`, `start` + 1, ... of this process, without end, each a list of mapped records.
 
@@ -178,14 +190,14 @@ def train_loader(
     if batch < 1 or batch % world_size:
         raise UserError(f"SOLVER.IMS_PER_BATCH is {batch}; {world_size} processes cannot share it evenly.")
     seed = derive_seed(cfg.SEED, "detection", purpose)
-    wide = [record["width"] > record["height"] for record in records]
+    wide = records.gather(lambda table: table.images.width > table.images.height).tolist()
     schedule = BatchSchedule(wide, batch, seed, grouping=cfg.DATALOADER.ASPECT_RATIO_GROUPING)
     mapper = CachingMapper(cfg, True, _cache(cfg))
     sampler = _LocalPart(schedule, start, rank, batch // world_size)
     return _loader(cfg, _Batches(records, mapper, seed), sampler)
 
 
-def inference_loader(cfg: CfgNode, records: list[Record], rank: int = 0, world_size: int = 1) -> DataLoader:  # type: ignore[type-arg]
+def inference_loader(cfg: CfgNode, records: Sequence[Record], rank: int = 0, world_size: int = 1) -> DataLoader:  # type: ignore[type-arg]
     """This process's share of the test images, in order; only images of one size share a batch.
 
     So no image is padded to another's size, and the detections are those of one image at a time.

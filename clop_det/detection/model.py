@@ -11,11 +11,14 @@ from detectron2.modeling import build_model
 from torch import Tensor, nn
 
 import clop_det.detection.roi_heads  # noqa: F401  (registers the heads that configs name)
-from clop_det.conversion.compatibility import uses_res5_head
+from clop_det.backbones.detectors import last_map
+from clop_det.backbones.registry import family_of_config, family_of_detector
+from clop_det.conversion.conventions import get_key
 from clop_det.detection.roi_align import use_small_map_roi_align
-from clop_det.engine.precision import check_precision
+from clop_det.engine.precision import check_half_precision
 from clop_det.engine.seeding import derive_seed
 from clop_det.errors import UserError
+from clop_det.keys import DETECTION, check_rules
 
 # Last layers of every head: what comes out goes into losses and box arithmetic, which bf16 would blur.
 _LAST_LAYERS = ("objectness_logits", "anchor_deltas", "cls_score", "bbox_pred", "predictor")
@@ -36,8 +39,10 @@ def build_detector(cfg: CfgNode) -> nn.Module:
     keep_last_layers_in_fp32(model)
     if cfg.MODEL.DEVICE.startswith("cpu") or cfg.SOLVER.PRECISION != "fp32":
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if cfg.MODEL.ROI_ALIGN == "matmul" or (cfg.MODEL.ROI_ALIGN == "auto" and cfg.MODEL.DEVICE.startswith("cpu")):
-        use_small_map_roi_align(model)
+    on_cpu = cfg.MODEL.DEVICE.startswith("cpu")
+    if cfg.MODEL.ROI_ALIGN == "matmul" or (cfg.MODEL.ROI_ALIGN == "auto" and (on_cpu or cfg.DETERMINISTIC)):
+        # torchvision's CUDA kernel has no fixed order of sums on maps of any size.
+        use_small_map_roi_align(model, any_size=bool(cfg.DETERMINISTIC) and not on_cpu)
     return model
 
 
@@ -45,42 +50,27 @@ def check_model(cfg: CfgNode) -> None:
     """Refuse what would run and mean nothing.
 
     Raises:
-        UserError: an unknown setting; fp16 without a GPU; a shallow network as C4; a frozen backbone without weights.
+        UserError: a value that breaks its key's rule; fp16 without a GPU; a detector that the family of its network
+            refuses; a frozen backbone without weights.
     """
+    check_rules(cfg, DETECTION)
     for _, check in MODEL_CHECKS:
         check(cfg)
 
 
-def _check_roi_align(cfg: CfgNode) -> None:
-    if cfg.MODEL.ROI_ALIGN not in ("auto", "torchvision", "matmul"):
-        raise UserError(f'MODEL.ROI_ALIGN is "{cfg.MODEL.ROI_ALIGN}": it must be "auto", "torchvision" or "matmul".')
-
-
-def _check_precision(cfg: CfgNode) -> None:
-    check_precision(cfg.SOLVER.PRECISION)
-    if cfg.SOLVER.AMP.ENABLED and not cfg.MODEL.DEVICE.startswith("cuda"):
-        raise UserError(
-            f"SOLVER.AMP.ENABLED is fp16 with scaled gradients, which needs a GPU, but MODEL.DEVICE is"
-            f' {cfg.MODEL.DEVICE}. Here, SOLVER.PRECISION "bf16" is mixed precision ("auto": where it is faster).'
-        )
-    if cfg.SOLVER.AMP.ENABLED and cfg.SOLVER.PRECISION == "bf16":
-        raise UserError('SOLVER.AMP.ENABLED (fp16) and SOLVER.PRECISION "bf16" ask for two precisions; keep one.')
-
-
-def _check_res5_head(cfg: CfgNode) -> None:
-    if cfg.MODEL.RESNETS.DEPTH < 50 and uses_res5_head(cfg):
-        raise UserError(
-            f"MODEL.RESNETS.DEPTH is {cfg.MODEL.RESNETS.DEPTH} and MODEL.ROI_HEADS.NAME {cfg.MODEL.ROI_HEADS.NAME}: the"
-            " res5 head is made of bottleneck blocks, so it would hold a mixture of two networks. Use an FPN config."
-        )
+def _check_backbone(cfg: CfgNode) -> None:
+    family = family_of_config(cfg)
+    if family is not None:
+        family.check_detector(cfg)
 
 
 def _check_frozen_layers(cfg: CfgNode) -> None:
     if cfg.MODEL.WEIGHTS:
         return
-    frozen = cfg.MODEL.BACKBONE.FREEZE_AT
-    if frozen > 0 or cfg.MODEL.RESNETS.NORM == "FrozenBN":
-        what = f"MODEL.BACKBONE.FREEZE_AT is {frozen}" if frozen > 0 else "MODEL.RESNETS.NORM is FrozenBN"
+    frozen, family = cfg.MODEL.BACKBONE.FREEZE_AT, family_of_config(cfg)
+    norm_key = family.norm_key if family else ""
+    if frozen > 0 or (norm_key and get_key(cfg, norm_key) == "FrozenBN"):
+        what = f"MODEL.BACKBONE.FREEZE_AT is {frozen}" if frozen > 0 else f"{norm_key} is FrozenBN"
         raise UserError(
             f"{what}, but MODEL.WEIGHTS is empty: layers of random numbers would never learn. Give weights, or set"
             " FREEZE_AT 0 and NORM BN (SyncBN on several GPUs)."
@@ -89,9 +79,8 @@ def _check_frozen_layers(cfg: CfgNode) -> None:
 
 # (Name for a report, check that raises UserError), in order.
 MODEL_CHECKS: tuple[tuple[str, Callable[[CfgNode], None]], ...] = (
-    ("RoIAlign", _check_roi_align),
-    ("precision", _check_precision),
-    ("C4", _check_res5_head),
+    ("precision", check_half_precision),
+    ("backbone", _check_backbone),
     ("frozen layers", _check_frozen_layers),
 )
 
@@ -113,17 +102,7 @@ def _run_in_fp32(module: nn.Module) -> None:
     module.forward = in_fp32
 
 
-def residual_features(model: nn.Module, images: Tensor) -> Tensor:
-    """Pooled features (N, D) of the detector's residual network, for normalised `images` (N, 3, H, W).
-
-    The last stage (res5) is averaged over the image: in FPN models that of the bottom-up network, in C4 models that of
-    the ROI head, applied to the whole map.
-    """
-    backbone: Any = model.backbone
-    network = getattr(backbone, "bottom_up", backbone)
-    outputs = network(images)
-    features: Tensor = outputs[max(outputs)]  # res2 < ... < res5
-    head: Any = getattr(model, "roi_heads", None)
-    if hasattr(head, "res5"):
-        features = getattr(head, "residual_res5", head.res5)(features)
-    return features.float().mean(dim=(2, 3))
+def pooled_features(model: nn.Module, images: Tensor) -> Tensor:
+    """Pooled features (N, D) of the network that the detector carries, for normalised `images` (N, 3, H, W)."""
+    family = family_of_detector(model)
+    return family.detector_features(model, images) if family else last_map(model, images).mean(dim=(2, 3))

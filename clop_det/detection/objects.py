@@ -18,7 +18,6 @@ from PIL import Image
 from torch import Tensor
 
 from clop_det.detection.loader import ImageCache
-from clop_det.errors import UserError
 
 Box = tuple[int, tuple[float, float, float, float]]  # class index; x1, y1, x2, y2 inside the image
 
@@ -40,7 +39,8 @@ def object_crops(
         images (N, 3, side, side) uint8 RGB, labels (N,) int64 class indices.
 
     Raises:
-        UserError: no box is left, or an image cannot be read.
+        ValueError: no box is left.
+        UserError: an image cannot be read.
     """
     images = ImageCache("RGB", limit=0)
     crops: list[np.ndarray] = []
@@ -54,10 +54,7 @@ def object_crops(
         if len(labels) == limit:
             break
     if not crops:
-        raise UserError(
-            f"the object probe finds no box in {len(records)} images that is neither a crowd nor difficult;"
-            " PROBE.MAX_OBJECTS 0 leaves it out."
-        )
+        raise ValueError(f"none of {len(records)} images has a box that is neither a crowd nor difficult")
     pixels = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).contiguous()
     return pixels, torch.tensor(labels, dtype=torch.int64)
 

@@ -32,6 +32,7 @@ _SIDE = 320  # pixels of a tile's longer side
 _GAP = 6
 _HEAD = 22
 _A_PANEL = 10  # as many as matplotlib has colours
+_AN_END = 80  # classes that are drawn of each end, where there are too many
 
 
 def chosen_images(truth: GroundTruth, count: int) -> list[int]:
@@ -65,11 +66,11 @@ def draw_detections(
     for i in images:
         pixels = read_image(records[i], "RGB")
         mine, theirs = truth.image == i, (found.image == i) & (found.score >= score)
-        names = ["" if by_colour else str(truth.classes[k]) for k in truth.category[mine]]
+        names = ["" if by_colour else _plain(truth.classes[k]) for k in truth.category[mine]]
         shown = pixels if found.masks is None else _tinted(pixels, truth.masks, mine, truth.category)
         left = _drawn(shown, truth.box[mine], truth.category[mine], names)
         labels = [
-            f"{s:.2f}" if by_colour else f"{truth.classes[k]} {s:.2f}"
+            f"{s:.2f}" if by_colour else f"{_plain(truth.classes[k])} {s:.2f}"
             for k, s in zip(found.category[theirs], found.score[theirs], strict=True)
         ]
         shown = pixels if found.masks is None else _tinted(pixels, found.masks, theirs, found.category)
@@ -78,6 +79,21 @@ def draw_detections(
         heads = ("ground truth", f"detections, score at least {score:g}")
         _save_sheet(path, lines, heads, truth.classes if by_colour else ())
     return images
+
+
+def draw_found(path: Path, pixels: Any, found: dict[str, Any], kept: Any, classes: Sequence[str]) -> None:
+    """Write the image (H, W, 3) in its own size with the `kept` boxes of what `pack_instances` gave, labelled."""
+    shown = _tinted(pixels, found["masks"], kept, found["category"]) if "masks" in found else pixels
+    pairs = zip(found["category"][kept], found["score"][kept], strict=True)
+    labels = [f"{_plain(classes[k])} {score:.2f}" for k, score in pairs]
+    image = _drawn(shown, found["box"][kept], found["category"][kept], labels, max(pixels.shape[:2]))
+    with atomic_write(path) as file:
+        image.save(file, "PNG")
+
+
+def _plain(name: Any) -> str:
+    """A class name on one line of print: COCO files may number their classes, XML may break lines in them."""
+    return "".join(c if c.isprintable() else " " for c in str(name))
 
 
 def _tinted(pixels: Any, masks: Sequence[Any], chosen: Any, categories: Any) -> Any:
@@ -93,9 +109,9 @@ def _colour(category: Any) -> str:
     return _COLOURS[int(category) % len(_COLOURS)]
 
 
-def _drawn(pixels: Any, boxes: Any, categories: Any, labels: Sequence[str]) -> Image.Image:
+def _drawn(pixels: Any, boxes: Any, categories: Any, labels: Sequence[str], side: int = _SIDE) -> Image.Image:
     image = Image.fromarray(pixels)
-    scale = _SIDE / max(image.size)
+    scale = side / max(image.size)
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
     image = image.resize(size, Image.Resampling.BICUBIC)
     draw, font = ImageDraw.Draw(image), ImageFont.load_default(12)
@@ -134,7 +150,7 @@ def _save_sheet(
 def _key(classes: Sequence[str], width: int) -> Image.Image:
     """A coloured square and the name of every class, in as many lines as it takes."""
     font = ImageFont.load_default(13)
-    names = [str(name) for name in classes]  # COCO files may number them
+    names = [_plain(name) for name in classes]
     places, x, y = [], 0, 3
     for name in names:
         taken = 34 + int(font.getlength(name))
@@ -150,33 +166,43 @@ def _key(classes: Sequence[str], width: int) -> Image.Image:
     return image
 
 
-def draw_curves(path: Path, curves: Sequence[Curve], classes: Sequence[str], average: dict[str, float]) -> None:
+def draw_curves(path: Path, curves: Sequence[Curve], classes: Sequence[str], average: dict[int, float]) -> None:
     """Write a PNG with precision over recall at overlap 0.5, a line per class, ten classes a panel, best first.
 
+    Of more than 160 classes the best and the worst 80.
+
     Args:
-        average: class -> AP in percent, for the legend and the order.
+        average: index of each class that the test set has -> AP in percent, for the legend and the order; the others
+            are not drawn.
     """
     # The object interface: pyplot would pick a window system and keep every figure.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    order = sorted(range(len(classes)), key=lambda k: -average.get(classes[k], 0.0))
-    panels = [order[start : start + _A_PANEL] for start in range(0, len(order), _A_PANEL)]
+    order = sorted(average, key=lambda k: -average[k])
+    absent, left_out = len(classes) - len(order), max(0, len(order) - 2 * _AN_END)
+    order = [*order[:_AN_END], *order[-_AN_END:]] if left_out else order
+    panels = [order[start : start + _A_PANEL] for start in range(0, len(order), _A_PANEL)] or [[]]
     columns = min(4, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(6.5 if columns == 1 else 4.5 * columns, 4.5 * rows), dpi=110, layout="constrained")
     for place, members in enumerate(panels):
         axes = figure.add_subplot(rows, columns, place + 1)
         for colour, k in enumerate(members):
-            name = f"{classes[k]}  {average.get(classes[k], 0.0):.1f}"
+            name = f"{_plain(classes[k])}  {average[k]:.1f}"
             recall, precision = curves[k].recall, curves[k].precision
             if len(recall):  # from the axis on
                 recall, precision = np.concatenate(([0.0], recall)), np.concatenate((precision[:1], precision))
             axes.plot(recall, precision, color=f"C{colour}", label=name, lw=1.5)
         axes.set(xlim=(0, 1.01), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
         axes.grid(alpha=0.3)
-        axes.legend(title="class, AP50", fontsize=8, title_fontsize=8)
-    figure.suptitle("Precision over recall, IoU 0.5, difficult boxes left out", fontsize=11)
+        if members:
+            legend = axes.legend(title="class, AP50", fontsize=8, title_fontsize=8)
+            for text in legend.get_texts():
+                text.set_parse_math(False)  # a class may be called "$\\frac$"
+    without = f"; {absent} classes without a box in the test set left out" if absent else ""
+    without += f"; {left_out} classes between these are not drawn" if left_out else ""
+    figure.suptitle(f"Precision over recall, IoU 0.5, difficult boxes left out{without}", fontsize=11)
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)
     with atomic_write(path) as file:

@@ -1,62 +1,86 @@
-"""The probes of a detector's residual network, as it is now: on a classification set, and on the annotated boxes."""
+"""The probes of a detector's backbone, as it is now: on a classification set, and on the annotated boxes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
-from clop_det.data.images import Images, Subset
+from clop_det.data.images import Subset
 from clop_det.data.opening import list_images, open_images, probe_indices
-from clop_det.detection.model import residual_features
-from clop_det.detection.objects import object_crops
+from clop_det.detection.loader import training_records
+from clop_det.detection.model import pooled_features
+from clop_det.detection.objects import object_crops, usable_boxes
 from clop_det.engine.precision import autocast
 from clop_det.engine.seeding import generator
 from clop_det.errors import UserError
-from clop_det.probes.encoding import run_probes
+from clop_det.figures import PROBE
+from clop_det.probes.base import BOXES, IMAGES, ProbeData
+from clop_det.probes.encoding import Labelled, encode_sets
+from clop_det.probes.running import build_tasks, run_tasks
 
-Labelled = tuple[Images | Tensor, Tensor]  # images (N, 3, S, S) uint8 RGB, labels (N,) int64
+_log = logging.getLogger(__name__)
+Read = Callable[[], tuple[Labelled, Labelled]]  # gives bank and queries
 
 
 class Probes:
-    """kNN, linear probe, RankMe and geometry, on one pair of labelled image sets.
+    """The tasks of PROBE.TASKS on the data of a fine-tuning.
 
     Args:
-        cfg: PROBE.* and INPUT.FORMAT.
-        read: gives (bank, queries), whenever the probes run.
+        cfg: PROBE.*, CLASSIFICATION.* and INPUT.FORMAT.
+        train: dataset dicts of the training images; None: they are read if they can be, for an evaluation alone.
+        tests: prefix of the figures' names ("", or "<test set>/") -> dataset dicts of the test set.
+
+    Raises:
+        UserError: see `build_tasks` and `classification_sets`.
     """
 
-    def __init__(self, cfg: CfgNode, read: Callable[[], tuple[Labelled, Labelled]]) -> None:
-        self._probe = cfg.PROBE
+    def __init__(
+        self,
+        cfg: CfgNode,
+        train: Sequence[dict[str, Any]] | None,
+        tests: Mapping[str, Sequence[dict[str, Any]]],
+    ) -> None:
+        self._batch_size = cfg.PROBE.BATCH_SIZE
         self._rgb = cfg.INPUT.FORMAT == "RGB"
-        self._read = read
+        self._tasks = build_tasks(cfg)
+        needs = {task.needs for task in self._tasks}
+        self._sets: dict[str, dict[str, Read]] = {}
+        if IMAGES in needs and cfg.CLASSIFICATION.ROOT:
+            self._sets[IMAGES] = {f"{PROBE}/": classification_sets(cfg)}
+        records = (train or _records_if_any(cfg)) if BOXES in needs else None
+        if records is not None:
+            bank = cache(lambda: crops(cfg, records, "object bank"))
+            self._sets[BOXES] = {
+                f"{prefix}{PROBE}/": box_sets(cfg, bank, test)
+                for prefix, test in tests.items()
+                if _has_boxes("the training set", records) and _has_boxes(f"test set {prefix}".strip(" /"), test)
+            }
 
     def run(self, model: nn.Module, bf16: bool, check: Callable[[], None] = lambda: None) -> dict[str, float]:
-        """The figures of `run_probes`; leaves the model in the mode it was in.
+        """The figures of the tasks; leaves the model in the mode it was in.
 
         Args:
             check: called before each batch; may raise to stop.
         """
-        bank, queries = self._read()
 
         def encode(images: Tensor) -> Tensor:
             check()
             return self._encode(model, images, bf16)
 
+        def data(read: Read) -> Callable[[], ProbeData]:
+            return lambda: encode_sets(encode, *read(), self._batch_size)
+
         was_training = model.training
         model.eval()
         try:
-            return run_probes(
-                encode,
-                *bank,
-                *queries,
-                ks=tuple(self._probe.KNN_K),
-                batch_size=self._probe.BATCH_SIZE,
-                temperature=self._probe.KNN_TEMPERATURE,
-            )
+            sources = {need: {prefix: data(read) for prefix, read in sets.items()} for need, sets in self._sets.items()}
+            return run_tasks(self._tasks, sources)
         finally:
             model.train(was_training)
 
@@ -66,11 +90,29 @@ class Probes:
         images = images if self._rgb else images.flip(1)
         with torch.no_grad(), autocast(bf16, device):  # type: ignore[arg-type]
             normalised = (images.to(device).float() - model.pixel_mean) / model.pixel_std  # type: ignore[operator,arg-type]
-            return residual_features(model, normalised).cpu()
+            return pooled_features(model, normalised).cpu()
 
 
-def classification_probes(cfg: CfgNode) -> Probes:
-    """The probes on the images of CLASSIFICATION.*.
+def _has_boxes(what: str, records: Sequence[dict[str, Any]]) -> bool:
+    found = any(map(usable_boxes, records))
+    if not found:
+        _log.warning(
+            "no object probe: no box of the %d images of %s is neither a crowd nor difficult", len(records), what
+        )
+    return found
+
+
+def _records_if_any(cfg: CfgNode) -> Sequence[dict[str, Any]] | None:
+    try:
+        return training_records(cfg)
+    except UserError as error:
+        # An evaluation alone needs no training images for its AP.
+        _log.warning("no object probe, which learns from the training images: %s", error)
+        return None
+
+
+def classification_sets(cfg: CfgNode) -> Read:
+    """Bank and queries from the images of CLASSIFICATION.*.
 
     Raises:
         UserError: the images cannot be opened, or their two splits have other classes.
@@ -89,36 +131,17 @@ def classification_probes(cfg: CfgNode) -> Probes:
         (Subset(bank.images, chosen), bank.labels[chosen]),
         (Subset(queries.images, asked), queries.labels[asked]),
     )
-    return Probes(cfg, lambda: sets)
+    return lambda: sets
 
 
-class ObjectSets:
-    """The annotated boxes of training and test sets as labelled images, read once and kept.
+def box_sets(cfg: CfgNode, bank: Callable[[], Labelled], test: Sequence[dict[str, Any]]) -> Read:
+    """Boxes of the training images as the bank and those of a test set as the queries, read once and kept."""
+    queries = cache(lambda: crops(cfg, test, "object queries"))
+    return lambda: (bank(), queries())
 
-    Args:
-        cfg: PROBE.MAX_OBJECTS boxes of each set, as squares of PROBE.OBJECT_SIZE pixels.
-        records: dataset dicts of the training images.
-    """
 
-    def __init__(self, cfg: CfgNode, records: Sequence[dict[str, Any]]) -> None:
-        self._cfg = cfg
-        self._records = records
-        self._bank: Labelled | None = None
-
-    def probes(self, test_records: Sequence[dict[str, Any]]) -> Probes:
-        """The probes with boxes of the training images as the bank and those of a test set as the queries."""
-        queries: list[Labelled] = []
-
-        def read() -> tuple[Labelled, Labelled]:
-            if self._bank is None:
-                self._bank = self._crops(self._records, "object bank")
-            if not queries:
-                queries.append(self._crops(test_records, "object queries"))
-            return self._bank, queries[0]
-
-        return Probes(self._cfg, read)
-
-    def _crops(self, records: Sequence[dict[str, Any]], purpose: str) -> Labelled:
-        probe = self._cfg.PROBE
-        side = probe.OBJECT_SIZE or self._cfg.CLASSIFICATION.IMAGE_SIZE
-        return object_crops(records, probe.MAX_OBJECTS, side, generator(self._cfg.SEED, purpose))
+def crops(cfg: CfgNode, records: Sequence[dict[str, Any]], purpose: str) -> tuple[Tensor, Tensor]:
+    """At most PROBE.OBJECTS.MAX boxes as squares of PROBE.OBJECTS.SIZE pixels; see `object_crops`."""
+    settings = cfg.PROBE.OBJECTS
+    side = settings.SIZE or cfg.CLASSIFICATION.IMAGE_SIZE
+    return object_crops(records, settings.MAX, side, generator(cfg.SEED, purpose))

@@ -2,50 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from tabulate import tabulate
 
-_FAMILIES = {
+from clop_det.detection.evaluation import split_figure
+from clop_det.figures import BOX, CATALOGUE, CLASSES, ON_BOXES, PRECISION, PROBE, SIZES
+
+_RULES = {
     "coco": "COCO AP (101 points)",
     "voc07": "VOC AP (11 points)",
     "voc12": "VOC AP (area)",
     "segm": "COCO mask AP",
 }
-_PROBES = {"": "probes, classification set", "object_": "probes, annotated boxes"}
-_FIRST = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+_SETS = {"": "probes, classification set", ON_BOXES: "probes, annotated boxes"}
+_MOST_CLASSES = 30
 
 
-def figures_table(figures: Mapping[str, float], headline: str, title: str) -> str:
-    """A table of flat figures ("coco/AP", "probe/knn_top1", ...), one group a row.
+def figures_table(figures: Mapping[str, float], headlines: Mapping[str, str], title: str, most: int = 100) -> str:
+    """A table of flat figures ("coco/AP", "probe/knn_top1", ...), one group a row, and the classes of each test set.
+
+    A single run is written with one decimal more than the tables of a comparison have.
 
     Args:
         figures: name -> value; AP in percent, probes as fractions.
-        headline: the family that "bbox" repeats, marked in the table.
+        headlines: test set ("" where there is one) -> the family that its "bbox" repeats, marked in the table.
         title: first line.
+        most: detections of a class in an image that COCO's AP scored; said where it is not COCO's own 100.
     """
-    groups: dict[str, dict[str, float]] = {}
+    groups: dict[tuple[str, str], dict[str, float]] = {}
     for key, value in figures.items():
-        group, name = key.rsplit("/", 1)
-        groups.setdefault(group, {})[name] = value
+        data_set, family, name = split_figure(key)
+        groups.setdefault((data_set, family), {})[name] = value
     rows = []
-    for group, values in groups.items():
-        prefix, _, kind = group.rpartition("/")
-        label = f"{prefix} " if prefix else ""
-        if kind in _FAMILIES:
-            mark = " = bbox" if kind == headline else ""
-            overall = "  ".join(f"{name} {values[name]:.2f}" for name in _FIRST if name in values)
-            rows.append((f"{label}{_FAMILIES[kind]}{mark}", overall))
-        elif kind == "probe":
-            on_objects = {name: value for name, value in values.items() if name.startswith("object_")}
-            on_set = {name: value for name, value in values.items() if name not in on_objects}
-            for (start, label_of), part in zip(_PROBES.items(), (on_set, on_objects), strict=True):
-                words = [f"{name.removeprefix(start)} {value:.4g}" for name, value in part.items()]
-                rows += [(f"{label}{label_of}", _wrapped(words))] if words else []
-    classes = {name[3:]: value for name, value in groups.get("bbox", {}).items() if name.startswith("AP-")}
-    if 1 < len(classes) <= 30:
-        rows.append(("bbox AP by class", _wrapped([f"{name} {value:.1f}" for name, value in classes.items()])))
-    return f"{title}\n{tabulate(rows, tablefmt='simple_outline')}"
+    for (data_set, kind), values in groups.items():
+        start = f"{data_set} " if data_set else ""
+        if kind in _RULES:
+            mark = f", {most} detections" if kind in ("coco", "segm") and most != 100 else ""
+            mark += " = bbox" if kind == headlines.get(data_set) else ""
+            rows.append((f"{start}{_RULES[kind]}{mark}", _in_words(values, CATALOGUE.names(PRECISION, SIZES))))
+        elif kind == PROBE:
+            on_boxes = [name for name in values if name.startswith(ON_BOXES)]
+            on_images = [name for name in values if name not in on_boxes]
+            for (of_set, text), names in zip(_SETS.items(), (on_images, on_boxes), strict=True):
+                rows += [(start + text, _in_words(values, names, of_set))] if names else []
+    for (data_set, kind), values in groups.items():
+        classes = [name for name in values if kind == BOX and CATALOGUE.find(name).group == CLASSES]
+        if 1 < len(classes) <= _MOST_CLASSES:
+            rows.append((f"{data_set} bbox AP by class".lstrip(), _in_words(values, classes, "AP-")))
+    return f"{title}\n{tabulate(rows, tablefmt='simple_outline', disable_numparse=True)}"
+
+
+def _in_words(values: Mapping[str, float], names: Iterable[str], without: str = "") -> str:
+    """Label and value of each of `names` that has one; the row says what the part `without` of the names does."""
+    words = []
+    for name in names:
+        if name in values:
+            figure, short = CATALOGUE.find(name), CATALOGUE.find(name.removeprefix(without))
+            words.append(f"{short.label} {figure.text(values[name], more=1)}")
+    return _wrapped(words)
 
 
 def _wrapped(words: list[str], width: int = 90) -> str:

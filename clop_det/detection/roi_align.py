@@ -12,6 +12,7 @@ Source: He et al. 2017, "Mask R-CNN", section 3; the sampling rules are those of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -127,15 +128,22 @@ def roi_align(
 class SmallMapROIAlign(ROIAlign):
     """Detectron2's ROIAlign that uses matrix products where the map is small, torchvision's kernel elsewhere."""
 
+    max_cells: float = MAX_CELLS
+
     def forward(self, input: Tensor, rois: Tensor) -> Tensor:
-        if input.shape[2] * input.shape[3] > MAX_CELLS:
+        if input.shape[2] * input.shape[3] > self.max_cells:
             return super().forward(input, rois)  # type: ignore[no-any-return]
         return roi_align(input, rois, self.output_size, self.spatial_scale, self.sampling_ratio, self.aligned)
 
 
-def use_small_map_roi_align(model: nn.Module) -> int:
-    """Exchange every ROIAlign inside `model`, in place; returns how many there were."""
+def use_small_map_roi_align(model: nn.Module, any_size: bool = False) -> int:
+    """Exchange every ROIAlign inside `model`, in place, and on request for large maps too; returns how many there were.
+
+    The gradient is then summed in a fixed order on every device, at the price of time and memory for large maps.
+    """
     found = [module for module in model.modules() if type(module) is ROIAlign]
     for module in found:
         module.__class__ = SmallMapROIAlign
+        if any_size:
+            module.max_cells = math.inf  # type: ignore[assignment]
     return len(found)

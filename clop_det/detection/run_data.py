@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from detectron2.config import CfgNode
 
 from clop_det.annotations.checks import Checks
-from clop_det.annotations.datasets import checks_of, class_names, load_dataset
+from clop_det.annotations.datasets import checks_of, checksum_of, class_names, load_dataset
 from clop_det.annotations.fractions import choose, image_keys, load_split, save_split
+from clop_det.annotations.images import read_image
+from clop_det.annotations.overlap import check_overlap, describe
+from clop_det.data.flat import check_not_flat
+from clop_det.detection.class_table import class_counts, class_table, remarks
 from clop_det.detection.loader import candidate_records, training_records
 from clop_det.errors import UserError
 from clop_det.files import read_json, write_json
@@ -20,8 +22,8 @@ from clop_det.files import read_json, write_json
 SPLIT_NAME = "train_split.json"
 CHECKS_NAME = "annotation_checks.json"
 EVALUATION_CHECKS_NAME = "evaluation_checks.json"  # of an evaluation alone, beside evaluation.json
-_FORMAT = "clop_det annotation checks 2"
-_EARLIER = "clop_det annotation checks 1"
+_FORMAT = "clop_det annotation checks 3"
+_EARLIER = ("clop_det annotation checks 1", "clop_det annotation checks 2")
 _log = logging.getLogger(__name__)
 
 
@@ -36,11 +38,14 @@ def run_checks(cfg: CfgNode, name: str, train: bool) -> Checks:
 
 
 def log_checks(cfg: CfgNode, *, train: bool = True) -> None:
-    """The summary of the checks of every data set into the log: a warning if something was dropped."""
+    """The summary of the checks of every data set into the log: a warning where one is worth it."""
     for name in data_sets(cfg, train=train):
         checks = run_checks(cfg, name, train)
-        level = logging.WARNING if checks.dropped("image") + checks.dropped("annotation") else logging.INFO
+        level = logging.WARNING if checks.worth_a_warning() else logging.INFO
         _log.log(level, "%s", checks.table())
+    _log.info("%s", class_table(*class_counts(cfg, train=train)))
+    for found, remedy in remarks(cfg, train=train):
+        _log.warning("%s (%s)", found, remedy)
 
 
 def check_data(cfg: CfgNode, *, train: bool = True) -> list[str]:
@@ -50,11 +55,25 @@ def check_data(cfg: CfgNode, *, train: bool = True) -> list[str]:
         lines for the person who starts it.
 
     Raises:
-        UserError: the checks refuse something, or no image is left to train on.
+        UserError: the checks refuse something, no image is left to train on, the images of a data set hold no picture,
+            or a test image is among those learnt from.
     """
     for name in data_sets(cfg, train=train):
         run_checks(cfg, name, train)
-    return _describe_training(cfg) if train else []
+        check_pictures(name)
+    return [describe_training(cfg), *filter(None, [describe(check_overlap(cfg))])] if train else []
+
+
+def check_pictures(name: str) -> None:
+    """Refuse a data set whose images hold no picture; see `check_not_flat`."""
+    records = load_dataset(name)
+    files = records.images.file.tolist()
+    try:
+        check_not_flat(
+            files, lambda index: read_image(records.head(index), "RGB"), lambda index: Path(files[index]).read_bytes()
+        )
+    except UserError as error:
+        raise UserError(f"data set {name}: {error}") from error
 
 
 def keep_data(cfg: CfgNode, *, train: bool = True, resume: bool = False) -> None:
@@ -75,29 +94,39 @@ def keep_data(cfg: CfgNode, *, train: bool = True, resume: bool = False) -> None
 def _write_checks(cfg: CfgNode, train: bool, resume: bool) -> None:
     path = Path(cfg.OUTPUT_DIR) / (CHECKS_NAME if train else EVALUATION_CHECKS_NAME)
     found = {
-        name: {"sha256": _digest(name), **run_checks(cfg, name, train).as_dict()}
+        name: {
+            "sha256": checksum_of(name),
+            "classes": list(class_names(name)),
+            **run_checks(cfg, name, train).as_dict(),
+        }
         for name in data_sets(cfg, train=train)
     }
     if resume and path.is_file():
         _compare(path, found)
-    write_json(path, {"format": _FORMAT, "data_sets": found})
+    overlap = {"overlap": check_overlap(cfg)} if train else {}
+    write_json(path, {"format": _FORMAT, "data_sets": found, **overlap})
 
 
 def _compare(path: Path, found: dict[str, dict[str, Any]]) -> None:
     """Refuse other data than those that the file at `path` was written for."""
     content = read_json(path)
     before = content.get("data_sets") if isinstance(content, dict) else None
-    if not isinstance(before, dict) or content.get("format") not in (_FORMAT, _EARLIER):
+    if not isinstance(before, dict) or content.get("format") not in (_FORMAT, *_EARLIER):
         raise UserError(
             f"{path} is no record of annotation checks (expected a JSON object with format {_FORMAT!r}). Restore it, or"
             " remove it to go on without knowing whether the data have changed."
         )
-    # Earlier checksums covered the boxes alone: then what can be compared is how many there are.
+    # Earlier checksums covered other things, in another way: then what can be compared is how many there are.
     facts = ("sha256", "images", "annotations") if content["format"] == _FORMAT else ("images", "annotations")
-    if content["format"] == _EARLIER:
+    if content["format"] in _EARLIER:
         _log.warning("%s is of an earlier version: only the numbers of images and annotations are compared", path)
     for name, new in found.items():
         old = before.get(name, new)
+        if old.get("classes", new["classes"]) != new["classes"]:
+            raise UserError(
+                f"data set {name} has changed since this run began: it had the classes {', '.join(old['classes'])}, and"
+                f" has {', '.join(new['classes'])} now. Restore them (CLASSES), or start anew in another OUTPUT_DIR."
+            )
         if any(old.get(fact) != new[fact] for fact in facts):
             raise UserError(
                 f"data set {name} has changed since this run began: it had {old.get('images')} images and"
@@ -107,19 +136,19 @@ def _compare(path: Path, found: dict[str, dict[str, Any]]) -> None:
             )
 
 
-def _describe_training(cfg: CfgNode) -> list[str]:
+def describe_training(cfg: CfgNode) -> str:
     """How many images the run trains on, and what a fraction of them lacks."""
     candidates, records = candidate_records(cfg), training_records(cfg)
-    settings = cfg.DATASETS
-    if len(records) == len(candidates):
-        return [f"training on all {len(candidates)} images of {', '.join(settings.TRAIN)}"]
-    source = settings.TRAIN_SPLIT_FILE or f"DATASETS.TRAIN_FRACTION {settings.TRAIN_FRACTION:g}, SEED {cfg.SEED}"
-    lines = [f"training on {len(records)} of {len(candidates)} images of {', '.join(settings.TRAIN)} ({source})"]
-    seen = {entry["category_id"] for record in records for entry in record["annotations"]}
-    absent = [name for k, name in enumerate(class_names(settings.TRAIN[0])) if k not in seen]
-    if absent:
-        lines.append(f"none of these images has a box of {', '.join(absent)}")
-    return lines
+    settings, names = cfg.DATASETS, ", ".join(cfg.DATASETS.TRAIN)
+    total = sum(run_checks(cfg, name, train=True).images for name in settings.TRAIN)
+    empty = total - len(candidates)
+    why = [f"{empty} without a box to learn from: DATALOADER.FILTER_EMPTY_ANNOTATIONS"] if empty else []
+    if len(records) < len(candidates):
+        source = settings.TRAIN_SPLIT_FILE or f"DATASETS.TRAIN_FRACTION {settings.TRAIN_FRACTION:g}, SEED {cfg.SEED}"
+        why.append(f"chosen by {source}")
+    if not why:
+        return f"training on all {total} images of {names}"
+    return f"training on {len(records)} of {total} images of {names} ({'; '.join(why)})"
 
 
 def _write_split(cfg: CfgNode, resume: bool) -> None:
@@ -127,7 +156,7 @@ def _write_split(cfg: CfgNode, resume: bool) -> None:
     settings, path = cfg.DATASETS, Path(cfg.OUTPUT_DIR) / SPLIT_NAME
     if settings.TRAIN_FRACTION == 1 and not settings.TRAIN_SPLIT_FILE:
         return
-    keys = image_keys(candidate_records(cfg))
+    keys = image_keys(candidate_records(cfg).heads())
     chosen = choose(cfg, keys)
     if resume and path.is_file():
         frozen = load_split(path, keys)
@@ -140,29 +169,3 @@ def _write_split(cfg: CfgNode, resume: bool) -> None:
             )
         return
     save_split(path, keys, chosen, fraction=len(chosen) / len(keys), seed=cfg.SEED)
-
-
-def _digest(name: str) -> str:
-    """SHA-256 over the images' names and sizes, the annotations and class names of a data set, wherever it lies."""
-    digest = hashlib.sha256(f"{list(class_names(name))}\n".encode())
-    for record in load_dataset(name):
-        digest.update(f"{_facts(record)}\n".encode())
-        for entry in record["annotations"]:
-            for part in _parts(entry):
-                digest.update(f"{len(part)} ".encode() + part)
-    return digest.hexdigest()
-
-
-def _facts(record: dict[str, Any]) -> tuple[Any, ...]:
-    shape = record["height"], record["width"], len(record["annotations"])
-    return Path(record["file_name"]).name, record.get("image_id"), *shape
-
-
-def _parts(entry: dict[str, Any]) -> list[bytes]:
-    """What training and evaluation see of an annotation."""
-    area, mask = entry.get("area"), entry.get("segmentation", ())
-    flags = [int(entry.get(flag) or 0) for flag in ("iscrowd", "difficult")]
-    box = [float(value) for value in entry["bbox"]]
-    facts = (entry["category_id"], int(entry["bbox_mode"]), box, flags, area)
-    polygons = [mask["counts"].encode()] if isinstance(mask, dict) else [np.asarray(p, float).tobytes() for p in mask]
-    return [f"{facts}".encode(), *polygons]

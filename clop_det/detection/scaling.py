@@ -29,14 +29,12 @@ def fit_to_processes(cfg: CfgNode, processes: int) -> list[str]:
         lines that say what changed, before and after.
 
     Raises:
-        UserError: the reference batch cannot be divided so, or a reference below 0.
+        UserError: the reference batch cannot be divided so.
     """
     notes = []
     processes = max(1, processes)  # Detectron2 starts one for --num-gpus 0
     reference = cfg.SOLVER.REFERENCE_WORLD_SIZE
-    if reference < 0:
-        raise UserError(f"SOLVER.REFERENCE_WORLD_SIZE is {reference}; it must be a number of processes, or 0.")
-    if reference not in (0, processes):
+    if reference > 0 and reference != processes:
         if cfg.SOLVER.IMS_PER_BATCH % reference:
             raise UserError(
                 f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}, which SOLVER.REFERENCE_WORLD_SIZE {reference}"
@@ -50,6 +48,18 @@ def fit_to_processes(cfg: CfgNode, processes: int) -> list[str]:
         changes = ", ".join(f"{key} {before[key]} -> {after[key]}" for key in _SCALED if before[key] != after[key])
         notes.append(f"schedule of {reference} processes scaled to {processes}: {changes}")
     return notes + _replace_norms(cfg, processes)
+
+
+def scaled_steps(cfg: CfgNode, processes: int) -> int:
+    """SOLVER.MAX_ITER as it will be once `fit_to_processes` has scaled the schedule; `cfg` is left as it is.
+
+    Raises:
+        UserError: see `fit_to_processes`.
+    """
+    own = cfg.clone()
+    own.defrost()
+    fit_to_processes(own, processes)
+    return int(own.SOLVER.MAX_ITER)
 
 
 def _values(cfg: CfgNode) -> dict[str, object]:

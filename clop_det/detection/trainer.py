@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,23 +15,24 @@ from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from fvcore.nn.precise_bn import update_bn_stats
 
-from clop_det.checkpoints.saving import SafeCheckpointer
+from clop_det.conversion.loading import DetectorCheckpointer
 from clop_det.detection.divergence import diverged
 from clop_det.detection.evaluation import Evaluation, TestSet, flatten
 from clop_det.detection.hooks import EvaluationHook
 from clop_det.detection.loader import Record, train_loader, training_records
 from clop_det.detection.model import build_detector
 from clop_det.detection.pictures import draw_curves, draw_detections
-from clop_det.detection.probing import ObjectSets, Probes, classification_probes
+from clop_det.detection.probing import Probes
 from clop_det.detection.report import figures_table
 from clop_det.detection.voc_metric import area
 from clop_det.engine.best import BestCheckpoint
+from clop_det.engine.heartbeat import Heartbeat
 from clop_det.engine.metrics import AlignedWriter
-from clop_det.engine.precision import autocast, float16, use_bf16
+from clop_det.engine.precision import autocast, use_bf16
 from clop_det.engine.schedule import build_schedule
 from clop_det.engine.seeding import derive_seed
 from clop_det.engine.stop import StopSignal
-from clop_det.errors import UserError
+from clop_det.engine.wandb_writer import services
 
 LOG_PERIOD = 20
 
@@ -57,15 +57,16 @@ class DetectionTrainer(SimpleTrainer):
         self.bf16 = not cfg.SOLVER.AMP.ENABLED and use_bf16(cfg.SOLVER.PRECISION, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=cfg.SOLVER.AMP.ENABLED)
         self.scheduler = build_schedule(cfg, self.optimizer)
-        self.checkpointer = SafeCheckpointer(
+        self.checkpointer = DetectorCheckpointer(
             self.core, cfg.OUTPUT_DIR, keep=cfg.SOLVER.KEEP_CHECKPOINTS, provenance=provenance, trainer=self
         )
         self.test_sets = [TestSet(cfg, name) for name in cfg.DATASETS.TEST]
-        self.probes = classification_probes(cfg) if cfg.PROBE.ENABLED and cfg.CLASSIFICATION.ROOT else None
         if train:
             self._records = training_records(cfg)
-        self.object_probes = self._build_object_probes(train) if cfg.PROBE.ENABLED and cfg.PROBE.MAX_OBJECTS else {}
+        tests = {self._prefix(test_set.name): test_set.records for test_set in self.test_sets}
+        self.probes = Probes(cfg, self._records if train else None, tests)
         self.evaluations: dict[str, Evaluation] = {}
+        self._heartbeat = Heartbeat(cfg.PROCESSES.MAX_STALL)
         self._stop = StopSignal(self._save_now)
         self.evaluation = EvaluationHook(
             cfg.TEST.EVAL_PERIOD, self.core, self.make_bn_precise, self.evaluate, self.run_probes, self._stop
@@ -106,8 +107,9 @@ class DetectionTrainer(SimpleTrainer):
         start = time.perf_counter()
         data = next(self._data_loader_iter)
         data_time = time.perf_counter() - start
+        self._heartbeat.mark()
         self._seed_sampling("sampling", self.iter)
-        with float16(self.device) if self.scaler.is_enabled() else autocast(self.bf16, self.device):
+        with autocast(torch.float16 if self.scaler.is_enabled() else self.bf16, self.device):
             losses |= self.model(data)
         total = sum(losses.values())
         self.optimizer.zero_grad()
@@ -143,7 +145,8 @@ class DetectionTrainer(SimpleTrainer):
         figures |= self.run_probes()
         if comm.is_main_process():
             title = f"{', '.join(self.cfg.DATASETS.TEST)} {state or f'after {self.iter + 1} iterations'}"
-            print(figures_table(figures, self.test_sets[0].main_family, title), flush=True)
+            headlines = {self._prefix(test_set.name)[:-1]: test_set.main_family for test_set in self.test_sets}
+            print(figures_table(figures, headlines, title, self.cfg.TEST.COCO_MAX_DETECTIONS), flush=True)
         return figures
 
     def run_probes(self) -> dict[str, float]:
@@ -152,16 +155,7 @@ class DetectionTrainer(SimpleTrainer):
         Returns:
             "probe/..." on the classification set, "probe/object_..." on the annotated boxes.
         """
-        if not comm.is_main_process():
-            return {}
-        figures: dict[str, float] = {}
-        if self.probes is not None:
-            found = self.probes.run(self.core, self.bf16, self._stop.check)
-            figures |= {f"probe/{key}": value for key, value in found.items()}
-        for test_set, probes in self.object_probes.items():
-            found = probes.run(self.core, self.bf16, self._stop.check)
-            figures |= {f"{self._prefix(test_set)}probe/object_{key}": value for key, value in found.items()}
-        return figures
+        return self.probes.run(self.core, self.bf16, self._stop.check) if comm.is_main_process() else {}
 
     def _prefix(self, test_set: str) -> str:
         # With one test set the names are Detectron2's: bbox/AP.
@@ -173,7 +167,8 @@ class DetectionTrainer(SimpleTrainer):
             evaluation, truth = self.evaluations[test_set.name], test_set.truth
             path = self._picture("detections", test_set.name)
             draw_detections(path, test_set.records, truth, evaluation.detections, self.cfg.TEST.PICTURES)
-            average = {c: area(curve) * 100 for c, curve in zip(truth.classes, evaluation.curves, strict=True)}
+            tested = set(truth.category[~(truth.ignore | truth.crowd)].tolist())
+            average = {k: area(curve) * 100 for k, curve in enumerate(evaluation.curves) if k in tested}
             draw_curves(self._picture("precision_recall", test_set.name), evaluation.curves, truth.classes, average)
 
     def has_drawn(self) -> bool:
@@ -196,25 +191,16 @@ class DetectionTrainer(SimpleTrainer):
         if self.scaler.is_enabled():
             self.scaler.load_state_dict(state_dict["scaler"])
 
-    def _build_object_probes(self, train: bool) -> dict[str, Probes]:
-        try:
-            records = self._records if train else training_records(self.cfg)
-        except UserError as error:
-            # An evaluation alone needs no training images for its AP.
-            logging.getLogger(__name__).warning("no object probe, which learns from the training images: %s", error)
-            return {}
-        sets = ObjectSets(self.cfg, records)
-        return {test_set.name: sets.probes(test_set.records) for test_set in self.test_sets}
-
     def _build_hooks(self) -> list[Any]:
         cfg = self.cfg
-        entries = [hooks.IterationTimer(), self.evaluation, hooks.LRScheduler(self.optimizer, self.scheduler)]
+        entries = [self._heartbeat, hooks.IterationTimer(), self.evaluation]
+        entries.append(hooks.LRScheduler(self.optimizer, self.scheduler))
         if comm.is_main_process():
             # Written before it is saved: a checkpoint never knows more than the metrics file.
             periods = [cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD]
-            entries.append(AlignedWriter(cfg.OUTPUT_DIR, LOG_PERIOD, periods))
+            entries.append(AlignedWriter(cfg.OUTPUT_DIR, LOG_PERIOD, periods, others=services(cfg)))
         if cfg.TEST.KEEP_BEST:
-            entries.append(BestCheckpoint(self.checkpointer.save, lambda: self.evaluation.latest, cfg.TEST.KEEP_BEST))
+            entries.append(BestCheckpoint(self.checkpointer.save, self.evaluation.fresh, cfg.TEST.KEEP_BEST))
         entries.append(hooks.PeriodicCheckpointer(self.checkpointer, cfg.SOLVER.CHECKPOINT_PERIOD, cfg.SOLVER.MAX_ITER))
         entries.append(self._stop)
         return entries

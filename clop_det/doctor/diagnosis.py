@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from detectron2.config import CfgNode
 
 from clop_det.checkpoints.loading import quiet_loading
+from clop_det.doctor.data_sets import check_classes, check_figures, check_images
 from clop_det.doctor.findings import ERROR, Check, Finding, Situation
 from clop_det.doctor.resources import (
     check_data,
@@ -32,6 +33,9 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("schedule", check_schedule),
     ("data", check_data),
     ("training images", check_training_images),
+    ("classes", check_classes),
+    ("best checkpoint", check_figures),
+    ("overlap", check_images),
     ("length", check_epochs),
     ("probes", check_probe_images),
     ("device", check_device),

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 from detectron2.config import CfgNode
 
-from clop_det.backbones import Architecture
-from clop_det.conversion.contents import Contents
+from clop_det.conversion.weights import Weights
 
 OK, WARN, ERROR = "ok", "warn", "error"
 
@@ -42,10 +39,7 @@ class Situation:
         machines: machines of the run.
         refused: names of the checks of the run itself (`config_checks`) that refuse the configuration; filled in by the
             check of the settings.
-        weights: file of MODEL.WEIGHTS; None without one, or where it is not a local file.
-        contents: its tensors; None if they could not be read.
-        provenance: what is known of the weights.
-        architecture: the weights' network; None if unknown.
+        weights: the file of MODEL.WEIGHTS; None without one, or where it could not be read.
         images: data set -> number of images, filled in by the check of the data.
         training_images: images that DATASETS.TRAIN_FRACTION or its file chooses of them; 0 until they are known.
     """
@@ -54,10 +48,7 @@ class Situation:
     processes: int = 1
     machines: int = 1
     refused: set[str] = field(default_factory=set)
-    weights: Path | None = None
-    contents: Contents | None = None
-    provenance: dict[str, Any] = field(default_factory=dict)
-    architecture: Architecture | None = None
+    weights: Weights | None = None
     images: dict[str, int] = field(default_factory=dict)
     training_images: int = 0
 

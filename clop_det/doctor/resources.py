@@ -11,11 +11,11 @@ import torch
 
 from clop_det import detectron2_provider
 from clop_det.annotations.datasets import set_num_classes, use_datasets
-from clop_det.data.layouts import read_images
+from clop_det.data.opening import list_images
 from clop_det.detection.loader import training_records
-from clop_det.detection.run_data import check_data as check_run_data
-from clop_det.detection.run_data import data_sets, run_checks
+from clop_det.detection.run_data import data_sets, describe_training, run_checks
 from clop_det.doctor.findings import ERROR, OK, WARN, Finding, Situation
+from clop_det.engine.device import check_kernels, unused_gpus
 from clop_det.engine.launching import check_meeting
 from clop_det.errors import UserError
 
@@ -34,6 +34,10 @@ def check_device(situation: Situation) -> Iterator[Finding]:
         yield Finding(
             "device", ERROR, f"{here} processes a machine, but {count} CUDA devices", f"set --num-gpus {count}"
         )
+        return
+    check_kernels(device)
+    if unused := unused_gpus(device):
+        yield Finding("device", WARN, unused)
     else:
         yield Finding("device", OK, f"{device}, {situation.processes} process(es)")
 
@@ -54,11 +58,8 @@ def check_training_images(situation: Situation) -> Iterator[Finding]:
     """Which images the run trains on; needs the check of the data."""
     if not all(situation.images.get(name) for name in data_sets(situation.cfg)):
         return
-    chosen, *lacking = check_run_data(situation.cfg)
     situation.training_images = len(training_records(situation.cfg))
-    yield Finding("training images", OK, chosen)
-    for line in lacking:
-        yield Finding("training images", WARN, line, "train on more images, or accept that they are not learnt")
+    yield Finding("training images", OK, describe_training(situation.cfg))
 
 
 def _finding_of(name: str, situation: Situation) -> Finding:
@@ -76,10 +77,10 @@ def _finding_of(name: str, situation: Situation) -> Finding:
     if not checks.entries:
         return Finding(check, OK, message)
     found = f"{message}; {checks.summary()}"
-    first = next(iter(checks.dropped_kinds()), None)
+    first = next(iter(checks.worth_a_warning()), None)
     if first is None:
         return Finding(check, OK, found)
-    return Finding(check, WARN, f"{found}; e.g. {checks.entries[first][0]}", "correct them, or accept the loss")
+    return Finding(check, WARN, f"{found}; e.g. {checks.entries[first][0]}", "correct them, or accept what is done")
 
 
 def check_probe_images(situation: Situation) -> Iterator[Finding]:
@@ -90,8 +91,7 @@ def check_probe_images(situation: Situation) -> Iterator[Finding]:
         return
     settings = cfg.CLASSIFICATION
     counts = [
-        f"{len(read_images(settings.LAYOUT, settings.ROOT, split).files)} in {split}"
-        for split in (settings.TRAIN_SPLIT, settings.EVAL_SPLIT)
+        f"{len(list_images(settings, split).files)} in {split}" for split in (settings.TRAIN_SPLIT, settings.EVAL_SPLIT)
     ]
     yield Finding("probes", OK, f"{settings.ROOT}: {', '.join(counts)}")
 
@@ -104,7 +104,8 @@ def check_disk(situation: Situation) -> Iterator[Finding]:
     if not folder.is_dir() or not os.access(folder, os.W_OK):
         yield Finding("disk", ERROR, f"{folder} cannot be written to", "choose another OUTPUT_DIR")
         return
-    backbone = sum(tensor.numel() * 4 for tensor in situation.contents.tensors.values()) if situation.contents else 0
+    weights = situation.weights
+    backbone = sum(tensor.numel() * 4 for tensor in weights.contents.tensors.values()) if weights else 0
     # Weights and momentum; the periodic ones kept, the final, the best, and the one being written.
     needed = 2 * (max(backbone, 45 << 20) + _DETECTOR_BYTES) * (situation.cfg.SOLVER.KEEP_CHECKPOINTS + 3)
     free = shutil.disk_usage(folder).free

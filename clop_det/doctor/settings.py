@@ -17,7 +17,7 @@ def fit_config(situation: Situation) -> Iterator[Finding]:
 
 
 def check_settings(situation: Situation) -> Iterator[Finding]:
-    """Every check of tools/train_net.py on the configuration alone."""
+    """Every check of clop-det train on the configuration alone."""
     checks = config_checks(situation.processes)
     for name, check in checks:
         try:

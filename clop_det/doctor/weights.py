@@ -1,38 +1,25 @@
-"""Checks of the weights against the configuration."""
+"""Checks of the weights against the configuration: the rules of training (`clop_det.conversion`), as findings."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from detectron2.config import get_cfg
-from torch import Tensor
-
-from clop_det.checkpoints.loading import backbone_keys
-from clop_det.checkpoints.reading import read_checkpoint
-from clop_det.checkpoints.saving import SafeCheckpointer
-from clop_det.conversion.compatibility import contradictions, conventions_known
-from clop_det.conversion.contents import flatten
-from clop_det.conversion.conventions import ARCHITECTURE_KEYS, CONVENTION_KEYS, describe, get_key, same
-from clop_det.conversion.identify import identify
-from clop_det.conversion.naming import has_caffe2_names, is_torchvision_name
-from clop_det.conversion.sources import find_roots, recognise
+from clop_det.backbones.registry import family_of_config
+from clop_det.conversion.compatibility import check_carried
+from clop_det.conversion.conventions import (
+    FITS,
+    FOLLOWS,
+    Comparison,
+    compare_with_weights,
+    conventions_of_family,
+    get_key,
+)
+from clop_det.conversion.loading import DetectorCheckpointer, backbone_keys
+from clop_det.conversion.weights import Weights
+from clop_det.conversion.weights import read_weights as read_file
 from clop_det.detection.model import MODEL_CHECKS, build_detector
 from clop_det.doctor.findings import ERROR, OK, WARN, Finding, Situation
-from clop_det.errors import UserError
-
-_CONVENTION_NAMES = {
-    "INPUT.FORMAT": "channel order",
-    "MODEL.PIXEL_MEAN": "pixel mean",
-    "MODEL.PIXEL_STD": "pixel std",
-    "MODEL.RESNETS.STRIDE_IN_1X1": "stride",
-}
-_ARCHITECTURE_NAMES = {
-    "MODEL.RESNETS.DEPTH": "depth",
-    "MODEL.RESNETS.RES2_OUT_CHANNELS": "width of res2",
-    "MODEL.RESNETS.WIDTH_PER_GROUP": "width of a group",
-    "MODEL.RESNETS.NUM_GROUPS": "groups",
-}
 
 
 def read_weights(situation: Situation) -> Iterator[Finding]:
@@ -46,97 +33,69 @@ def read_weights(situation: Situation) -> Iterator[Finding]:
         return
     if "weights" in situation.refused:
         return
-    situation.weights = Path(name)
-    contents = situation.contents = flatten(read_checkpoint(situation.weights), situation.weights)
-    if has_caffe2_names(contents.tensors):
-        yield Finding("weights", WARN, f"{name} has Caffe2's names: Detectron2 converts it, little of it is checked")
+    weights = situation.weights = read_file(Path(name))
+    if weights.others:
+        what = f"{name} has {weights.others}'s names: Detectron2 converts it, little of it is checked"
+        yield Finding("weights", WARN, what)
         return
-    situation.provenance = dict(contents.provenance)
-    roots = [root for root in find_roots(contents.tensors) if root.layout == "detectron2"]
-    converted = bool(roots)
-    if converted:
-        state = {inner: contents.tensors[file] for file, inner in roots[0].names.items() if is_torchvision_name(inner)}
-    else:
-        found = recognise(contents)
-        state = found.state
+    if not weights.converted:
+        seen = f"{weights.source.source}: {weights.source.reason}" if weights.source else weights.unknown
         yield Finding(
             "weights",
             ERROR,
-            f"{name} is not in Detectron2's naming ({found.source}: {found.reason})",
-            f"python tools/convert_checkpoint.py {name} converted.pth",
+            f"{name} is not in Detectron2's naming ({seen})",
+            f"clop-det convert {name} converted.pth",
         )
-    yield from _identify(situation, state)
-    if converted:
+    yield from _network(weights)
+    if weights.converted:
         origin = ", ".join(
-            f"{key} {situation.provenance[key]}"
+            f"{key} {weights.provenance[key]}"
             for key in ("source_format", "loss", "label_fraction", "seed")
-            if situation.provenance.get(key) is not None
+            if weights.provenance.get(key) is not None
         )
-        network = situation.architecture.name if situation.architecture else "network"
+        network = weights.network.architecture.name if weights.network else "network"
         yield Finding("weights", OK, f"{name}: {network}{f' ({origin})' if origin else ''}, undamaged")
-        if situation.provenance.get("verified") is False:
+        if weights.provenance.get("verified") is False:
             yield Finding("proof", WARN, "converted with --no-verify", "convert again without it")
 
 
-def _identify(situation: Situation, state: dict[str, Tensor]) -> Iterator[Finding]:
-    if situation.provenance.get("stem_reinitialised"):
-        yield Finding(
-            "stem",
-            WARN,
-            "the weights were converted without their 3x3 stem: the detector's stem starts random",
-            "pretrain with ENCODER.STEM imagenet",
-        )
+def _network(weights: Weights) -> Iterator[Finding]:
+    family, network = weights.family, weights.network
+    if family is None:
         return
-    try:
-        network = identify(state)
-    except UserError as error:
-        yield Finding("network", WARN, str(error), "check by hand that the backbone is the weights'")
-        return
-    situation.architecture = network.architecture
-    situation.provenance.update(describe(network.architecture))
-    if network.stem == "cifar":
+    if weights.without_stem:
+        what = "the weights were converted without their stem: the detector's stem starts random"
+        yield Finding("stem", WARN, what, family.stem_remedy)
+    elif network is None:
+        yield Finding("network", WARN, weights.unknown, "check by hand that the backbone is the weights'")
+    elif network.misfit:
         yield Finding(
             "stem",
             ERROR,
-            "the weights have a 3x3 CIFAR stem; Detectron2's is 7x7 and would stay random",
-            "pretrain with ENCODER.STEM imagenet, or convert with --allow-stem-reinit and live with it",
+            f"the weights have a {network.misfit}: it would stay random",
+            f"{family.stem_remedy}, or convert with --allow-stem-reinit and live with it",
         )
-    else:
-        yield Finding("stem", OK, "7x7, as Detectron2's")
+    elif network.stem:
+        yield Finding("stem", OK, f"{network.stem}, as the detector's")
 
 
 def check_conventions(situation: Situation) -> Iterator[Finding]:
-    """Channel order, mean and std, stride placement."""
-    cfg = situation.cfg
-    contents = situation.contents
-    if contents is not None and not conventions_known(situation.provenance) and not has_caffe2_names(contents.tensors):
-        yield Finding(
-            "conventions",
-            WARN,
-            f"{situation.weights} does not say how its images were fed, so INPUT.FORMAT {cfg.INPUT.FORMAT}, PIXEL_MEAN"
-            f" {list(cfg.MODEL.PIXEL_MEAN)}, PIXEL_STD {list(cfg.MODEL.PIXEL_STD)} and STRIDE_IN_1X1"
-            f" {cfg.MODEL.RESNETS.STRIDE_IN_1X1} cannot be checked",
-            "convert the source with tools/convert_checkpoint.py",
-        )
-    wrong = contradictions(cfg, situation.provenance, CONVENTION_KEYS)
-    assumed = " (assumed when they were converted)" if situation.provenance.get("conventions_known") is False else ""
-    defaults = get_cfg()
-    for key, name in _CONVENTION_NAMES.items():
-        if key not in wrong:
-            if situation.provenance.get(CONVENTION_KEYS[key]) is not None:
-                yield Finding(name, OK, f"{key} {get_key(cfg, key)}, as the weights'{assumed}")
-            continue
-        ours, theirs = wrong[key]
-        if same(ours, get_key(defaults, key)):
+    """How images are fed, and what else follows the weights."""
+    cfg, weights = situation.cfg, situation.weights
+    if weights is not None and not weights.others:
+        settings = conventions_of_family(weights.family)
+        if not weights.says_conventions:
+            values = ", ".join(f"{setting.key} {_shown(get_key(cfg, setting.key))}" for setting in settings)
             yield Finding(
-                name,
+                "conventions",
                 WARN,
-                f"{key} is Detectron2's default {ours}, the weights want {theirs}; tools/train_net.py will follow the"
-                " weights, other programs will not",
-                f"set {key} {theirs}",
+                f"{weights.path} does not say how its images were fed, so {values} cannot be checked",
+                "convert the source with clop-det convert",
             )
-        else:
-            yield Finding(name, ERROR, f"{key} is {ours}, the weights want {theirs}", f"set {key} {theirs}")
+        assumed = " (assumed when they were converted)" if weights.provenance.get("conventions_known") is False else ""
+        for item in compare_with_weights(cfg, weights.provenance):
+            if not item.architecture:
+                yield _convention(item, assumed)
     if _mean_is_reversed(situation):
         yield Finding(
             "pixel mean",
@@ -146,61 +105,57 @@ def check_conventions(situation: Situation) -> Iterator[Finding]:
         )
 
 
+def _convention(item: Comparison, assumed: str) -> Finding:
+    name, key, ours, theirs = item.setting.label, item.setting.key, item.ours, item.theirs
+    if item.verdict == FITS:
+        return Finding(name, OK, f"{key} {ours}, as the weights'{assumed}")
+    if item.verdict == FOLLOWS:
+        what = (
+            f"{key} is Detectron2's default {ours}, the weights want {theirs}; clop-det train will follow the"
+            " weights, other programs will not"
+        )
+        return Finding(name, WARN, what, f"set {key} {theirs}")
+    return Finding(name, ERROR, f"{key} is {ours}, the weights want {theirs}", f"set {key} {theirs}")
+
+
+def _shown(value: object) -> object:
+    return list(value) if isinstance(value, list | tuple) else value
+
+
 def _mean_is_reversed(situation: Situation) -> bool:
     """Whether ImageNet's mean, which falls from red to blue, stands in the order that the format does not have."""
-    cfg = situation.cfg
-    if situation.provenance.get("pixel_mean") is not None:
+    cfg, weights = situation.cfg, situation.weights
+    if weights is not None and weights.provenance.get("pixel_mean") is not None:
         return False
     first, _, last = (float(value) for value in cfg.MODEL.PIXEL_MEAN)
     return first != last and (first > last) != (cfg.INPUT.FORMAT == "RGB") and abs(abs(first - last) - 20.145) < 0.5
 
 
 def check_architecture(situation: Situation) -> Iterator[Finding]:
-    """Depth, widths, groups."""
-    cfg = situation.cfg
-    wrong = contradictions(cfg, situation.provenance, ARCHITECTURE_KEYS)
-    for key, name in _ARCHITECTURE_NAMES.items():
-        if key in wrong:
-            ours, theirs = wrong[key]
-            yield Finding(
-                name,
-                ERROR,
-                f"{key} is {ours}, the weights are {situation.provenance.get('arch')}",
-                f"set {key} {theirs}",
-            )
-        elif situation.architecture is not None:
-            yield Finding(name, OK, f"{key} {get_key(cfg, key)}, as the weights'")
+    """Which network it is."""
+    cfg, weights = situation.cfg, situation.weights
+    if weights is None:
+        return
+    check_carried(cfg, weights)
+    for item in compare_with_weights(cfg, weights.provenance):
+        if not item.architecture:
+            continue
+        name, key = item.setting.label, item.setting.key
+        if item.verdict == FITS:
+            yield Finding(name, OK, f"{key} {item.ours}, as the weights'")
+        else:
+            what = f"{key} is {item.ours}, the weights are {weights.provenance.get('arch')}"
+            yield Finding(name, ERROR, what, f"set {key} {item.theirs}")
 
 
 def check_norm(situation: Situation) -> Iterator[Finding]:
     """Normalisation and frozen layers."""
     if "frozen layers" in situation.refused:
         return
-    cfg = situation.cfg
-    norm, frozen = str(cfg.MODEL.RESNETS.NORM), int(cfg.MODEL.BACKBONE.FREEZE_AT)
-    local = cfg.SOLVER.IMS_PER_BATCH / situation.processes
-    loads = bool(cfg.MODEL.WEIGHTS)
-    statistics = norm in ("BN", "SyncBN", "naiveSyncBN", "FrozenBN")
-    if not statistics and loads:
-        yield Finding(
-            "norm",
-            ERROR,
-            f"MODEL.RESNETS.NORM {norm!r} has no place for the weights' BatchNorm statistics",
-            "set MODEL.RESNETS.NORM BN, SyncBN or naiveSyncBN",
-        )
-    elif norm == "FrozenBN":
-        # Networks pretrained elsewhere keep statistics of other images; every transfer recipe tunes them.
-        yield Finding(
-            "norm",
-            WARN,
-            "MODEL.RESNETS.NORM FrozenBN keeps the statistics of the pretraining images",
-            "set MODEL.RESNETS.NORM SyncBN (BN on one process)",
-        )
-    elif norm == "BN" and situation.processes > 1 and local < 8:
-        remedy = "SyncBN or naiveSyncBN" if cfg.MODEL.DEVICE.startswith("cuda") else "naiveSyncBN"
-        yield Finding("norm", WARN, f"BN over {local:g} images a process", f"set MODEL.RESNETS.NORM {remedy}")
-    else:
-        yield Finding("norm", OK, f"MODEL.RESNETS.NORM {norm}")
+    cfg, family = situation.cfg, family_of_config(situation.cfg)
+    if family is not None and family.norm_key:
+        yield _norm(situation, family.norm_key)
+    frozen = int(cfg.MODEL.BACKBONE.FREEZE_AT)
     if frozen > 0:
         yield Finding(
             "frozen layers",
@@ -212,15 +167,48 @@ def check_norm(situation: Situation) -> Iterator[Finding]:
         yield Finding("frozen layers", OK, "none (MODEL.BACKBONE.FREEZE_AT 0)")
 
 
+def _norm(situation: Situation, key: str) -> Finding:
+    cfg = situation.cfg
+    norm = str(get_key(cfg, key))
+    local = cfg.SOLVER.IMS_PER_BATCH / situation.processes
+    loads = bool(cfg.MODEL.WEIGHTS)
+    statistics = norm in ("BN", "SyncBN", "naiveSyncBN", "FrozenBN")
+    if not statistics and loads:
+        return Finding(
+            "norm",
+            ERROR,
+            f"{key} {norm!r} has no place for the weights' BatchNorm statistics",
+            f"set {key} BN, SyncBN or naiveSyncBN",
+        )
+    if norm == "FrozenBN":
+        # Networks pretrained elsewhere keep statistics of other images; every transfer recipe tunes them.
+        return Finding(
+            "norm",
+            WARN,
+            f"{key} FrozenBN keeps the statistics of the pretraining images",
+            f"set {key} SyncBN (BN on one process)",
+        )
+    if norm == "BN" and situation.processes > 1 and local < 8:
+        remedy = "SyncBN or naiveSyncBN" if cfg.MODEL.DEVICE.startswith("cuda") else "naiveSyncBN"
+        return Finding("norm", WARN, f"BN over {local:g} images a process", f"set {key} {remedy}")
+    return Finding("norm", OK, f"{key} {norm}")
+
+
 def check_loading(situation: Situation) -> Iterator[Finding]:
     """How many of the model's backbone tensors the file gives, by loading it into the model as training will."""
-    if situation.contents is None or situation.refused & {name for name, _ in MODEL_CHECKS}:
+    weights = situation.weights
+    if weights is None or situation.refused & {name for name, _ in MODEL_CHECKS}:
         return
     cfg = situation.cfg.clone()
     cfg.MODEL.DEVICE, cfg.SOLVER.AMP.ENABLED = "cpu", False  # names and shapes are the same on every device
     model = build_detector(cfg)
-    keys = backbone_keys(model)
-    SafeCheckpointer(model).load(str(situation.weights))
+    family = weights.family or family_of_config(cfg)
+    keys = backbone_keys(model, family) if family else []
+    DetectorCheckpointer(model).load(str(weights.path))
+    if not keys:
+        what = "the detector carries no network of a registered family: what loads is not checked"
+        yield Finding("tensors", WARN, what, "look into the log for the tensors that were not loaded")
+        return
     # The stem may be missing on purpose, which has a line of its own.
-    expected = "all but the stem's" if situation.provenance.get("stem_reinitialised") else f"{len(keys)} of {len(keys)}"
+    expected = "all but the stem's" if weights.without_stem else f"{len(keys)} of {len(keys)}"
     yield Finding("tensors", OK, f"{expected} backbone tensors will load")

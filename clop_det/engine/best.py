@@ -8,29 +8,36 @@ from typing import Any
 
 from detectron2.engine import HookBase
 
+from clop_det.figures import CATALOGUE, LOWER
+
 _log = logging.getLogger(__name__)
 
 
 class BestCheckpoint(HookBase):
-    """Saves `model_best` whenever the watched figure rises; remembers the best across a resume.
+    """Saves `model_best` whenever the watched figure is better than ever; remembers the best across a resume.
 
-    Must stand after the evaluation and before the periodic checkpointer, whose files hold its state.
+    The catalogue says which way is better; where it does not, higher is. Must stand after the evaluation and before the
+    periodic checkpointer, whose files hold its state.
+
+    Args:
+        save: writes a checkpoint.
+        fresh: gives the figures of the weights as they are; empty after a step that is not evaluated.
+        figure: name of the watched figure, one of those.
     """
 
-    def __init__(self, save: Callable[..., None], latest: Callable[[], dict[str, float]], figure: str) -> None:
-        self._save, self._latest, self.figure = save, latest, figure
+    def __init__(self, save: Callable[..., None], fresh: Callable[[], dict[str, float]], figure: str) -> None:
+        self._save, self._fresh, self.figure = save, fresh, figure
+        self._sign = -1 if CATALOGUE.find(figure).better == LOWER else 1
         self.best: float | None = None
         self.iteration = -1
-        self._warned = False
 
     def after_step(self) -> None:
-        latest = self._latest()
-        value = latest.get(self.figure)
-        if value is None and not self._warned and any(name.endswith("/AP") for name in latest):
-            self._warned = True
-            _log.warning("no best checkpoint: there is no figure %s among %s", self.figure, ", ".join(latest))
-        fresh = self.trainer.storage.latest().get(self.figure, (None, -1))[1] == self.trainer.iter
-        if not fresh or value is None or (self.best is not None and value <= self.best):
+        figures = self._fresh()
+        value = figures.get(self.figure)
+        if figures and value is None:
+            done = self.trainer.iter + 1
+            _log.warning("no best checkpoint after %d iterations: %s is not defined there", done, self.figure)
+        if value is None or (self.best is not None and self._sign * value <= self._sign * self.best):
             return
         self.best, self.iteration = value, self.trainer.iter
         self._save("model_best", iteration=self.trainer.iter)

@@ -2,24 +2,55 @@
 
 from __future__ import annotations
 
-from clop_det.keys import BOTH, PRETRAINING, Key, at_least, declare, one_of
+from clop_det.keys import BOTH, Key, at_least, constrain, declare, one_of, with_remedy
 
 declare(
     BOTH,
     {
         "SOLVER.PRECISION": Key(
             "auto",
-            "bf16 autocast: where the processor computes in it (auto), always (bf16) or never (fp32). Detection on GPUs"
-            " also takes Detectron2's SOLVER.AMP.ENABLED: fp16 in training, gradients scaled.",
+            "bf16 autocast: where the processor computes in it (auto), always (bf16) or never (fp32). GPUs also take"
+            " Detectron2's SOLVER.AMP.ENABLED instead: fp16, gradients scaled, for cards without bf16.",
             one_of("auto", "bf16", "fp32"),
+        ),
+        "SOLVER.TF32": Key(
+            False,
+            "On GPUs: whether convolutions and matrix products of fp32 numbers may round them to TF32 (10 bits of"
+            " mantissa), which is faster. False: fp32 means IEEE single precision on every device.",
+        ),
+        "DETERMINISTIC": Key(
+            False,
+            "On GPUs: whether sums are taken in a fixed order, so that a run repeats to the same bytes on the same card"
+            " and build; slower. A kernel that torch has in no fixed order is a warning that names it. A CPU always"
+            " does so.",
         ),
         "SOLVER.KEEP_CHECKPOINTS": Key(
             2, "Periodic checkpoints that are kept; the final one is always kept.", at_least(1), content=False
         ),
+        "PROCESSES.MAX_STALL": Key(
+            300.0,
+            "Seconds after which a process of several that stands still (stopped, or waiting for a dead disk within a"
+            " step) ends the run with exit code 1. A step may take 4 times as long as the longest before it. 0: never.",
+            at_least(0),
+            content=False,
+        ),
+    },
+)
+constrain(
+    BOTH,
+    {
+        "SEED": with_remedy(at_least(0), "A run is a function of its seed."),
+        "SOLVER.IMS_PER_BATCH": at_least(1),
+        "SOLVER.MAX_ITER": at_least(1),
+        "SOLVER.CHECKPOINT_PERIOD": at_least(1),
+        "SOLVER.LR_SCHEDULER_NAME": one_of("WarmupCosineLR", "WarmupMultiStepLR", "WarmupStepWithFixedGammaLR"),
+        "SOLVER.WARMUP_METHOD": one_of("linear", "constant"),
+        "SOLVER.WARMUP_ITERS": at_least(0),
+        "DATALOADER.NUM_WORKERS": at_least(0),
     },
 )
 declare(
-    PRETRAINING,
+    BOTH,
     {
         "WANDB.ENABLED": Key(
             False,

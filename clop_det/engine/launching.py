@@ -1,14 +1,16 @@
-"""The processes of a run: how many, where they meet, and stop signals that reach them all."""
+"""The processes of a run: how many, where they meet, stop signals that reach them all, and what ended one."""
 
 from __future__ import annotations
 
-import argparse
 import multiprocessing
 import os
+import resource
 import signal
-import sys
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 
 import torch
@@ -16,15 +18,51 @@ from detectron2.config import CfgNode
 from detectron2.engine import launch
 from detectron2.utils import comm
 from torch import distributed
+from torch.multiprocessing.spawn import ProcessExitedException
 
+from clop_det.config.build import register_again
 from clop_det.engine.allocator import keep_freed_memory
 from clop_det.engine.descent import stop_with_parent
+from clop_det.engine.leaving import (
+    EXIT_STOPPED,
+    StopRequested,
+    code_of,
+    last_line,
+    leave,
+    rank_name,
+    under_torchrun,
+)
 from clop_det.engine.rendezvous import join_group
-from clop_det.engine.stop import EXIT_STOPPED, StopRequested
+from clop_det.engine.streams import keep_streams
 from clop_det.errors import UserError
 
+_OPEN_FILES = 65536
 
-def expected_world_size(args: argparse.Namespace, device: str) -> int:
+
+@dataclass(frozen=True)
+class Launch:
+    """How a run is started, and what its workers are told beside the config.
+
+    Attributes:
+        num_gpus: processes of each machine; on a machine without GPUs they meet over gloo.
+        num_machines, machine_rank, dist_url: as Detectron2's `launch` takes them.
+        resume: go on from the last checkpoint.
+        eval_only: evaluate, train nothing.
+        traceback: show the traceback of an error in the input, too.
+        notes: lines for the log of what the checks have changed.
+    """
+
+    num_gpus: int = 1
+    num_machines: int = 1
+    machine_rank: int = 0
+    dist_url: str = "auto"
+    resume: bool = False
+    eval_only: bool = False
+    traceback: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def expected_world_size(how: Launch, device: str) -> int:
     """Number of processes that the run will have, before they meet; `device` is MODEL.DEVICE.
 
     Raises:
@@ -32,9 +70,9 @@ def expected_world_size(args: argparse.Namespace, device: str) -> int:
     """
     if under_torchrun():
         return int(os.environ["WORLD_SIZE"])
-    if torch.cuda.is_available() and args.num_gpus > torch.cuda.device_count():
-        raise UserError(f"--num-gpus is {args.num_gpus}; this machine has {torch.cuda.device_count()}.")
-    processes = max(1, int(args.num_gpus)) * int(args.num_machines)
+    if torch.cuda.is_available() and how.num_gpus > torch.cuda.device_count():
+        raise UserError(f"--num-gpus is {how.num_gpus}; this machine has {torch.cuda.device_count()}.")
+    processes = max(1, int(how.num_gpus)) * int(how.num_machines)
     check_meeting(processes, device)
     return processes
 
@@ -54,14 +92,9 @@ def check_meeting(processes: int, device: str) -> None:
         )
 
 
-def under_torchrun() -> bool:
-    """Whether torchrun (or another launcher with its environment variables) started this process as one of several."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
-
-
-def is_first_process(args: argparse.Namespace) -> bool:
+def is_first_process(how: Launch) -> bool:
     """Whether this process is the first of its run, or starts the first."""
-    return int(os.environ.get("RANK", "0")) == 0 if under_torchrun() else int(args.machine_rank) == 0
+    return int(os.environ.get("RANK", "0")) == 0 if under_torchrun() else int(how.machine_rank) == 0
 
 
 def torchrun_restarts() -> bool:
@@ -73,57 +106,86 @@ def torchrun_restarts() -> bool:
     return int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0")) > 0
 
 
-def launch_workers(
-    worker: Callable[[CfgNode, argparse.Namespace], None], cfg: CfgNode, args: argparse.Namespace
-) -> None:
-    """Run `worker(cfg, args)` once per process.
+def launch_workers(worker: Callable[[CfgNode, Launch], None], cfg: CfgNode, how: Launch) -> None:
+    """Run `worker(cfg, how)` once per process.
 
     Under torchrun (RANK and WORLD_SIZE in the environment) this process is one of them; otherwise Detectron2's `launch`
     starts `--num-gpus` processes (on a machine without GPUs: CPU processes over gloo), and stop signals go to them all.
+
+    Raises:
+        UserError: of the worker, whichever process it is in.
+        StopRequested: the workers were stopped, and have saved.
+        ProcessExitedException: a started process failed, and has said why, or died.
     """
     if under_torchrun():
         if "TORCHELASTIC_RUN_ID" in os.environ:  # other launchers may start processes from threads that end
             stop_with_parent()
         _join_torchrun(cfg.MODEL.DEVICE)
+        _work(worker, cfg, how)
+        # Not after a failure: this waits for the others, which may wait for this rank.
+        distributed.destroy_process_group()
+    elif how.num_gpus * how.num_machines > 1:
+        _launch_several(worker, cfg, how)
+    else:
+        launch(_work, how.num_gpus, args=(worker, cfg, how))
+
+
+def _launch_several(worker: Callable[[CfgNode, Launch], None], cfg: CfgNode, how: Launch) -> None:
+    with tempfile.TemporaryDirectory(prefix="clop_det_") as replies, _stop_signals_passed_on():
         try:
-            _work(worker, cfg, args)
-        finally:
-            distributed.destroy_process_group()
-        return
-    with _stop_signals_passed_on(args.num_gpus * args.num_machines > 1):
-        launch(
-            _started_worker,
-            args.num_gpus,
-            args.num_machines,
-            args.machine_rank,
-            args.dist_url,
-            args=(worker, cfg, args),
-        )
+            launch(
+                _started_worker,
+                how.num_gpus,
+                how.num_machines,
+                how.machine_rank,
+                how.dist_url,
+                args=(worker, cfg, how, replies),
+            )
+        except ProcessExitedException as error:
+            if error.exit_code == EXIT_STOPPED:
+                raise StopRequested from error
+            own = [Path(replies) / str(error.error_index)]
+            for reply in [*own, *sorted(Path(replies).iterdir())]:  # another rank's error may have ended this one
+                if reply.is_file():
+                    raise UserError(reply.read_text(encoding="utf-8")) from error
+            raise
 
 
-def _started_worker(
-    worker: Callable[[CfgNode, argparse.Namespace], None], cfg: CfgNode, args: argparse.Namespace
-) -> None:
+def _started_worker(worker: Callable[[CfgNode, Launch], None], cfg: CfgNode, how: Launch, replies: str) -> None:
+    """A process that `launch` started: it leaves a bad input's message in `replies`, and ends here."""
+    keep_streams()
+    code = 0
     try:
-        _work(worker, cfg, args)
-    except StopRequested:
-        if multiprocessing.parent_process() is None:
-            raise
-        sys.exit(EXIT_STOPPED)  # an exception that is no `Exception` would not reach the parent
-    except UserError as error:
-        if multiprocessing.parent_process() is None:
-            raise
-        raise UserError(str(error)) from error  # the parent gets a text, and looks for this name in it
+        _work(worker, cfg, how)
+        distributed.destroy_process_group()
+    except BaseException as error:
+        code, line = code_of(error, show_traceback=how.traceback)
+        if isinstance(error, UserError):
+            (Path(replies) / str(comm.get_local_rank())).write_text(line, encoding="utf-8")
+        elif line:
+            last_line(f"{rank_name()}{line}")
+    leave(code)
 
 
-def _work(worker: Callable[[CfgNode, argparse.Namespace], None], cfg: CfgNode, args: argparse.Namespace) -> None:
+def _work(worker: Callable[[CfgNode, Launch], None], cfg: CfgNode, how: Launch) -> None:
+    _allow_open_files()
     if cfg.MODEL.DEVICE == "cpu":
         keep_freed_memory()
-    worker(cfg, args)
+    register_again(cfg)  # a spawned process has imported nothing yet
+    worker(cfg, how)
+
+
+def _allow_open_files() -> None:
+    """Raise this process's own limit of open files to what it may have at most: loaders share memory by descriptors."""
+    now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if now >= _OPEN_FILES:
+        return
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, _OPEN_FILES), most))
 
 
 @contextmanager
-def _stop_signals_passed_on(wanted: bool) -> Iterator[None]:
+def _stop_signals_passed_on() -> Iterator[None]:
     """Within, SIGTERM and SIGINT go to the workers, which save and leave; this process then leaves with their code."""
 
     def pass_on(number: int, frame: FrameType | None) -> None:
@@ -131,8 +193,7 @@ def _stop_signals_passed_on(wanted: bool) -> Iterator[None]:
             if child.pid is not None:
                 os.kill(child.pid, number)
 
-    numbers = (signal.SIGTERM, signal.SIGINT) if wanted else ()
-    previous = {number: signal.signal(number, pass_on) for number in numbers}
+    previous = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:

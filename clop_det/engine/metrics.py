@@ -8,10 +8,11 @@ end with the same bytes; times go to timing.json.
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ from detectron2.utils.events import (
 )
 
 from clop_det.errors import UserError
-from clop_det.files import write_text
+from clop_det.files import atomic_write, check_ordinary
 
+_log = logging.getLogger(__name__)
 METRICS_NAME = "metrics.json"
 TIMING_NAME = "timing.json"
 TIMING_KEYS = frozenset({"time", "data_time", "rank_data_time", "eta_seconds", "images_per_second", "eval_seconds"})
@@ -60,6 +62,41 @@ class MetricsWriter(EventWriter):
         self._timing.close()
 
 
+class Dispensable(EventWriter):
+    """A writer whose first failure is its end, with a warning, and not the run's: metrics.json holds all figures."""
+
+    def __init__(self, name: str, writer: EventWriter) -> None:
+        self._name, self._writer = name, writer
+        self._lost = False
+
+    def write(self) -> None:
+        if self._lost:
+            get_event_storage().clear_images()  # the storage waits for its reader
+            return
+        try:
+            self._writer.write()
+        except Exception as error:
+            self._lost = True
+            _log.warning(
+                "%s end before iteration %d (%s: %s); metrics.json has all figures",
+                *(self._name, get_event_storage().iter, type(error).__name__, error),
+            )
+
+    def close(self) -> None:
+        if not self._lost:
+            with dispensable(self._name):
+                self._writer.close()
+
+
+@contextmanager
+def dispensable(what: str) -> Iterator[None]:
+    """Within, a failure costs `what`, named in a warning, and not the run."""
+    try:
+        yield
+    except Exception as error:
+        _log.warning("%s: not made (%s: %s)", what, type(error).__name__, " ".join(str(error).split()))
+
+
 class AlignedWriter(HookBase):
     """Console line, metrics.json with timing.json, TensorBoard and others, written at fixed iterations.
 
@@ -92,8 +129,8 @@ class AlignedWriter(HookBase):
         self._writers = [
             self._printer(stop),
             MetricsWriter(self._folder, start),
-            TensorboardXWriter(self._folder),
-            *(make(self._folder) for make in self._others),
+            Dispensable("TensorBoard's event files", TensorboardXWriter(self._folder)),
+            *(Dispensable(type(writer).__name__, writer) for writer in (make(self._folder) for make in self._others)),
         ]
 
     def after_step(self) -> None:
@@ -125,28 +162,55 @@ class AlignedWriter(HookBase):
 
 def read_metrics(folder: str | os.PathLike[str], name: str = METRICS_NAME) -> list[dict[str, Any]]:
     """The lines of metrics.json (or `name`), merged by iteration and in its order; a damaged line is passed over."""
-    path = Path(folder) / name
     merged: dict[int, dict[str, Any]] = defaultdict(dict)
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict) and isinstance(entry.get("iteration"), int):
+    for line in _lines(Path(folder) / name):
+        if (entry := _entry(line)) is not None:
             merged[entry["iteration"]].update(entry)
     return [merged[iteration] for iteration in sorted(merged)]
 
 
 def drop_lines_from(path: Path, start_iter: int) -> None:
-    """Remove the lines of iteration `start_iter` and later, and a torn last line, from a file of JSON lines."""
-    if not path.exists():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if line.endswith("\n") and entry["iteration"] < start_iter:
+    """Remove the lines of iteration `start_iter` and later, and damaged ones, from a file of JSON lines.
+
+    What a run that goes on has lost with damaged lines, or with the file, is a warning. A torn last line is none: the
+    run that was killed while it wrote it begins at or before its iteration.
+    """
+    kept, damaged = [], 0
+    lines = _lines(path)
+    for number, line in enumerate(lines, 1):
+        entry = _entry(line)
+        if entry is None:
+            damaged += number < len(lines) or line.endswith(b"\n") or b"\0" in line
+        elif line.endswith(b"\n") and entry["iteration"] < start_iter:
             kept.append(line)
-    write_text(path, "".join(kept))
+    if damaged or (start_iter and not kept):
+        lost = f"{damaged} of {len(lines)} lines are damaged" if damaged else "there is no line"
+        _log.warning(
+            "%s: %s; of the iterations before %d it keeps %d lines, and what the others said is lost",
+            *(path, lost, start_iter, len(kept)),
+        )
+    if lines:
+        with atomic_write(path) as file:
+            file.write(b"".join(kept))
+
+
+def _lines(path: Path) -> list[bytes]:
+    check_ordinary(path)
+    try:
+        return path.read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}. Move it away, or choose another OUTPUT_DIR.") from error
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """The iteration and figures of a line; None if it is damaged."""
+    try:
+        entry = json.loads(line)
+        if not isinstance(entry, dict) or type(entry["iteration"]) is not int:
+            return None
+        numbers = [float(value) for value in entry.values() if type(value) in (int, float)]  # OverflowError: too large
+        return entry if len(numbers) == len(entry) else None
+    except (ValueError, RecursionError, KeyError, OverflowError):
+        return None

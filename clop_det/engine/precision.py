@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
+from detectron2.config import CfgNode
 
 from clop_det.errors import UserError
 
@@ -29,29 +30,33 @@ def computes_in_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and bool({"avx512_bf16", "amx_bf16"} & _cpu_flags())
 
 
-def check_precision(setting: str) -> None:
-    """Refuse a SOLVER.PRECISION other than "auto", "bf16" and "fp32" with a UserError."""
-    if setting not in ("auto", "bf16", "fp32"):
-        raise UserError(f'SOLVER.PRECISION is "{setting}": it must be "auto", "bf16" or "fp32".')
+def check_half_precision(cfg: CfgNode) -> None:
+    """Refuse fp16 without a GPU, or beside bf16; UserError."""
+    if cfg.SOLVER.AMP.ENABLED and not cfg.MODEL.DEVICE.startswith("cuda"):
+        raise UserError(
+            f"SOLVER.AMP.ENABLED is fp16 with scaled gradients, which needs a GPU, but MODEL.DEVICE is"
+            f' {cfg.MODEL.DEVICE}. Here, SOLVER.PRECISION "bf16" is mixed precision ("auto": where it is faster).'
+        )
+    if cfg.SOLVER.AMP.ENABLED and cfg.SOLVER.PRECISION == "bf16":
+        raise UserError('SOLVER.AMP.ENABLED (fp16) and SOLVER.PRECISION "bf16" ask for two precisions; keep one.')
 
 
 def use_bf16(setting: str, device: torch.device) -> bool:
-    """Resolve SOLVER.PRECISION ("auto", "bf16" or "fp32") for a device.
-
-    Raises:
-        UserError: another value.
-    """
-    check_precision(setting)
+    """Resolve SOLVER.PRECISION ("auto", "bf16" or "fp32") for a device."""
     chosen = computes_in_bf16(device) if setting == "auto" else setting == "bf16"
     logging.getLogger(__name__).info("precision: %s (SOLVER.PRECISION %s)", "bf16" if chosen else "fp32", setting)
     return chosen
 
 
-def float16(device: torch.device) -> AbstractContextManager[Any]:
-    """fp16 autocast for `device`; the gradients then need a scaler."""
-    return torch.autocast(device.type, dtype=torch.float16)
+def use_official_settings(cfg: CfgNode) -> None:
+    """Apply CUDNN_BENCHMARK and, where Detectron2 has it, FLOAT32_PRECISION, as its `default_setup` does."""
+    torch.backends.cudnn.benchmark = bool(cfg.CUDNN_BENCHMARK)
+    matmul = cfg.get("FLOAT32_PRECISION", "")
+    if matmul:
+        torch.set_float32_matmul_precision(matmul)
 
 
-def autocast(enabled: bool, device: torch.device) -> AbstractContextManager[Any]:
-    """bf16 autocast for `device`, or nothing."""
-    return torch.autocast(device.type, dtype=torch.bfloat16) if enabled else nullcontext()
+def autocast(half: bool | torch.dtype, device: torch.device) -> AbstractContextManager[Any]:
+    """Autocast for `device` to bf16 (True) or to the type named, or nothing (False); fp16 needs scaled gradients."""
+    dtype = torch.bfloat16 if half is True else half
+    return torch.autocast(device.type, dtype=dtype) if dtype else nullcontext()

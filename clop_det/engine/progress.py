@@ -7,13 +7,15 @@ import logging
 
 from detectron2.utils.events import EventStorage, EventWriter, get_event_storage
 
+from clop_det.figures import ACCURACY, CATALOGUE, PROBE, RANK
+
 _log = logging.getLogger(__name__)
-# Figures of the last probes in the line: name in the event storage -> name in the line.
-_PROBES = {"probe/knn_top1": "kNN", "probe/rankme": "RankMe"}
 
 
 class ProgressLine(EventWriter):
-    """Logs iteration, ETA, images per second, loss with its parts, learning rate, and the last kNN and RankMe.
+    """Logs iteration, ETA, images per second, loss with its parts, learning rate, and the last probes.
+
+    Of the probes it shows the first accuracy and the first rank that there are: by default kNN and RankMe.
 
     Args:
         max_iter: iterations of the run.
@@ -37,8 +39,7 @@ class ProgressLine(EventWriter):
             terms = [f"{key[5:]} {values[key]:.4g}" for key in values if key.startswith("loss_")]
             parts.append(f"loss {values['total_loss']:.4g} ({' + '.join(terms)})")
         parts += [f"lr {values['lr']:.4g}"] if "lr" in values else []
-        parts += [f"{shown} {values[key]:.3g}" for key, shown in _PROBES.items() if key in values]
-        return parts
+        return [*parts, *_probes(values)]
 
     def _speed(self, storage: EventStorage, done: int) -> list[str]:
         if "time" not in storage.histories():  # the first steps are not timed
@@ -48,3 +49,12 @@ class ProgressLine(EventWriter):
         storage.put_scalar("eta_seconds", left, smoothing_hint=False)
         storage.put_scalar("images_per_second", self._batch / seconds, smoothing_hint=False)
         return [f"eta {datetime.timedelta(seconds=int(left))}", f"{self._batch / seconds:.4g} images/s"]
+
+
+def _probes(values: dict[str, float]) -> list[str]:
+    parts = []
+    for group in (ACCURACY, RANK):
+        for name in [name for name in CATALOGUE.names(group) if f"{PROBE}/{name}" in values][:1]:
+            figure = CATALOGUE.find(name)
+            parts.append(f"{figure.label} {figure.text(values[f'{PROBE}/{name}'])}")
+    return parts

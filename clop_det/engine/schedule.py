@@ -9,28 +9,18 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from clop_det.errors import UserError
 
-_CHOICES = {
-    "LR_SCHEDULER_NAME": ("WarmupCosineLR", "WarmupMultiStepLR", "WarmupStepWithFixedGammaLR"),
-    "WARMUP_METHOD": ("linear", "constant"),
-}
-
 
 def build_schedule(cfg: CfgNode, optimizer: Optimizer) -> LRScheduler:
     """The schedule that SOLVER.LR_SCHEDULER_NAME names, over SOLVER.MAX_ITER steps of `optimizer`.
 
     Raises:
-        UserError: an unknown name or method of warm-up, a number out of range, steps that do not rise.
+        UserError: a last learning rate above the first, steps that do not rise.
     """
     solver = cfg.SOLVER
-    for key, known in _CHOICES.items():
-        if solver[key] not in known:
-            raise UserError(f"SOLVER.{key} is {solver[key]!r}; it must be one of {', '.join(known)}.")
     if solver.LR_SCHEDULER_NAME == "WarmupCosineLR" and not 0 <= solver.BASE_LR_END <= solver.BASE_LR:
         raise UserError(
             f"SOLVER.BASE_LR_END is {solver.BASE_LR_END}; it must lie between 0 and SOLVER.BASE_LR, {solver.BASE_LR}."
         )
-    if solver.WARMUP_ITERS < 0:
-        raise UserError(f"SOLVER.WARMUP_ITERS is {solver.WARMUP_ITERS}; it must be 0 or more steps.")
     try:
         schedule: LRScheduler = build_lr_scheduler(cfg, optimizer)
     except (AssertionError, ValueError, TypeError, ArithmeticError) as error:

@@ -14,19 +14,11 @@ from typing import NoReturn
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 
-EXIT_STOPPED = 75  # EX_TEMPFAIL: "try again later", which here means --resume
-
+from clop_det.engine.leaving import StopRequested
 
 # Ranks ask each other every so many steps, and more often where as many take longer than so many seconds.
 _ASK_STEPS, _ASK_SECONDS = 10, 1.0
 _SAME_REQUEST = 2.0  # seconds within which a signal that comes twice (terminal and launcher) is one request
-
-
-class StopRequested(BaseException):
-    """Raised after a stop signal: between two steps once the state has been saved, or by a loop within a step.
-
-    Not an `Exception`, as KeyboardInterrupt is not: nothing that handles errors should take it for one.
-    """
 
 
 class StopSignal(HookBase):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from detectron2.config import CfgNode
 from detectron2.utils.events import EventWriter, get_event_storage
 
-from clop_det.config.reading import flatten
+from clop_det.config.files import flatten
 from clop_det.errors import UserError
 
 
@@ -21,6 +22,11 @@ def check_wandb(cfg: CfgNode) -> None:
         raise UserError(
             'WANDB.ENABLED is True, but wandb is not installed. pip install "clop_det[wandb]", or set False.'
         )
+
+
+def services(cfg: CfgNode) -> list[Callable[[str], EventWriter]]:
+    """Makers of the writers that a run asks for beside metrics.json and TensorBoard, each from the run folder."""
+    return [lambda folder: WandbWriter(cfg, folder)] if cfg.WANDB.ENABLED else []
 
 
 class WandbWriter(EventWriter):

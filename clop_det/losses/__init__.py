@@ -24,7 +24,7 @@ from clop_det.losses.prototypes import (
     simplex_etf,
     welch_bound,
 )
-from clop_det.losses.registry import LossContext, Option, build_loss, loss_names, loss_options, register_loss
+from clop_det.losses.registry import LossContext, build_loss, loss_names, loss_options, register_loss
 from clop_det.losses.supcon import SupCon
 from clop_det.losses.vicreg import VICReg
 
@@ -36,7 +36,6 @@ __all__ = [
     "InfoNCE",
     "Loss",
     "LossContext",
-    "Option",
     "PrototypePull",
     "SupCon",
     "VICReg",

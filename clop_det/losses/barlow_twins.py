@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 
+from clop_det.keys import at_least
 from clop_det.losses.base import Loss, check_weight
 from clop_det.losses.batch import Batch
-from clop_det.losses.registry import LossContext, Option, register_loss
+from clop_det.losses.registry import register_loss
 
 # Added to the variance of a dimension before the root, as in the batch normalisation of the authors' code.
 VARIANCE_EPSILON = 1e-5
 
 
+@register_loss(
+    "barlow_twins",
+    {"REDUNDANCY": ("Weight lambda of the correlations between different dimensions.", at_least(0))},
+)
 class BarlowTwins(Loss):
     """Every dimension agrees with itself across the views and with no other dimension.
 
@@ -56,11 +58,3 @@ class BarlowTwins(Loss):
 def _standardised(z: Tensor) -> Tensor:
     variance, mean = torch.var_mean(z, dim=0, correction=0)
     return (z - mean) / (variance + VARIANCE_EPSILON).sqrt()
-
-
-@register_loss(
-    "barlow_twins",
-    {"REDUNDANCY": Option(0.005, "Weight lambda of the correlations between different dimensions; at least 0.")},
-)
-def _build(options: Mapping[str, Any], context: LossContext) -> Loss:
-    return BarlowTwins(options["REDUNDANCY"])

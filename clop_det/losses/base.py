@@ -40,6 +40,17 @@ class Loss(nn.Module):
     def after_step(self) -> None:
         """Called once after every optimiser step, on every rank; for losses that count steps. Most do nothing."""
 
+    def critical_learning_rate(self, num_embeddings: int) -> float | None:
+        """Learning rate of free embeddings past which the loss's repulsion alone makes their mean grow.
+
+        Args:
+            num_embeddings: n, views of the global batch; two for each image.
+
+        Returns:
+            None for a loss without such a threshold. See docs/collapse.md.
+        """
+        return None
+
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Loss of the global batch.
 

@@ -8,7 +8,10 @@ gradient on every rank, which the average leaves as it is. The backward pass hol
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +27,45 @@ _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 class NonFiniteError(ValueError):
     """The embeddings of some rank hold NaN or infinity: the fault of training, not of the caller."""
+
+
+@dataclass
+class LaterChecks:
+    """The value checks of gathered batches that `values_checked_later` has put off.
+
+    Attributes:
+        finite: for each batch, a bool scalar on its device: whether all embeddings of all ranks are finite.
+    """
+
+    finite: list[Tensor] = field(default_factory=list)
+    _embeddings: list[Tensor] = field(default_factory=list)
+
+    def add(self, embeddings: Tensor) -> None:
+        """Put off the check of `embeddings` (2N, d)."""
+        self._embeddings.append(embeddings.detach())
+        self.finite.append(torch.isfinite(embeddings.detach()).all())
+
+    def complaint(self) -> str | None:
+        """What is wrong, or None; waits for the device."""
+        return next((found for found in map(_not_finite, self._embeddings) if found), None)
+
+
+_later: ContextVar[LaterChecks | None] = ContextVar("later_checks", default=None)
+
+
+@contextmanager
+def values_checked_later() -> Iterator[LaterChecks]:
+    """Within, losses do not wait for the device to look at values: the caller reads `LaterChecks` after the step.
+
+    The caller promises that labels are -1 or below the number of classes, and that all ranks hold equally many rows of
+    equal dimension and precision. Shapes and types are checked as ever, which needs no waiting.
+    """
+    checks = LaterChecks()
+    token = _later.set(checks)
+    try:
+        yield checks
+    finally:
+        _later.reset(token)
 
 
 @dataclass(frozen=True)
@@ -80,6 +122,8 @@ def gather_batch(
 ) -> Batch:
     """Check the input of a loss and gather it over all ranks (over this process alone outside torch.distributed).
 
+    Within `values_checked_later` the values are not looked at here.
+
     Args:
         embeddings: (2n, d) of this rank, first views then second; half precision is widened to float32.
         labels: (n,) integers of this rank, -1 = unlabelled. Ranks may hold different numbers of images and labels.
@@ -91,16 +135,17 @@ def gather_batch(
         ValueError: bad input, on every rank at once if any rank has it, so that nobody waits for the others.
         NonFiniteError: the same for embeddings that are not finite, if nothing else is wrong.
     """
-    complaint = _complaint(embeddings, labels, num_classes, embedding_dim)
+    later = _later.get()
+    wrong = _wrong_form(embeddings, labels, embedding_dim)
+    complaint = ValueError(wrong) if wrong else _complaint(embeddings, labels, num_classes) if later is None else None
     world_size = dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
-    if world_size == 1:
-        if complaint:
-            raise complaint
-        sizes: tuple[int, ...] = (len(labels),)
-        rank = 0
-    else:
-        rank = dist.get_rank()
+    rank = dist.get_rank() if world_size > 1 else 0
+    if world_size > 1 and later is None:
         sizes = _agree(embeddings, complaint, world_size)
+    elif complaint:
+        raise complaint
+    else:
+        sizes = (len(labels),) * world_size
     if sum(sizes) < min_images:
         raise ValueError(f"labels: {sum(sizes)} images over all ranks; this loss is defined from {min_images} on")
     wide = embeddings if embeddings.dtype == torch.float64 else embeddings.float()
@@ -108,6 +153,8 @@ def gather_batch(
     if world_size > 1:
         wide = _GatherViews.apply(wide, sizes, rank)
         labels = torch.cat(gather_rows(labels, sizes))
+    if later is not None:
+        later.add(wide)
     return Batch(wide, labels, sizes, rank)
 
 
@@ -166,20 +213,21 @@ def _agree(embeddings: Tensor, complaint: ValueError | None, world_size: int) ->
     return tuple(row[1] for row in table)
 
 
-def _complaint(embeddings: Tensor, labels: Tensor, num_classes: int | None, dim: int | None) -> ValueError | None:
-    """What is wrong with the input, or None."""
-    wrong = _wrong_form(embeddings, labels, dim)
-    if wrong:
-        return ValueError(wrong)
+def _complaint(embeddings: Tensor, labels: Tensor, num_classes: int | None) -> ValueError | None:
+    """What is wrong with the values of an input of the right form, or None."""
     lowest, highest = labels.min().item(), labels.max().item()
     if lowest < -1:
         return ValueError(f"labels: holds {lowest}; must be -1 (unlabelled) or a class index")
     if num_classes is not None and highest >= num_classes:
         return ValueError(f"labels: holds {highest}; must be below num_classes={num_classes}")
-    if not torch.isfinite(embeddings).all():
-        count = int((~torch.isfinite(embeddings)).sum())
-        return NonFiniteError(f"embeddings: {count} values are NaN or infinite; all must be finite")
-    return None
+    fault = _not_finite(embeddings)
+    return NonFiniteError(fault) if fault else None
+
+
+def _not_finite(embeddings: Tensor) -> str | None:
+    if torch.isfinite(embeddings).all():
+        return None
+    return f"embeddings: {int((~torch.isfinite(embeddings)).sum())} values are NaN or infinite; all must be finite"
 
 
 def _wrong_form(embeddings: Tensor, labels: Tensor, dim: int | None) -> str | None:

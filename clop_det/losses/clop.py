@@ -7,10 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
+from clop_det.keys import Key, at_least
 from clop_det.losses.base import Loss, check_weight
 from clop_det.losses.batch import Batch
 from clop_det.losses.prototype_pull import PULL_OPTIONS, PrototypePull, build_pull
-from clop_det.losses.registry import LossContext, Option, register_loss
+from clop_det.losses.registry import LossContext, register_loss
 
 
 class CLOP(Loss):
@@ -56,6 +57,10 @@ class CLOP(Loss):
         """Passed on to the base."""
         self.base.after_step()
 
+    def critical_learning_rate(self, num_embeddings: int) -> float | None:
+        """That of the base, which alone repels."""
+        return self.base.critical_learning_rate(num_embeddings)
+
     def terms(self, batch: Batch) -> dict[str, Tensor]:
         """The terms of the base and `prototype_pull`, weighted."""
         pull = {name: self.weight * term for name, term in self.pull.terms(batch).items()}
@@ -69,8 +74,8 @@ class CLOP(Loss):
 @register_loss(
     "clop",
     {
-        "BASE": Option("info_nce", "Name of the base loss; its own LOSS.<BASE> options apply."),
-        "WEIGHT": Option(1.0, "Weight lambda of the pull to the prototypes; at least 0."),
+        "BASE": Key("info_nce", "Name of the base loss; its own LOSS.<BASE> options apply.", names="loss"),
+        "WEIGHT": Key(1.0, "Weight lambda of the pull to the prototypes.", at_least(0)),
         **PULL_OPTIONS,
     },
 )

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clop_det.keys import between
 from clop_det.losses.base import Loss
 from clop_det.losses.batch import Batch
-from clop_det.losses.registry import LossContext, Option, register_loss
+from clop_det.losses.registry import register_loss
 
 
+@register_loss(
+    "cross_entropy",
+    {"LABEL_SMOOTHING": ("Share of the target spread evenly over all classes.", between(0, 1, "[)"))},
+)
 class CrossEntropy(Loss):
     """Supervised training on the labelled images alone.
 
@@ -50,11 +52,3 @@ class CrossEntropy(Loss):
     def extra_repr(self) -> str:
         """Settings for printing."""
         return f"label_smoothing={self.label_smoothing}"
-
-
-@register_loss(
-    "cross_entropy",
-    {"LABEL_SMOOTHING": Option(0.0, "Share of the target spread evenly over all classes; from 0 to below 1.")},
-)
-def _build(options: Mapping[str, Any], context: LossContext) -> Loss:
-    return CrossEntropy(context.num_classes, context.embedding_dim, options["LABEL_SMOOTHING"])

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from torch import Tensor
 
-from clop_det.losses.base import Loss, check_positive
 from clop_det.losses.batch import Batch
 from clop_det.losses.info_nce import view_agreement
 from clop_det.losses.partition import mean_log_partition
-from clop_det.losses.registry import LossContext, Option, register_loss
+from clop_det.losses.registry import register_loss
+from clop_det.losses.temperature import TEMPERATURE, TemperatureLoss
 
 
-class DCL(Loss):
+@register_loss("dcl", TEMPERATURE)
+class DCL(TemperatureLoss):
     """InfoNCE whose denominator leaves the positive pair out; labels are not used.
 
         mean_i  -z_i . z_j(i) / T + log sum_{a != i, j(i)} exp(z_i . z_a / T)
@@ -31,20 +29,7 @@ class DCL(Loss):
 
     min_images = 2
 
-    def __init__(self, temperature: float = 0.2) -> None:
-        super().__init__()
-        self.temperature = check_positive("temperature", temperature)
-
     def terms(self, batch: Batch) -> dict[str, Tensor]:
         """One term, `dcl`."""
         repulsion = mean_log_partition(batch, self.temperature, exclude_other_view=True)
         return {"dcl": repulsion - view_agreement(batch) / self.temperature}
-
-    def extra_repr(self) -> str:
-        """Settings for printing."""
-        return f"temperature={self.temperature}"
-
-
-@register_loss("dcl", {"TEMPERATURE": Option(0.2, "Temperature T of the softmax over similarities; above 0.")})
-def _build(options: Mapping[str, Any], context: LossContext) -> Loss:
-    return DCL(options["TEMPERATURE"])

@@ -8,10 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
+from clop_det.keys import Key, above, at_least
 from clop_det.losses.base import Loss
 from clop_det.losses.batch import Batch
 from clop_det.losses.info_nce import InfoNCE
-from clop_det.losses.registry import LossContext, Option, register_loss
+from clop_det.losses.registry import LossContext, register_loss
 
 
 class DirectCLR(Loss):
@@ -53,8 +54,8 @@ class DirectCLR(Loss):
 @register_loss(
     "direct_clr",
     {
-        "DIMENSIONS": Option(0, "Dimensions d0 of the embeddings that the loss sees; 0: a quarter of them."),
-        "TEMPERATURE": Option(0.1, "Temperature T of the softmax over similarities; above 0."),
+        "DIMENSIONS": Key(0, "Dimensions d0 of the embeddings that the loss sees; 0: a quarter of them.", at_least(0)),
+        "TEMPERATURE": Key(0.1, "Temperature T of the softmax over similarities.", above(0)),
     },
 )
 def _build(options: Mapping[str, Any], context: LossContext) -> Loss:

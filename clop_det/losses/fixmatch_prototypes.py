@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clop_det.keys import Key, at_least, between
 from clop_det.losses.base import Loss, check_weight
 from clop_det.losses.batch import Batch
 from clop_det.losses.prototype_scores import SCORE_OPTIONS, PrototypeLoss, prototypes_of
-from clop_det.losses.registry import LossContext, Option, register_loss
+from clop_det.losses.registry import LossContext, register_loss
 
 
 class FixMatchPrototypes(PrototypeLoss):
@@ -62,8 +63,8 @@ class FixMatchPrototypes(PrototypeLoss):
     "fixmatch_prototypes",
     {
         **SCORE_OPTIONS,
-        "THRESHOLD": Option(0.95, "Least probability t of a pseudo-label; from 0 to 1."),
-        "WEIGHT": Option(1.0, "Weight of the pseudo-labelled part; at least 0."),
+        "THRESHOLD": Key(0.95, "Least probability t of a pseudo-label.", between(0, 1)),
+        "WEIGHT": Key(1.0, "Weight of the pseudo-labelled part.", at_least(0)),
     },
 )
 def _build(options: Mapping[str, Any], context: LossContext) -> Loss:

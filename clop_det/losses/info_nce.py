@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from torch import Tensor
 
-from clop_det.losses.base import Loss, check_positive
 from clop_det.losses.batch import Batch
 from clop_det.losses.partition import mean_log_partition
-from clop_det.losses.registry import LossContext, Option, register_loss
+from clop_det.losses.registry import register_loss
+from clop_det.losses.temperature import TEMPERATURE, TemperatureLoss
 
 
-class InfoNCE(Loss):
+@register_loss("info_nce", TEMPERATURE)
+class InfoNCE(TemperatureLoss):
     """Each view finds the other view of its image among all other views; labels are not used.
 
         mean_i  -log [ exp(z_i . z_j(i) / T) / sum_{a != i} exp(z_i . z_a / T) ]
@@ -28,25 +26,12 @@ class InfoNCE(Loss):
         ValueError: temperature not above 0.
     """
 
-    def __init__(self, temperature: float = 0.2) -> None:
-        super().__init__()
-        self.temperature = check_positive("temperature", temperature)
-
     def terms(self, batch: Batch) -> dict[str, Tensor]:
         """One term, `info_nce`."""
         return {"info_nce": mean_log_partition(batch, self.temperature) - view_agreement(batch) / self.temperature}
-
-    def extra_repr(self) -> str:
-        """Settings for printing."""
-        return f"temperature={self.temperature}"
 
 
 def view_agreement(batch: Batch) -> Tensor:
     """Mean cosine of the two views of an image, scalar."""
     first, second = batch.unit.chunk(2)
     return (first * second).sum(1).mean()
-
-
-@register_loss("info_nce", {"TEMPERATURE": Option(0.2, "Temperature T of the softmax over similarities; above 0.")})
-def _build(options: Mapping[str, Any], context: LossContext) -> Loss:
-    return InfoNCE(options["TEMPERATURE"])

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clop_det.keys import Key, at_least, between
 from clop_det.losses.base import Loss
 from clop_det.losses.batch import Batch
-from clop_det.losses.registry import LossContext, Option, register_loss
+from clop_det.losses.registry import LossContext, register_loss
 
 KNOTS, LAST_KNOT = 17, 3.0
 
@@ -93,9 +94,9 @@ def sigreg(rows: Tensor, directions: Tensor) -> Tensor:
 @register_loss(
     "lejepa",
     {
-        "REGULARISATION": Option(0.05, "Weight lambda of SIGReg; the agreement has 1 - lambda; from 0 to 1."),
-        "SLICES": Option(256, "Random directions a step; at least 1."),
-        "SEED": Option(0, "Seed of the directions; at least 0."),
+        "REGULARISATION": Key(0.05, "Weight lambda of SIGReg; the agreement has 1 - lambda.", between(0, 1)),
+        "SLICES": Key(256, "Random directions a step.", at_least(1)),
+        "SEED": Key(0, "Seed of the directions.", at_least(0)),
     },
 )
 def _build(options: Mapping[str, Any], context: LossContext) -> Loss:

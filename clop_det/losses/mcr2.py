@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clop_det.keys import Key, above
 from clop_det.losses.base import Loss, check_positive
 from clop_det.losses.batch import Batch
-from clop_det.losses.registry import LossContext, Option, register_loss
+from clop_det.losses.registry import LossContext, register_loss
 
 
 class MCR2(Loss):
@@ -56,6 +57,6 @@ class MCR2(Loss):
         return f"epsilon={self.epsilon}"
 
 
-@register_loss("mcr2", {"EPSILON": Option(0.5, "Squared precision eps of the code; above 0.")})
+@register_loss("mcr2", {"EPSILON": Key(0.5, "Squared precision eps of the code.", above(0))})
 def _build(options: Mapping[str, Any], context: LossContext) -> Loss:
     return MCR2(options["EPSILON"])

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clop_det.keys import Key, above, at_least
 from clop_det.losses.base import Loss, check_positive, check_weight
 from clop_det.losses.batch import Batch
-from clop_det.losses.registry import LossContext, Option, register_loss
+from clop_det.losses.registry import LossContext, register_loss
 
 _SMALLEST_TARGET = 1e-4  # smaller entries of a sharpened target count as 0, as in the authors' code
 
@@ -80,9 +81,9 @@ class PAWS(Loss):
 @register_loss(
     "paws",
     {
-        "TEMPERATURE": Option(0.1, "Temperature tau of the soft neighbours; above 0."),
-        "SHARPENING": Option(0.25, "Temperature T of the sharpened targets; above 0."),
-        "WEIGHT": Option(1.0, "Weight of the mean entropy, which keeps the classes in use; at least 0."),
+        "TEMPERATURE": Key(0.1, "Temperature tau of the soft neighbours.", above(0)),
+        "SHARPENING": Key(0.25, "Temperature T of the sharpened targets.", above(0)),
+        "WEIGHT": Key(1.0, "Weight of the mean entropy, which keeps the classes in use.", at_least(0)),
     },
 )
 def _build(options: Mapping[str, Any], context: LossContext) -> Loss:

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clop_det.keys import Key, at_least, one_of
 from clop_det.losses.assignment import best_assignment
 from clop_det.losses.base import Loss
 from clop_det.losses.batch import NORM_EPSILON, Batch
 from clop_det.losses.prototype_sets import PROTOTYPE_SETS, build_prototypes
 from clop_det.losses.prototypes import coherence, welch_bound
-from clop_det.losses.registry import LossContext, Option, register_loss
+from clop_det.losses.registry import LossContext, register_loss
 
 SIMILARITIES = ("cosine", "euclidean", "manhattan")
 ASSIGNMENTS = ("random", "matched")
@@ -153,13 +154,19 @@ def _check_choice(argument: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 PULL_OPTIONS = {
-    "PROTOTYPES": Option(
-        "orthonormal", f"Set of prototypes: {', '.join(PROTOTYPE_SETS)}. K > d needs random_unit, learned or a frame."
+    "PROTOTYPES": Key(
+        "orthonormal",
+        "Set of prototypes; more classes than dimensions need random_unit, learned or low_coherence_frame.",
+        one_of(*PROTOTYPE_SETS),
     ),
-    "ASSIGNMENT": Option("random", "Which class gets which: random, or matched (to class means at the start)."),
-    "DIRECTIONS": Option(1, "Directions per class, at least 1; above 1 the pull is to a subspace (orthonormal only)."),
-    "SIMILARITY": Option("cosine", f"Measure of the pull: {', '.join(SIMILARITIES)}."),
-    "PROTOTYPE_SEED": Option(0, "Seed of the prototypes alone; at least 0."),
+    "ASSIGNMENT": Key(
+        "random", "Which class gets which prototype; matched: by the class means at the start.", one_of(*ASSIGNMENTS)
+    ),
+    "DIRECTIONS": Key(
+        1, "Directions per class; above 1 the pull is to a subspace (orthonormal prototypes only).", at_least(1)
+    ),
+    "SIMILARITY": Key("cosine", "Distance of an embedding to its prototype.", one_of(*SIMILARITIES)),
+    "PROTOTYPE_SEED": Key(0, "Seed of the prototypes alone.", at_least(0)),
 }
 
 

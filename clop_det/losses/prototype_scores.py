@@ -9,16 +9,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clop_det.keys import Key, above, at_least
 from clop_det.losses.base import Loss, check_positive
 from clop_det.losses.batch import Batch
 from clop_det.losses.prototype_pull import checked_prototypes
-from clop_det.losses.prototype_sets import build_prototypes
-from clop_det.losses.registry import LossContext, Option, register_loss
+from clop_det.losses.prototype_sets import PROTOTYPE_SETS, build_prototypes
+from clop_det.losses.registry import LossContext, register_loss
 
 SCORE_OPTIONS = {
-    "TEMPERATURE": Option(0.1, "Temperature T of the scores; above 0."),
-    "PROTOTYPES": Option("orthonormal", "Set of prototypes, as LOSS.CLOP.PROTOTYPES."),
-    "PROTOTYPE_SEED": Option(0, "Seed of the prototypes alone; at least 0."),
+    "TEMPERATURE": Key(0.1, "Temperature T of the scores.", above(0)),
+    "PROTOTYPES": Key(
+        "orthonormal",
+        "Set of prototypes, as LOSS.CLOP.PROTOTYPES.",
+        one_of(*(name for name in PROTOTYPE_SETS if name != "learned")),
+    ),
+    "PROTOTYPE_SEED": Key(0, "Seed of the prototypes alone.", at_least(0)),
 }
 
 

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from operator import attrgetter
+from typing import Any, TypeVar
 
 from clop_det.keys import PRETRAINING, Key
 from clop_det.losses.base import Loss
-from clop_det.registry import Registry
-
-Option = Key  # the setting of a loss: its default, and a sentence that gives meaning, unit and range
+from clop_det.registry import Explained, Registry, class_factory
 
 
 @dataclass(frozen=True)
@@ -33,19 +32,32 @@ class LossContext:
 
 Factory = Callable[[Mapping[str, Any], LossContext], Loss]
 LOSSES: Registry[Factory] = Registry("loss", "LOSS", (PRETRAINING,), "LOSS.NAME")
+_SUPPLIED = {name: attrgetter(name) for name in ("num_classes", "embedding_dim")}
+L = TypeVar("L", bound=Callable[..., Loss])
 
 
-def register_loss(name: str, options: Mapping[str, Option] | None = None) -> Callable[[Factory], Factory]:
-    """Register a factory `(options, context) -> Loss` under `name`.
+def register_loss(name: str, options: Mapping[str, Explained] | None = None) -> Callable[[L], L]:
+    """Register a loss under `name`: a class of `Loss`, or a factory `(options, context) -> Loss`.
 
     Args:
         name: lower case; the value of the config key LOSS.NAME.
-        options: option name (upper case) -> `Option`; the factory gets a value for every one of them.
+        options: of a class: option name (capitals) -> its help or (help, rule), one for every argument of the
+            constructor but `num_classes` and `embedding_dim`, which it gets where it asks for them; the defaults are
+            those of the signature. Of a factory: option name -> `Key`; it gets a value for every one of them.
 
     Raises:
-        UserError: the name is taken, or a name is not in the expected case.
+        UserError: the name is taken, a name is not in the expected case, or the options do not fit the constructor.
     """
-    return LOSSES.register(name, options)
+
+    def decorate(thing: L) -> L:
+        if isinstance(thing, type):
+            factory, keys = class_factory(thing, options or {}, _SUPPLIED)
+            LOSSES.register(name, keys)(factory)
+        else:
+            LOSSES.register(name, options)(thing)  # type: ignore[arg-type]
+        return thing
+
+    return decorate
 
 
 def loss_names() -> list[str]:
@@ -53,8 +65,8 @@ def loss_names() -> list[str]:
     return LOSSES.names()
 
 
-def loss_options() -> dict[str, dict[str, Option]]:
-    """Options of every registered loss: loss name -> option name -> `Option`."""
+def loss_options() -> dict[str, dict[str, Key]]:
+    """Options of every registered loss: loss name -> option name -> `Key`."""
     return {name: dict(LOSSES.entry(name).options) for name in loss_names()}
 
 

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clop_det.keys import Key, at_least
 from clop_det.losses.base import Loss
 from clop_det.losses.batch import Batch
-from clop_det.losses.registry import LossContext, Option, register_loss
+from clop_det.losses.registry import LossContext, register_loss
 
 
 class SimSiam(Loss):
@@ -64,7 +65,8 @@ class SimSiam(Loss):
 
 
 @register_loss(
-    "simsiam", {"HIDDEN_DIM": Option(0, "Width of the predictor's hidden layer; 0: a quarter of the embeddings' d.")}
+    "simsiam",
+    {"HIDDEN_DIM": Key(0, "Width of the predictor's hidden layer; 0: a quarter of the embeddings' d.", at_least(0))},
 )
 def _build(options: Mapping[str, Any], context: LossContext) -> Loss:
     return SimSiam(context.embedding_dim, options["HIDDEN_DIM"] or max(1, context.embedding_dim // 4))

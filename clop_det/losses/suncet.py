@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clop_det.keys import Key, above
 from clop_det.losses.base import Loss, check_positive
 from clop_det.losses.batch import Batch
-from clop_det.losses.registry import LossContext, Option, register_loss
+from clop_det.losses.registry import LossContext, register_loss
 
 
 class SuNCEt(Loss):
@@ -48,6 +49,6 @@ class SuNCEt(Loss):
         return f"temperature={self.temperature}"
 
 
-@register_loss("suncet", {"TEMPERATURE": Option(0.1, "Temperature T of the softmax over similarities; above 0.")})
+@register_loss("suncet", {"TEMPERATURE": Key(0.1, "Temperature T of the softmax over similarities.", above(0))})
 def _build(options: Mapping[str, Any], context: LossContext) -> Loss:
     return SuNCEt(options["TEMPERATURE"])

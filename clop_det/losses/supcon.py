@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from clop_det.losses.base import Loss, check_positive
 from clop_det.losses.batch import Batch
 from clop_det.losses.partition import mean_log_partition
-from clop_det.losses.registry import LossContext, Option, register_loss
+from clop_det.losses.registry import register_loss
+from clop_det.losses.temperature import TEMPERATURE, TemperatureLoss
 
 
-class SupCon(Loss):
+@register_loss("supcon", TEMPERATURE)
+class SupCon(TemperatureLoss):
     """All views of an anchor's class are its positives; the log stands inside the mean over them (L_out).
 
         mean_i  1/|P(i)| sum_{p in P(i)} -log [ exp(z_i . z_p / T) / sum_{a != i} exp(z_i . z_a / T) ]
@@ -29,18 +27,10 @@ class SupCon(Loss):
         ValueError: temperature not above 0.
     """
 
-    def __init__(self, temperature: float = 0.2) -> None:
-        super().__init__()
-        self.temperature = check_positive("temperature", temperature)
-
     def terms(self, batch: Batch) -> dict[str, Tensor]:
         """One term, `supcon`."""
         agreement = _positive_agreement(batch)
         return {"supcon": mean_log_partition(batch, self.temperature) - agreement / self.temperature}
-
-    def extra_repr(self) -> str:
-        """Settings for printing."""
-        return f"temperature={self.temperature}"
 
 
 def _positive_agreement(batch: Batch) -> Tensor:
@@ -48,17 +38,17 @@ def _positive_agreement(batch: Batch) -> Tensor:
 
     The sum of a view's cosines to its positives is its product with the class sum less itself: O(2N d), no pair mask.
     """
-    labels = batch.labels
-    alone = torch.arange(len(labels), device=labels.device) + labels.max() + 1
-    _, group = torch.unique(torch.where(labels < 0, alone, labels), return_inverse=True)
-    group = group.repeat(2)
-    count = torch.bincount(group)
-    unit = batch.unit
-    sums = unit.new_zeros(len(count), unit.shape[1]).index_add(0, group, unit)
+    unit, group = batch.unit, _groups(batch.labels).repeat(2)
+    # As many rows as images, not as groups: counting the groups would wait for the device.
+    count = group.new_zeros(batch.num_images).index_add(0, group, torch.ones_like(group))
+    sums = unit.new_zeros(batch.num_images, unit.shape[1]).index_add(0, group, unit)
     positives = sums[group] - unit
     return ((positives * unit).sum(1) / (count[group] - 1)).mean()
 
 
-@register_loss("supcon", {"TEMPERATURE": Option(0.2, "Temperature T of the softmax over similarities; above 0.")})
-def _build(options: Mapping[str, Any], context: LossContext) -> Loss:
-    return SupCon(options["TEMPERATURE"])
+def _groups(labels: Tensor) -> Tensor:
+    """(N,) number of each image's group: the classes that occur, in their order; then every unlabelled image alone."""
+    places = torch.arange(len(labels), device=labels.device)
+    keys, order = torch.where(labels < 0, places + (1 << 62), labels).sort()
+    begins = torch.cat([keys.new_zeros(1), (keys[1:] != keys[:-1]).long()])
+    return torch.empty_like(labels).scatter(0, order, begins.cumsum(0))

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clop_det.keys import Key, above, at_least
 from clop_det.losses.base import Loss, check_positive
 from clop_det.losses.batch import Batch
 from clop_det.losses.prototype_scores import SCORE_OPTIONS, PrototypeLoss, prototypes_of
-from clop_det.losses.registry import LossContext, Option, register_loss
+from clop_det.losses.registry import LossContext, register_loss
 
 
 class SwAVPrototypes(PrototypeLoss):
@@ -70,8 +71,8 @@ def sinkhorn(scores: Tensor, iterations: int) -> Tensor:
     "swav_prototypes",
     {
         **SCORE_OPTIONS,
-        "EPSILON": Option(0.05, "Softness eps of the Sinkhorn codes; above 0."),
-        "ITERATIONS": Option(3, "Iterations of Sinkhorn-Knopp; at least 1."),
+        "EPSILON": Key(0.05, "Softness eps of the Sinkhorn codes.", above(0)),
+        "ITERATIONS": Key(3, "Iterations of Sinkhorn-Knopp.", at_least(1)),
     },
 )
 def _build(options: Mapping[str, Any], context: LossContext) -> Loss:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 
+from clop_det.keys import at_least
 from clop_det.losses.base import Loss, check_weight
 from clop_det.losses.batch import Batch
-from clop_det.losses.registry import LossContext, Option, register_loss
+from clop_det.losses.registry import register_loss
 
 # Inside the square root of the variance term (Bardes et al. 2022, section 4.1).
 VARIANCE_EPSILON = 1e-4
 
 
+@register_loss(
+    "vicreg",
+    {
+        "INVARIANCE": ("Weight lambda of the mean squared difference of the two views.", at_least(0)),
+        "VARIANCE": ("Weight mu of the missing spread per dimension.", at_least(0)),
+        "COVARIANCE": ("Weight nu of the squared covariances between dimensions.", at_least(0)),
+    },
+)
 class VICReg(Loss):
     """Agreement of the views, a spread of at least 1 per dimension, no covariance between dimensions.
 
@@ -67,15 +73,3 @@ def _covariance(z: Tensor) -> Tensor:
     covariance = centred.t() @ centred / (len(z) - 1)
     off_diagonal = covariance - torch.diag(covariance.diagonal())
     return off_diagonal.square().sum() / z.shape[1]
-
-
-@register_loss(
-    "vicreg",
-    {
-        "INVARIANCE": Option(25.0, "Weight lambda of the mean squared difference of the two views; at least 0."),
-        "VARIANCE": Option(25.0, "Weight mu of the missing spread per dimension; at least 0."),
-        "COVARIANCE": Option(1.0, "Weight nu of the squared covariances between dimensions; at least 0."),
-    },
-)
-def _build(options: Mapping[str, Any], context: LossContext) -> Loss:
-    return VICReg(options["INVARIANCE"], options["VARIANCE"], options["COVARIANCE"])

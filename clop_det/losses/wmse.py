@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from clop_det.keys import Key, between
 from clop_det.losses.base import Loss
 from clop_det.losses.batch import Batch, NonFiniteError
-from clop_det.losses.registry import LossContext, Option, register_loss
+from clop_det.losses.registry import LossContext, register_loss
 
 
 class WMSE(Loss):
@@ -61,7 +62,7 @@ class WMSE(Loss):
 
 
 @register_loss(
-    "wmse", {"EPSILON": Option(1e-3, "Share of the identity in the covariance that is whitened; from 0 to below 1.")}
+    "wmse", {"EPSILON": Key(1e-3, "Share of the identity in the covariance that is whitened.", between(0, 1, "[)"))}
 )
 def _build(options: Mapping[str, Any], context: LossContext) -> Loss:
     return WMSE(context.embedding_dim, options["EPSILON"])

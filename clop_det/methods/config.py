@@ -1,19 +1,16 @@
-"""Config keys of the network that a method trains."""
+"""Config keys of the method and of the network that it trains."""
 
 from __future__ import annotations
 
-from clop_det.keys import PRETRAINING, Key, at_least, declare, one_of
+from clop_det.keys import PRETRAINING, Key, at_least, declare
 
 declare(
     PRETRAINING,
     {
-        "ENCODER.ARCH": Key("resnet18", "Network to pretrain: resnet18, resnet34, resnet50, wide_resnet50_2, ..."),
-        "ENCODER.STEM": Key(
-            "imagenet",
-            "imagenet: 7x7 stride-2 convolution and max-pooling, what detection needs; cifar: 3x3 stride 1, no"
-            " pooling.",
-            one_of("imagenet", "cifar"),
+        "METHOD.NAME": Key(
+            "single", "Pretraining method: the name of a registered method; single is one encoder and a loss."
         ),
+        "ENCODER.ARCH": Key("resnet18", "Network to pretrain: resnet18, resnet34, resnet50, wide_resnet50_2, ..."),
         "ENCODER.SYNC_BN": Key(
             True,
             "With several processes: whether BatchNorm takes its statistics over all of them, on any device. Without it"
@@ -24,6 +21,6 @@ declare(
             128, "Dimension d of the embeddings; orthonormal prototypes need d >= number of classes.", at_least(1)
         ),
         "PROJECTOR.NUM_LAYERS": Key(2, "Linear layers of the projector.", at_least(1)),
-        "LOSS.NAME": Key("clop", "Pretraining loss: the name of a registered loss."),
+        "LOSS.NAME": Key("clop", "Pretraining loss, where the method takes one: the name of a registered loss."),
     },
 )

@@ -1,25 +1,26 @@
-"""Encoder: a torchvision residual network without its classifier, and a projector (MLP) behind it."""
+"""Encoder: a backbone of any family, and a projector (MLP) behind it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor, nn
 
-from clop_det.backbones.architectures import ARCHITECTURES
-from clop_det.backbones.residual import build_backbone
-from clop_det.errors import UserError
+from clop_det.backbones import Backbone, build_backbone
 
 
 class Encoder(nn.Module):
     """Backbone and projector.
 
     Args:
-        backbone: torchvision ResNet whose `fc` is `nn.Identity`; images (M,3,H,W) -> features (M,D).
+        backbone: images (M,3,H,W) -> features (M,D).
         projector: features (M,D) -> embeddings (M,d), not normalised (the losses normalise).
         feature_dim: D.
         embedding_dim: d.
     """
 
-    def __init__(self, backbone: nn.Module, projector: nn.Module, feature_dim: int, embedding_dim: int) -> None:
+    def __init__(self, backbone: Backbone, projector: nn.Module, feature_dim: int, embedding_dim: int) -> None:
         super().__init__()
         self.backbone = backbone
         self.projector = projector
@@ -33,14 +34,7 @@ class Encoder(nn.Module):
 
 
 def build_projector(in_dim: int, hidden_dim: int, out_dim: int, num_layers: int = 2) -> nn.Sequential:
-    """MLP of `num_layers` linear layers; BatchNorm and ReLU between them, nothing behind the last.
-
-    Raises:
-        UserError: a size below 1.
-    """
-    for key, value in (("HIDDEN_DIM", hidden_dim), ("OUT_DIM", out_dim), ("NUM_LAYERS", num_layers)):
-        if value < 1:
-            raise UserError(f"PROJECTOR.{key} is {value}; it must be at least 1.")
+    """MLP of `num_layers` linear layers; BatchNorm and ReLU between them, nothing behind the last."""
     layers: list[nn.Module] = []
     width = in_dim
     for _ in range(num_layers - 1):
@@ -53,13 +47,12 @@ def build_projector(in_dim: int, hidden_dim: int, out_dim: int, num_layers: int 
 
 def build_encoder(
     arch: str,
-    stem: str = "imagenet",
+    options: Mapping[str, Any] | None = None,
     hidden_dim: int = 512,
     out_dim: int = 128,
     num_layers: int = 2,
 ) -> Encoder:
-    """Randomly initialised encoder; see `build_backbone` and `build_projector` for arguments and errors."""
-    backbone = build_backbone(arch, stem)
-    feature_dim = ARCHITECTURES[arch].feature_dim
-    projector = build_projector(feature_dim, hidden_dim, out_dim, num_layers)
-    return Encoder(backbone, projector, feature_dim, out_dim)
+    """Randomly initialised encoder; see `build_backbone` (with `options`) and `build_projector` for the rest."""
+    backbone = build_backbone(arch, **(options or {}))
+    projector = build_projector(backbone.feature_dim, hidden_dim, out_dim, num_layers)
+    return Encoder(backbone, projector, backbone.feature_dim, out_dim)

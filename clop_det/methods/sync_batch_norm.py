@@ -35,7 +35,7 @@ def _forward_over_ranks(layer: nn.BatchNorm1d | nn.BatchNorm2d, x: Tensor) -> Te
     shape = [1, -1] + [1] * (x.dim() - 2)
     wide = x if x.dtype == torch.float64 else x.float()
     # One reduction for the sum and the count of values.
-    count = wide.new_tensor([float(x.numel() // x.shape[1])])
+    count = wide.new_full((1,), x.numel() // x.shape[1])
     sums = _SumOverRanks.apply(torch.cat([wide.sum(others), count]))
     count = sums[-1].detach()
     mean = sums[:-1] / count

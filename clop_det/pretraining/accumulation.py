@@ -11,7 +11,7 @@ What does depend on the micro-batch is BatchNorm: its statistics are those of th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -19,43 +19,55 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from clop_det.methods.single import PretrainModel
+from clop_det.data.views import Views
+from clop_det.methods import EmbeddingMethod
 
 
-def backward_in_pieces(model: PretrainModel, views: Tensor, labels: Tensor, pieces: int) -> dict[str, Tensor]:
+def backward_in_pieces(
+    method: EmbeddingMethod,
+    views: Views,
+    labels: Tensor,
+    pieces: int,
+    scaled: Callable[[Tensor], Tensor] = lambda loss: loss,
+) -> dict[str, Tensor]:
     """Leave the gradient of the loss of the whole (global) batch in the parameters; the loss's parts, detached.
 
     Every rank calls it with as many images; gradients are averaged over the ranks, as DistributedDataParallel would.
 
     Args:
-        model: the model itself, not wrapped; gradients are added to what its parameters hold.
-        views: (2n,3,S,S) of this rank, first views, then second.
+        method: the method itself, not wrapped; gradients are added to what its parameters hold.
+        views: of the n images of this rank.
         labels: (n,) of this rank.
         pieces: number of micro-batches; n must be a multiple.
+        scaled: from the loss to what the gradient is taken of (`LossScale.scaled`).
     """
-    batches = split_views(views, pieces)
-    with torch.no_grad(), running_statistics_kept(model):
-        cached = join_views([model.embed(batch) for batch in batches])
+    count = len(views.kinds)
+    batches = split_views(views.stacked, pieces, count)
+    with torch.no_grad(), running_statistics_kept(method):
+        cached = join_views([method.embed(batch) for batch in batches], count)
     cached.requires_grad_()
-    parts = model.loss_parts(cached, labels)
-    sum(parts.values(), torch.zeros((), device=views.device)).backward()  # type: ignore[no-untyped-call]
+    parts = method.loss_parts(cached, labels)
+    torch.autograd.backward(scaled(total(parts)))
     assert cached.grad is not None
-    for batch, gradient in zip(batches, split_views(cached.grad, pieces), strict=True):
-        model.embed(batch).backward(gradient)  # type: ignore[no-untyped-call]
-    average_gradients(model)
+    for batch, gradient in zip(batches, split_views(cached.grad, pieces, count), strict=True):
+        torch.autograd.backward(method.embed(batch), gradient)
+    average_gradients(method)
     return {name: part.detach() for name, part in parts.items()}
 
 
-def split_views(rows: Tensor, pieces: int) -> list[Tensor]:
-    """Cut (2n,...) into `pieces` batches (2n/pieces,...), each the first and then the second views of its images."""
-    first, second = rows.chunk(2)
-    return [torch.cat(pair) for pair in zip(first.chunk(pieces), second.chunk(pieces), strict=True)]
+def total(parts: dict[str, Tensor]) -> Tensor:
+    """The sum of the parts, scalar: what is minimised."""
+    return sum(parts.values(), torch.zeros((), device=next(iter(parts.values())).device))
 
 
-def join_views(batches: list[Tensor]) -> Tensor:
+def split_views(rows: Tensor, pieces: int, views: int = 2) -> list[Tensor]:
+    """Cut (V n,...) into `pieces` batches (V n/pieces,...), each the first views of its images, then the second, ..."""
+    return [torch.cat(group) for group in zip(*(rows.chunk(pieces) for rows in rows.chunk(views)), strict=True)]
+
+
+def join_views(batches: list[Tensor], views: int = 2) -> Tensor:
     """The inverse of `split_views`."""
-    halves = [batch.chunk(2) for batch in batches]
-    return torch.cat([first for first, _ in halves] + [second for _, second in halves])
+    return torch.cat([rows for group in zip(*(batch.chunk(views) for batch in batches), strict=True) for rows in group])
 
 
 @contextmanager

@@ -1,36 +1,34 @@
-"""Builds a run's model from its config."""
+"""Builds a run's method from its config."""
 
 from __future__ import annotations
 
 import logging
+from typing import Any, Literal
 
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import create_ddp_model
 from detectron2.utils import comm
 
+from clop_det.backbones.registry import backbone_options
+from clop_det.data.augment import check_pixel_statistics
 from clop_det.engine.compiler import check_compiler
 from clop_det.engine.device import check_device
-from clop_det.engine.precision import use_bf16
+from clop_det.engine.precision import check_half_precision, use_bf16
 from clop_det.errors import UserError
-from clop_det.losses import build_loss, loss_options
+from clop_det.keys import PRETRAINING, check_rules
+from clop_det.losses import Loss, build_loss, loss_names
+from clop_det.losses.registry import LOSSES
+from clop_det.methods import METHODS, EmbeddingMethod, Encoder, Method, MethodContext
 from clop_det.methods.encoder import build_encoder
-from clop_det.methods.single import PretrainModel
 from clop_det.methods.sync_batch_norm import synchronise_batch_norm
 
 
 def check_config(cfg: CfgNode, world_size: int = 1) -> None:
     """Refuse settings that pretraining cannot honour with this many processes; UserError names the key."""
-    if cfg.SEED < 0:
-        raise UserError(f"SEED is {cfg.SEED}; a run is a function of its seed, so it must be 0 or more.")
-    if cfg.INPUT.FORMAT != "RGB":
-        raise UserError(f"INPUT.FORMAT is {cfg.INPUT.FORMAT}; pretraining reads RGB. Set INPUT.FORMAT RGB.")
-    for key in ("MAX_ITER", "CHECKPOINT_PERIOD", "ACCUMULATE", "KEEP_CHECKPOINTS"):
-        if cfg.SOLVER[key] < 1:
-            raise UserError(f"SOLVER.{key} is {cfg.SOLVER[key]}; it must be at least 1.")
-    if cfg.SOLVER.AMP.ENABLED:
-        raise UserError("SOLVER.AMP.ENABLED is True; pretraining has no fp16. Set it False, and SOLVER.PRECISION bf16.")
-    check_device(cfg.MODEL.DEVICE)
+    check_rules(cfg, PRETRAINING)
+    check_device(cfg.MODEL.DEVICE, world_size > 1)
+    check_half_precision(cfg)
     if cfg.SOLVER.COMPILE:
         check_compiler(torch.device(cfg.MODEL.DEVICE))
     pieces, batch = cfg.SOLVER.ACCUMULATE, cfg.SOLVER.IMS_PER_BATCH
@@ -41,16 +39,16 @@ def check_config(cfg: CfgNode, world_size: int = 1) -> None:
         )
 
 
-def _bf16(cfg: CfgNode, device: torch.device) -> bool:
-    """SOLVER.PRECISION resolved; fp32 where the CPU's bf16 convolutions cannot be trusted.
+def _bf16(cfg: CfgNode, device: torch.device, stride: int) -> torch.dtype | Literal[False]:
+    """SOLVER.PRECISION resolved to bf16, or False; fp32 where the CPU's bf16 convolutions cannot be trusted.
 
     A 3x3 convolution of stride 2 over a single pixel leaves its bf16 weight gradient partly uninitialised on the CPU
-    (measured: torch 2.14, oneDNN, 20 of 30 trials not finite; fp32 none). The last stage meets that at 16 px and less.
+    (measured: torch 2.14, oneDNN, 20 of 30 trials not finite; fp32 none). The last stage meets that where an image's
+    side is at most `stride`, that of the map which this stage reads.
     """
     chosen = use_bf16(cfg.SOLVER.PRECISION, device)
-    stride_before_res5 = 16 if cfg.ENCODER.STEM == "imagenet" else 4
-    if not chosen or device.type != "cpu" or stride_before_res5 < cfg.CLASSIFICATION.IMAGE_SIZE:
-        return chosen
+    if not chosen or device.type != "cpu" or stride < cfg.CLASSIFICATION.IMAGE_SIZE:
+        return chosen and torch.bfloat16
     reason = (
         f"at CLASSIFICATION.IMAGE_SIZE {cfg.CLASSIFICATION.IMAGE_SIZE} the CPU's bf16 convolutions are not reliable"
     )
@@ -60,41 +58,84 @@ def _bf16(cfg: CfgNode, device: torch.device) -> bool:
     return False
 
 
-def build_model(cfg: CfgNode, num_classes: int, device: torch.device) -> PretrainModel:
-    """Encoder and loss on `device`; the initial weights are a function of SEED alone, equal for every loss.
+def build_method(cfg: CfgNode, num_classes: int, device: torch.device) -> Method:
+    """The method that METHOD.NAME names, on `device`; the encoder's initial weights are a function of SEED alone.
+
+    `num_classes` is 0 where no image has a label.
 
     Raises:
-        UserError: an unknown architecture or loss, or options that the loss refuses (too many classes, ...).
+        UserError: an unknown method, architecture or loss, or options that one of them refuses (too many classes, ...).
     """
+    name = cfg.METHOD.NAME
+    factory, options = METHODS[name], METHODS.options(name, cfg)
+    check_pixel_statistics(cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
     encoder = build_encoder(
         cfg.ENCODER.ARCH,
-        cfg.ENCODER.STEM,
+        backbone_options(cfg),
         cfg.PROJECTOR.HIDDEN_DIM,
         cfg.PROJECTOR.OUT_DIM,
         cfg.PROJECTOR.NUM_LAYERS,
     )
-    options = {
-        loss: {option: cfg.LOSS[loss.upper()][option.upper()] for option in declared}
-        for loss, declared in loss_options().items()
-    }
+    context = MethodContext(
+        encoder,
+        lambda: _loss(cfg, num_classes),
+        num_classes,
+        cfg.MODEL.PIXEL_MEAN,
+        cfg.MODEL.PIXEL_STD,
+        torch.float16 if cfg.SOLVER.AMP.ENABLED else _bf16(cfg, device, encoder.backbone.stride_before_last),
+        cfg.SOLVER.CHANNELS_LAST,
+    )
     try:
-        loss = build_loss(cfg.LOSS.NAME, options, num_classes, cfg.PROJECTOR.OUT_DIM)
+        method = factory(options, context).to(device)
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"METHOD.NAME {name}: {error}") from error
+    if cfg.SOLVER.ACCUMULATE > 1 and not isinstance(method, EmbeddingMethod):
+        raise UserError(
+            f"SOLVER.ACCUMULATE is {cfg.SOLVER.ACCUMULATE}, but the method {name} has no micro-batches: its objective"
+            " is not a function of one embedding for each view. Set SOLVER.ACCUMULATE 1."
+        )
+    _freeze_the_rest(method)
+    return method
+
+
+def _loss(cfg: CfgNode, num_classes: int) -> Loss:
+    # A loss that a module of another config in this process has registered has no keys in this one.
+    known = [name for name in loss_names() if name.upper() in cfg.LOSS or not LOSSES.entry(name).options]
+    options = {name: LOSSES.options(name, cfg) for name in known}
+    try:
+        return build_loss(cfg.LOSS.NAME, options, max(1, num_classes), cfg.PROJECTOR.OUT_DIM)
     except ValueError as error:
         raise UserError(f"LOSS.NAME {cfg.LOSS.NAME}, PROJECTOR.OUT_DIM {cfg.PROJECTOR.OUT_DIM}: {error}") from error
-    bf16, layout = _bf16(cfg, device), cfg.SOLVER.CHANNELS_LAST
-    return PretrainModel(encoder, loss, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD, bf16, layout).to(device)
 
 
-def wrap_for_ranks(cfg: CfgNode, model: PretrainModel) -> torch.nn.Module:
-    """What a step calls: `model`, in place made ready for several processes and compiled, and wrapped if they are.
+def _freeze_the_rest(method: Method) -> None:
+    """No gradient for a parameter that the optimiser does not get: data parallelism would wait for it."""
+    trained = {parameter for module in method.trained for parameter in module.parameters()}
+    for parameter in method.parameters():
+        if parameter not in trained:
+            parameter.requires_grad_(False)
 
-    Call it before the optimiser is built. Names in the state_dict of `model` do not change.
+
+def method_facts(cfg: CfgNode, method: Method) -> dict[str, Any]:
+    """What a checkpoint says of the method: its name, its loss, and which of the tensors belong to heads."""
+    loss = cfg.LOSS.NAME if method.loss is not None else ""
+    return {"method": cfg.METHOD.NAME, "loss": loss, "heads": method.heads}
+
+
+def wrap_for_ranks(cfg: CfgNode, method: Method) -> torch.nn.Module:
+    """What a step calls: `method`, in place made ready for several processes and compiled, and wrapped if they are.
+
+    Call it before the optimiser is built. Names in the state_dict of `method` do not change.
     """
     several = comm.get_world_size() > 1
     if several and cfg.ENCODER.SYNC_BN:
-        synchronise_batch_norm(model)
+        synchronise_batch_norm(method)
     if cfg.SOLVER.COMPILE:
-        model.encoder.compile()
-    device_ids = [torch.cuda.current_device()] if next(model.parameters()).is_cuda else None
-    wrapped: torch.nn.Module = create_ddp_model(model, broadcast_buffers=False, device_ids=device_ids)
+        for module in method.modules():
+            if isinstance(module, Encoder):
+                module.compile()
+    device_ids = [torch.cuda.current_device()] if next(method.parameters()).is_cuda else None
+    wrapped: torch.nn.Module = create_ddp_model(method, broadcast_buffers=False, device_ids=device_ids)
     return wrapped

@@ -6,12 +6,13 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from detectron2.config import CfgNode
 from detectron2.engine import HookBase
 from detectron2.utils import comm
 from torch import Tensor
 
-from clop_det.collapse.thresholds import critical_learning_rate
+from clop_det.data.images import Images
 from clop_det.errors import UserError
 from clop_det.losses.base import Loss
 from clop_det.losses.batch import gather_views
@@ -19,6 +20,7 @@ from clop_det.pretraining.optimizers import scaled_learning_rate
 from clop_det.probes.measures.embeddings import embedding_figures
 
 _log = logging.getLogger(__name__)
+_LOOKED_AT = 64  # images, for `flat_note`
 RANKME, MEAN_NORM = "embedding_rankme", "embedding_mean_norm"
 
 
@@ -26,7 +28,7 @@ def batch_figures(embeddings: Tensor) -> dict[str, float]:
     """`embedding_figures` of the global batch, the same on every rank; all ranks call it.
 
     Args:
-        embeddings: (2n,d) of this rank; the same n on every rank.
+        embeddings: (V n, d) of this rank; as many on every rank.
     """
     world_size = comm.get_world_size()
     if world_size > 1:
@@ -40,14 +42,10 @@ class CollapseWatch(HookBase):
     Must stand before the writer and the checkpointer: its count is part of a checkpoint.
     """
 
-    def __init__(self, cfg: CfgNode) -> None:
-        settings = cfg.COLLAPSE
-        if not (settings.MIN_RANKME >= 0 and 0 < settings.MAX_MEAN_NORM <= 1 and settings.PATIENCE >= 1):
-            raise UserError(
-                f"COLLAPSE.MIN_RANKME {settings.MIN_RANKME}, MAX_MEAN_NORM {settings.MAX_MEAN_NORM}, PATIENCE "
-                f"{settings.PATIENCE}: must be at least 0, in (0, 1], at least 1."
-            )
-        self._settings, self._from = settings, cfg.SOLVER.WARMUP_ITERS
+    def __init__(self, cfg: CfgNode, images: Images | None = None) -> None:
+        """`images`: of the training, for what the warning says of flat ones."""
+        self._images = images
+        self._settings, self._from = cfg.COLLAPSE, cfg.SOLVER.WARMUP_ITERS
         self.count = 0
 
     def after_step(self) -> None:
@@ -59,8 +57,8 @@ class CollapseWatch(HookBase):
         if reasons and not self.count:
             _log.warning(
                 "collapse begins at iteration %d: %s. Lower SOLVER.BASE_LR, raise the temperature or the weight of the"
-                " prototypes; see docs/collapse.md.",
-                *(iteration, "; ".join(reasons)),
+                " prototypes; see docs/collapse.md.%s",
+                *(iteration, "; ".join(reasons), flat_note(self._images)),
             )
         elif self.count and not reasons:
             _log.info("iteration %d: the embeddings are back within COLLAPSE's thresholds", iteration)
@@ -98,23 +96,35 @@ class CollapseWatch(HookBase):
         return low + high
 
 
-def report_critical_rate(cfg: CfgNode, loss: Loss) -> None:
-    """Log the learning rate beside the critical one of the loss's repulsion; a warning if it is past that.
+def flat_note(images: Images | None) -> str:
+    """A sentence for a warning if some of the images are one flat colour: then the data may be its cause; else ""."""
+    if images is None or not len(images):
+        return ""
+    looked = images[torch.linspace(0, len(images) - 1, min(_LOOKED_AT, len(images))).long()].flatten(2)
+    flat = int((looked.amax(2) == looked.amin(2)).all(1).sum())
+    return (
+        f" {flat} of {len(looked)} training images looked at are one flat colour: look at the files first, which may be"
+        " empty or read wrongly."
+        if flat
+        else ""
+    )
+
+
+def report_critical_rate(cfg: CfgNode, loss: Loss, images: Images | None = None) -> None:
+    """Log the learning rate beside the critical one that the loss names; a warning if it is past that.
 
     The critical rate (docs/collapse.md) is one of free embeddings under plain gradient descent. Between them and a
     learning rate of weights stands the encoder, so below it is no promise; past it is a reason to look.
     """
-    found = (getattr(module, "temperature", None) for module in loss.modules())
-    temperatures = [value for value in found if isinstance(value, float)]
-    if not temperatures:
-        return
     embeddings = 2 * cfg.SOLVER.IMS_PER_BATCH
-    # The losses of this package are means over all embeddings of the global batch.
-    critical = critical_learning_rate(min(temperatures), "mean", embeddings)
-    rate = scaled_learning_rate(cfg)
+    critical, rate = loss.critical_learning_rate(embeddings), scaled_learning_rate(cfg)
+    if critical is None:
+        return
     _log.log(
         logging.WARNING if rate > critical else logging.INFO,
-        "learning rate %g is %.2g times the critical one, %g (temperature %g, mean over %d embeddings)%s",
-        *(rate, rate / critical, critical, min(temperatures), embeddings),
-        ": repulsion alone may collapse the embeddings; lower SOLVER.BASE_LR" if rate > critical else "",
+        "learning rate %g is %.2g times the critical one, %g (that of the loss's repulsion, for %d embeddings)%s",
+        *(rate, rate / critical, critical, embeddings),
+        f": repulsion alone may collapse the embeddings; lower SOLVER.BASE_LR.{flat_note(images)}"
+        if rate > critical
+        else "",
     )

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from clop_det.keys import PRETRAINING, Key, above, at_least, between, declare, one_of
+from clop_det.keys import (
+    PRETRAINING,
+    Key,
+    above,
+    at_least,
+    between,
+    constrain,
+    declare,
+    one_of,
+    unless_none,
+    with_remedy,
+)
 
 declare(
     PRETRAINING,
@@ -54,5 +65,18 @@ declare(
             " warns.",
         ),
         "COLLAPSE.PATIENCE": Key(3, "Lines of the log in a row.", at_least(1)),
+    },
+)
+constrain(
+    PRETRAINING,
+    {
+        "INPUT.FORMAT": with_remedy(one_of("RGB"), "Set INPUT.FORMAT RGB."),
+        "SOLVER.BASE_LR": above(0),
+        "SOLVER.MOMENTUM": between(0, 1, "[)"),
+        "SOLVER.WEIGHT_DECAY": at_least(0),
+        "SOLVER.WEIGHT_DECAY_NORM": unless_none(at_least(0)),
+        "SOLVER.WEIGHT_DECAY_BIAS": unless_none(at_least(0)),
+        "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": one_of("value", "norm"),
+        "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": above(0),
     },
 )

@@ -11,25 +11,36 @@ from matplotlib.ticker import MaxNLocator
 
 from clop_det.collapse.style import BLUE, GREEN, GREY, OCHRE, ORANGE, PURPLE, new_figure, save_figure, tidy
 from clop_det.engine.metrics import read_metrics
+from clop_det.figures import ACCURACY, CATALOGUE, PROBE, RANK
+from clop_det.pretraining.collapse_watch import RANKME
 
 _COLOURS = (ORANGE, BLUE, GREEN, PURPLE, OCHRE)
-# Panel title -> (key in metrics.json, label) of each curve.
-_FIXED: dict[str, list[tuple[str, str]]] = {
-    "learning rate": [("lr", "learning rate")],
-    "accuracy on frozen features": [("probe/knn_top1", "kNN"), ("probe/linear_top1", "linear probe")],
-    "RankMe": [("probe/rankme", "features (probe)"), ("embedding_rankme", "embeddings (batch)")],
-}
+Curves = list[tuple[str, str]]  # key in metrics.json, label
+
+
+def _panels(losses: Curves) -> dict[str, Curves]:
+    """Panel title -> its curves."""
+
+    def labelled(*keys: str) -> Curves:
+        return [(key, CATALOGUE.find(key).label) for key in keys]
+
+    return {
+        "loss": losses,
+        "learning rate": [("lr", "learning rate")],
+        "accuracy on frozen features": labelled(*(f"{PROBE}/{name}" for name in CATALOGUE.names(ACCURACY))),
+        "rank": labelled(*(f"{PROBE}/{name}" for name in CATALOGUE.names(RANK)), RANKME),
+    }
 
 
 def draw_curves(folder: str | os.PathLike[str]) -> Path:
-    """Write curves.png (and .svg): loss parts, learning rate, kNN and linear probe, RankMe over the iterations."""
+    """Write curves.png (and .svg): loss parts, learning rate, accuracies and ranks over the iterations."""
     lines = read_metrics(folder)
     parts = sorted({key for line in lines for key in line if key.startswith("loss_")})
     losses = [(key, key[5:].replace("_", " ")) for key in parts]
     if len(parts) > 1:
         losses.insert(0, ("total_loss", "total"))
     figure = new_figure(11, 7)
-    for axes, (title, curves) in zip(figure.subplots(2, 2).flat, {"loss": losses, **_FIXED}.items(), strict=True):
+    for axes, (title, curves) in zip(figure.subplots(2, 2).flat, _panels(losses).items(), strict=True):
         for (key, label), colour in zip(curves, _cycle(len(curves)), strict=True):
             _draw(axes, lines, key, label, colour)
         axes.set_title(title)

@@ -1,12 +1,13 @@
 """Steps whose loss or gradient is not finite: left out, a bounded number of times, or the end of the run with a dump.
 
-All ranks decide alike without asking each other: they share the loss of the global batch and, after averaging, the
-gradient; embeddings that are not finite on one rank raise on all.
+All ranks decide alike without asking each other: they share the embeddings and the loss of the global batch and, after
+averaging, the gradient.
 """
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from clop_det.data.batches import batch_indices
 from clop_det.engine.seeding import derive_seed
 from clop_det.errors import UserError
 from clop_det.files import write_json
-from clop_det.methods.single import PretrainModel
+from clop_det.losses.batch import LaterChecks
+from clop_det.methods import Method
 from clop_det.pretraining.data import PretrainData
 
 _log = logging.getLogger(__name__)
@@ -35,18 +37,16 @@ class NonFiniteGuard:
         skipped: steps left out so far; part of a checkpoint.
     """
 
-    def __init__(self, cfg: CfgNode, data: PretrainData, model: PretrainModel) -> None:
-        if cfg.SOLVER.MAX_SKIPPED < 0:
-            raise UserError(f"SOLVER.MAX_SKIPPED is {cfg.SOLVER.MAX_SKIPPED}; it must be 0 or more steps.")
-        self._cfg, self._data, self._model = cfg, data, model
+    def __init__(self, cfg: CfgNode, data: PretrainData, method: Method) -> None:
+        self._cfg, self._data, self._method = cfg, data, method
         self._limit = cfg.SOLVER.MAX_SKIPPED
         self._buffers: list[Tensor] = []
         self.skipped = 0
 
     def remember(self) -> None:
-        """Before a step: keep what its forward pass may spoil (BatchNorm's running statistics)."""
-        if self._limit:
-            self._buffers = [buffer.clone() for buffer in self._model.buffers()]
+        """Before a step: keep what its forward pass may spoil (BatchNorm's running statistics, a queue)."""
+        if self._limit or self._cfg.SOLVER.AMP.ENABLED:
+            self._buffers = [buffer.clone() for buffer in self._method.buffers()]
 
     def handle(self, iteration: int, fault: str, optimizer: torch.optim.Optimizer) -> None:
         """Leave the step out, or stop.
@@ -54,8 +54,7 @@ class NonFiniteGuard:
         Raises:
             UserError: more than SOLVER.MAX_SKIPPED steps; names batch and dump.
         """
-        for buffer, kept in zip(self._model.buffers(), self._buffers, strict=False):
-            buffer.copy_(kept)
+        self._restore_buffers()
         self.skipped += 1
         indices = self._batch(iteration)
         stops = self.skipped > self._limit
@@ -75,6 +74,17 @@ class NonFiniteGuard:
             *(iteration, self.skipped, self._limit, fault, _shortened(indices), path),
         )
 
+    def leave_out(self, iteration: int, scale: float) -> None:
+        """Leave out an fp16 step whose gradients overflow; it does not count as one of MAX_SKIPPED."""
+        self._restore_buffers()
+        _log.info(
+            "iteration %d is left out: its gradients overflow fp16; the loss is scaled by %g now", iteration, scale
+        )
+
+    def _restore_buffers(self) -> None:
+        for buffer, kept in zip(self._method.buffers(), self._buffers, strict=False):
+            buffer.copy_(kept)
+
     def _batch(self, iteration: int) -> list[int]:
         """Indices of the global batch's images, as `BatchSource` draws them."""
         cfg = self._cfg
@@ -91,16 +101,38 @@ class NonFiniteGuard:
         content: dict[str, Any] = {"iteration": iteration, "fault": fault, "seed": self._cfg.SEED}
         write_json(path, {**content, "indices": indices, "labels": labels, "files": files})
         if optimizer is not None:
-            state = {"model": self._model.state_dict(), "optimizer": optimizer.state_dict()}
+            state = {"model": self._method.state_dict(), "optimizer": optimizer.state_dict()}
             save_torch(plain({**content, **state, "config": self._cfg.dump()}), path.with_suffix(".pt"))
 
 
-def why_not_finite(parts: dict[str, Tensor], gradient_norm: Tensor) -> str | None:
-    """What is not finite among the loss's parts and the gradient's norm, or None; waits for the device once."""
+@dataclass(frozen=True)
+class Fault:
+    """Why a step is not finite.
+
+    Attributes:
+        text: for a person.
+        gradient_alone: whether embeddings and loss are finite.
+    """
+
+    text: str
+    gradient_alone: bool
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def why_not_finite(parts: dict[str, Tensor], gradient_norm: Tensor, checks: LaterChecks) -> Fault | None:
+    """What is not finite among the embeddings, the loss's parts and the gradient's norm, or None.
+
+    This is the one place where a step waits for the device.
+    """
     named = {**{f"loss_{name}": part.detach() for name, part in parts.items()}, "gradient_norm": gradient_norm}
-    if bool(torch.isfinite(torch.stack([value.float() for value in named.values()])).all()):
+    finite = [torch.isfinite(value.reshape(())) for value in named.values()]
+    if bool(torch.stack([*finite, *checks.finite]).all()):
         return None
-    return ", ".join(f"{name} {float(value):g}" for name, value in named.items())
+    complaint = checks.complaint()
+    text = complaint or ", ".join(f"{name} {float(value):g}" for name, value in named.items())
+    return Fault(text, complaint is None and all(bool(flag) for flag in finite[:-1]))
 
 
 def _shortened(indices: list[int]) -> str:

@@ -10,26 +10,26 @@ from torchvision.utils import make_grid
 
 from clop_det.collapse.style import BLUE, new_figure, tidy
 
-_SHOWN = 8  # images, each in two views
+_SHOWN = 8  # images
 _SMALLEST = 96  # pixels: smaller views are enlarged, pixel by pixel
 
 
 def view_grid(views: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """The first images of a batch, both views of an image one above the other.
+    """The first images of a batch, the views of an image one above the other.
 
     Args:
-        views: (2n,3,S,S) normalised, first views, then second.
+        views: (V,n,3,S,S) normalised.
         mean: (1,3,1,1), 0..255.
         std: likewise.
 
     Returns:
         (3,H,W) uint8.
     """
-    first, second = (half[:_SHOWN] for half in views.detach().chunk(2))
-    pixels = (torch.cat([first, second]) * std + mean).round().clamp(0, 255).to(torch.uint8).cpu()
+    shown = views.detach()[:, :_SHOWN]
+    pixels = (shown.flatten(0, 1) * std + mean).round().clamp(0, 255).to(torch.uint8).cpu()
     factor = max(1, _SMALLEST // pixels.shape[-1])
     pixels = pixels.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
-    grid: Tensor = make_grid(pixels, nrow=len(first), padding=2, pad_value=255)
+    grid: Tensor = make_grid(pixels, nrow=shown.shape[1], padding=2, pad_value=255)
     return grid
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 from typing import Any
 
@@ -10,15 +9,17 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
-from clop_det.engine.metrics import read_metrics
+from clop_det.backbones.registry import backbone_options
+from clop_det.engine.launching import Launch
+from clop_det.engine.metrics import dispensable, read_metrics
 from clop_det.engine.run_folder import start_logging, write_results
 from clop_det.engine.schedule import build_schedule
 from clop_det.engine.wandb_writer import check_wandb
-from clop_det.pretraining.build import build_model, check_config
-from clop_det.pretraining.collapse_watch import RANKME, CollapseWatch, report_critical_rate
+from clop_det.errors import UserError
+from clop_det.pretraining.build import build_method, check_config
+from clop_det.pretraining.collapse_watch import RANKME, report_critical_rate
 from clop_det.pretraining.curves import draw_curves
-from clop_det.pretraining.data import BatchSource, PretrainData, open_data
-from clop_det.pretraining.nonfinite import NonFiniteGuard
+from clop_det.pretraining.data import BatchSource, PretrainData, log_data, open_data
 from clop_det.pretraining.optimizers import build_optimizer, describe_scale
 from clop_det.pretraining.probing import check_probes
 from clop_det.pretraining.trainer import PretrainTrainer, final_checkpoint
@@ -26,29 +27,37 @@ from clop_det.provenance import collect_provenance
 
 
 def prepare(cfg: CfgNode, world_size: int = 1) -> PretrainData:
-    """Everything that can be refused is refused here, before a process starts or a file is touched."""
+    """Refuse here what can be refused, before a process starts and before the run folder is touched.
+
+    The cache is written to: images that no run has decoded yet are decoded now.
+    """
     check_config(cfg, world_size)
     check_probes(cfg)
     check_wandb(cfg)
     data = open_data(cfg)
-    cpu = torch.device("cpu")
-    BatchSource(cfg, data, 0, world_size, cpu)  # before the model: it checks mean and deviation of the pixels
-    model = build_model(cfg, len(data.train.classes), cpu)
-    build_schedule(cfg, build_optimizer(cfg, model))
-    NonFiniteGuard(cfg, data, model)
-    CollapseWatch(cfg)
+    method = build_method(cfg, len(data.train.classes), torch.device("cpu"))
+    BatchSource(cfg, data, method.views_needed, world_size=world_size)
+    if not len(data.visible) and method.loss is not None and method.loss.num_classes is not None:
+        raise UserError(
+            f"LOSS.NAME {cfg.LOSS.NAME} needs labels, but no image of {cfg.CLASSIFICATION.TRAIN_SPLIT} in"
+            f" {cfg.CLASSIFICATION.ROOT} has one. Give labels, or choose a loss without: info_nce, dcl, vicreg or"
+            " barlow_twins."
+        )
+    build_schedule(cfg, build_optimizer(cfg, torch.nn.ModuleList(method.trained)))
     return data
 
 
-def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
+def worker(cfg: CfgNode, how: Launch) -> None:
     """One process of the run."""
     start_logging(cfg)
     logging.getLogger(__name__).info(describe_scale(cfg, comm.get_world_size()))
     data = open_data(cfg)
+    log_data(data, cfg.CLASSIFICATION.EVAL_SPLIT)
     trainer = PretrainTrainer(cfg, data, checkpoint_provenance(cfg, data))
-    start_iter = trainer.resume() if args.resume else 0
+    start_iter = trainer.resume() if how.resume else 0
     trainer.match_prototypes()
-    report_critical_rate(cfg, trainer.core.loss)
+    if trainer.core.loss is not None:
+        report_critical_rate(cfg, trainer.core.loss, data.train.images)
     trainer.train(start_iter, cfg.SOLVER.MAX_ITER)
     trainer.checkpointer.ensure_final(cfg.SOLVER.MAX_ITER - 1)
     if comm.is_main_process():
@@ -57,14 +66,15 @@ def worker(cfg: CfgNode, args: argparse.Namespace) -> None:
             cfg,
             "pretraining",
             metrics,
-            init=cfg.LOSS.NAME,
+            init=trainer.facts["loss"] or cfg.METHOD.NAME,
             label_fraction=data.label_share(cfg),
             iterations=cfg.SOLVER.MAX_ITER,
             skipped_steps=trainer.guard.skipped,
             processes=comm.get_world_size(),
             **extra,
         )
-        draw_curves(cfg.OUTPUT_DIR)
+        with dispensable("curves.png"):
+            draw_curves(cfg.OUTPUT_DIR)
         logging.getLogger(__name__).info("weights in %s, figures in %s", final_checkpoint(cfg), path)
 
 
@@ -78,12 +88,11 @@ def final_figures(trainer: PretrainTrainer) -> tuple[dict[str, float], dict[str,
 
 
 def checkpoint_provenance(cfg: CfgNode, data: PretrainData) -> dict[str, Any]:
-    """What a checkpoint says of itself: enough to convert it and to name it in a comparison."""
+    """What a checkpoint says of its run; the trainer adds what its method says (`method_facts`)."""
     return {
         **collect_provenance(cfg),
         "arch": cfg.ENCODER.ARCH,
-        "stem": cfg.ENCODER.STEM,
-        "loss": cfg.LOSS.NAME,
+        **backbone_options(cfg),
         "label_fraction": data.label_share(cfg),
         "classification_root": cfg.CLASSIFICATION.ROOT,
         "classes": list(data.train.classes),

@@ -1,8 +1,7 @@
-"""The pretraining loop: Detectron2's TrainerBase and hooks around one step of the loss."""
+"""The pretraining loop: Detectron2's TrainerBase and hooks around one step (`step.py`)."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +11,30 @@ from detectron2.engine import TrainerBase, hooks
 from detectron2.utils import comm
 
 from clop_det.checkpoints.saving import SafeCheckpointer
+from clop_det.data.views import Views
 from clop_det.engine.best import BestCheckpoint
+from clop_det.engine.heartbeat import Heartbeat
 from clop_det.engine.metrics import AlignedWriter
 from clop_det.engine.progress import ProgressLine
 from clop_det.engine.schedule import build_schedule
 from clop_det.engine.seeding import derive_seed
 from clop_det.engine.stop import StopSignal
-from clop_det.engine.wandb_writer import WandbWriter
-from clop_det.losses.batch import NonFiniteError
-from clop_det.pretraining.accumulation import backward_in_pieces
-from clop_det.pretraining.build import build_model, wrap_for_ranks
+from clop_det.engine.wandb_writer import services
+from clop_det.pretraining.accumulation import total
+from clop_det.pretraining.build import build_method, method_facts, wrap_for_ranks
 from clop_det.pretraining.collapse_watch import CollapseWatch, batch_figures
 from clop_det.pretraining.data import BatchSource, PretrainData
-from clop_det.pretraining.nonfinite import NonFiniteGuard, why_not_finite
+from clop_det.pretraining.nonfinite import NonFiniteGuard
 from clop_det.pretraining.optimizers import build_optimizer
 from clop_det.pretraining.pictures import view_grid
 from clop_det.pretraining.probing import ProbeHook
+from clop_det.pretraining.step import PretrainStep, Taken
 
 LOG_PERIOD = 20
 
 
 class PretrainTrainer(TrainerBase):
-    """Pretrains an encoder; state is (model, optimiser, schedule, iteration), everything else derives from the config.
+    """Runs a method; state is (method, optimiser, schedule, iteration), everything else derives from the config.
 
     Args:
         cfg: the frozen config.
@@ -45,21 +46,33 @@ class PretrainTrainer(TrainerBase):
         super().__init__()
         self.cfg, self.data = cfg, data
         device = torch.device(cfg.MODEL.DEVICE)
-        world_size = comm.get_world_size()
-        # Initial weights: the same for every loss and on every rank.
+        # Initial weights: the same for every method and loss, and on every rank.
         torch.manual_seed(derive_seed(cfg.SEED, "weights"))
-        self.core = build_model(cfg, len(data.train.classes), device)
+        self.core = build_method(cfg, len(data.train.classes), device)
+        self.facts = method_facts(cfg, self.core)
         self.model = wrap_for_ranks(cfg, self.core)
         self.model.train()
-        self.optimizer = build_optimizer(cfg, self.core)
+        self.optimizer = build_optimizer(cfg, torch.nn.ModuleList(self.core.trained))
         self.scheduler = build_schedule(cfg, self.optimizer)
-        self.batches = BatchSource(cfg, data, comm.get_rank(), world_size, device)
+        self.guard = NonFiniteGuard(cfg, data, self.core)
+        batches = BatchSource(cfg, data, self.core.views_needed, comm.get_rank(), comm.get_world_size(), device)
+        self._heartbeat = Heartbeat(cfg.PROCESSES.MAX_STALL)
+
+        def marked(i: int) -> tuple[Views, torch.Tensor]:
+            batch = batches(i)
+            self._heartbeat.mark()
+            return batch
+
+        self.step = PretrainStep(cfg, self.core, self.model, self.optimizer, marked, self.guard)
         self.checkpointer = SafeCheckpointer(
-            self.core, cfg.OUTPUT_DIR, keep=cfg.SOLVER.KEEP_CHECKPOINTS, provenance=provenance, trainer=self
+            self.core,
+            cfg.OUTPUT_DIR,
+            keep=cfg.SOLVER.KEEP_CHECKPOINTS,
+            provenance={**provenance, **self.facts},
+            trainer=self,
         )
         self.probes = ProbeHook(self.core, data, cfg)
-        self.guard = NonFiniteGuard(cfg, data, self.core)
-        self.watch = CollapseWatch(cfg)
+        self.watch = CollapseWatch(cfg, data.train.images)
         self.writer = self._build_writer()
         self._stop = StopSignal(self._save_now)
         # Before `resume`: the checkpoint restores the hooks' state (the schedule's).
@@ -73,10 +86,11 @@ class PretrainTrainer(TrainerBase):
     def match_prototypes(self) -> None:
         """Assign prototypes to classes by the class means of the labelled images, if the loss waits for it.
 
-        Done once, before the first step (a checkpoint holds the assignment), with the initial encoder, on every rank.
+        Done once, before the first step (a checkpoint holds the assignment), with the initial encoder. The ranks take
+        the assignment of the first: means that rounding moves on one of them must not give it other prototypes.
         """
         loss = self.core.loss
-        if not loss.needs_matching:
+        if loss is None or not loss.needs_matching:
             return
         data, size = self.data, self.cfg.PROBE.BATCH_SIZE
         self.core.eval()
@@ -86,6 +100,9 @@ class PretrainTrainer(TrainerBase):
         labels = data.visible.told.to(embeddings.device)
         classes = range(len(data.train.classes))
         loss.match_prototypes(torch.stack([embeddings[labels == k].mean(0) for k in classes]))
+        if comm.get_world_size() > 1:
+            for tensor in loss.state_dict().values():
+                torch.distributed.broadcast(tensor, 0)
 
     def train(self, start_iter: int, max_iter: int) -> None:
         """Train from `start_iter` (what `resume` returned) to `max_iter`."""
@@ -93,56 +110,40 @@ class PretrainTrainer(TrainerBase):
             super().train(start_iter, max_iter)
 
     def run_step(self) -> None:
-        start = time.perf_counter()
-        views, labels = self.batches(self.iter)
-        data_time = time.perf_counter() - start
-        self.guard.remember()
-        self.optimizer.zero_grad(set_to_none=True)
-        try:
-            parts = self._backward(views, labels)
-            norm = gradient_norm(self.core)
-            fault = why_not_finite(parts, norm)
-        except NonFiniteError as error:
-            fault = str(error)
-        if fault is not None:
-            self.guard.handle(self.iter, fault, self.optimizer)
-            return
-        self.optimizer.step()
-        self._log(parts, norm, views, data_time)
-
-    def _backward(self, views: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Gradients of the global batch's loss into the parameters; the loss's parts."""
-        if self.cfg.SOLVER.ACCUMULATE > 1:
-            return backward_in_pieces(self.core, views, labels, self.cfg.SOLVER.ACCUMULATE)
-        parts: dict[str, torch.Tensor] = self.model(views, labels)
-        _total(parts).backward()  # type: ignore[no-untyped-call]
-        return parts
+        taken = self.step(self.iter)
+        # Reading a scalar waits for the device, so look only where a line is written.
+        if taken is not None and self.writer.is_due(self.iter, self.max_iter):
+            self._log(taken)
 
     def state_dict(self) -> dict[str, Any]:
         """Iteration, hooks (the schedule, the best figure, ...), the optimiser and how many steps were left out."""
         state: dict[str, Any] = super().state_dict()
-        return {**state, "optimizer": self.optimizer.state_dict(), "skipped_steps": self.guard.skipped}
+        return {
+            **state,
+            "optimizer": self.optimizer.state_dict(),
+            "skipped_steps": self.guard.skipped,
+            "loss_scale": self.step.scale.state_dict(),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
         super().load_state_dict(state_dict)
         self.optimizer.load_state_dict(state_dict["optimizer"])
         self.guard.skipped = state_dict.get("skipped_steps", 0)
+        self.step.scale.load_state_dict(state_dict.get("loss_scale", {}))
 
-    def _log(self, parts: dict[str, torch.Tensor], norm: torch.Tensor, views: torch.Tensor, data_time: float) -> None:
-        # Reading a scalar waits for the device, so look only where a line is written.
-        if not self.writer.is_due(self.iter, self.max_iter):
-            return
-        named = {f"loss_{name}": part for name, part in parts.items()}
-        named |= {"total_loss": _total(parts), "gradient_norm": norm}
-        assert self.core.latest_embeddings is not None
-        # On every rank: the batch is gathered, and all must see a collapse at the same step.
+    def _log(self, taken: Taken) -> None:
+        named = {f"loss_{name}": part for name, part in taken.parts.items()}
+        named |= {"total_loss": total(taken.parts), "gradient_norm": taken.gradient_norm}
         figures = {name: value.detach().item() for name, value in named.items()}
-        figures |= batch_figures(self.core.latest_embeddings)
+        if self.core.latest_embeddings is not None:
+            # On every rank: the batch is gathered, and all must see a collapse at the same step.
+            figures |= batch_figures(self.core.latest_embeddings)
         self.storage.put_scalars(smoothing_hint=False, **figures)
-        self.storage.put_scalar("data_time", data_time)
+        self.storage.put_scalar("data_time", taken.data_seconds)
         if comm.is_main_process() and (self.iter == self.start_iter or self.probes.is_due(self.iter + 1)):
-            self.storage.put_image("views", view_grid(views, self.core.pixel_mean, self.core.pixel_std))
+            grid = view_grid(taken.views.pixels, self.core.pixel_mean, self.core.pixel_std)
+            self.storage.put_image("views", grid)
 
     def _build_writer(self) -> AlignedWriter:
         cfg = self.cfg
@@ -151,12 +152,13 @@ class PretrainTrainer(TrainerBase):
             LOG_PERIOD,
             [cfg.SOLVER.CHECKPOINT_PERIOD, cfg.TEST.EVAL_PERIOD],
             printer=lambda max_iter: ProgressLine(max_iter, cfg.SOLVER.IMS_PER_BATCH),
-            others=[lambda folder: WandbWriter(cfg, folder)] if cfg.WANDB.ENABLED else [],
+            others=services(cfg),
         )
 
     def _build_hooks(self) -> list[Any]:
         cfg = self.cfg
-        entries = [hooks.IterationTimer(), hooks.LRScheduler(self.optimizer, self.scheduler), self.probes, self.watch]
+        entries = [self._heartbeat, hooks.IterationTimer(), hooks.LRScheduler(self.optimizer, self.scheduler)]
+        entries += [self.probes, self.watch]
         if comm.is_main_process():
             # Written before it is saved: a checkpoint never knows more than the metrics file.
             entries.append(self.writer)
@@ -174,15 +176,6 @@ class PretrainTrainer(TrainerBase):
 
     def _save_now(self) -> None:
         self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
-
-
-def gradient_norm(model: torch.nn.Module) -> torch.Tensor:
-    """Norm over all gradients, scalar."""
-    return torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
-
-
-def _total(parts: dict[str, torch.Tensor]) -> torch.Tensor:
-    return sum(parts.values(), torch.zeros((), device=next(iter(parts.values())).device))
 
 
 def final_checkpoint(cfg: CfgNode) -> Path:

@@ -1,4 +1,5 @@
-"""What a representation is worth: functions on (features, labels), torch alone.
+"""What a representation is worth: tasks on a frozen backbone.
 
-`probes.run_probes` is the one call the trainers make; everything else here is a measure that stands by itself.
+The trainers build the tasks that PROBE.TASKS names and run them (`running`). A task (`base`, `tasks`) computes its
+figures with the functions of `measures`, which take features and labels and need torch alone.
 """

@@ -1,4 +1,4 @@
-"""All probes of an encoder in one call, deterministic: what both trainers report at every evaluation."""
+"""Frozen features of images, read and encoded batch by batch."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from clop_det.probes.measures.geometry import geometry
-from clop_det.probes.measures.knn import knn_top1
-from clop_det.probes.measures.linear import linear_probe
-from clop_det.probes.measures.spectrum import rankme
+from clop_det.probes.base import ProbeData
 
 
 class ImageSequence(Protocol):
@@ -24,6 +21,9 @@ class ImageSequence(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, part: slice, /) -> Tensor: ...
+
+
+Labelled = tuple[ImageSequence, Tensor]  # images (N, 3, H, W) uint8 RGB, labels (N,) int64 >= 0
 
 
 def encode_images(encode: Callable[[Tensor], Tensor], images: ImageSequence, batch_size: int = 256) -> Tensor:
@@ -48,70 +48,26 @@ def encode_images(encode: Callable[[Tensor], Tensor], images: ImageSequence, bat
     return torch.cat(features)
 
 
-def probe_features(
-    bank: Tensor,
-    bank_labels: Tensor,
-    queries: Tensor,
-    query_labels: Tensor,
-    *,
-    ks: Sequence[int] = (20, 200),
-    temperature: float = 0.07,
-) -> dict[str, float]:
-    """The probes on features that are already at hand; see `run_probes`.
-
-    Args:
-        bank: features (N, D).
-        bank_labels: (N,) integers >= 0.
-        queries: features (M, D).
-        query_labels: (M,) integers >= 0.
-        ks: numbers of neighbours; the first is the headline.
-        temperature: of the kNN vote.
-
-    Raises:
-        ValueError: shapes, dtypes or values break the rules above, or a feature is not finite.
-    """
-    accuracies = knn_top1(bank, bank_labels, queries, query_labels, ks, temperature)
-    results = {"knn_top1": accuracies[ks[0]]}
-    results |= {f"knn{k}_top1": accuracies[k] for k in ks[1:]}
-    results |= linear_probe(bank, bank_labels, queries, query_labels)
-    results["rankme"] = rankme(bank)
-    if len(torch.unique(bank_labels)) > 1:
-        results |= geometry(bank, bank_labels)
-    return results
-
-
-def run_probes(
+def encode_sets(
     encode: Callable[[Tensor], Tensor],
-    bank_images: ImageSequence,
-    bank_labels: Tensor,
-    query_images: ImageSequence,
-    query_labels: Tensor,
-    *,
-    ks: Sequence[int] = (20, 200),
+    bank: Labelled,
+    queries: Labelled,
     batch_size: int = 256,
-    temperature: float = 0.07,
-) -> dict[str, float]:
-    """Encode the images and probe the features.
+    project: Callable[[Tensor], Tensor] | None = None,
+) -> ProbeData:
+    """What the probes see of a network: the features of two labelled sets of images.
 
     Args:
         encode: images (n, 3, H, W) uint8 -> features (n, D); normalisation, evaluation mode, no_grad and the device
             are its affair.
-        bank_images: (N, 3, H, W) uint8 RGB, the training part of every probe.
-        bank_labels: (N,) integers >= 0.
-        query_images: (M, 3, H, W) uint8 RGB, the test part.
-        query_labels: (M,) integers >= 0.
-        ks: numbers of neighbours; the first is the headline.
+        bank: the images to learn from.
+        queries: the images to ask about.
         batch_size: images encoded at once.
-        temperature: of the kNN vote.
-
-    Returns:
-        flat floats: `knn_top1` (fraction, first k), `knn<k>_top1` (each further k), `linear_top1` (fraction),
-        `linear_l2` (the penalty chosen), and on the bank's features `rankme` and those of `nc1`,
-        `orthogonal_frame_gap`, `simplex_etf_gap`, `within_class_effective_rank` that are finite.
+        project: features (N, D) -> embeddings (N, d), where the network has a projector.
 
     Raises:
-        ValueError: shapes, dtypes or values break the rules above, or a feature is not finite.
+        ValueError: see `encode_images`.
     """
-    bank = encode_images(encode, bank_images, batch_size)
-    queries = encode_images(encode, query_images, batch_size)
-    return probe_features(bank, bank_labels, queries, query_labels, ks=ks, temperature=temperature)
+    features = encode_images(encode, bank[0], batch_size)
+    asked = encode_images(encode, queries[0], batch_size)
+    return ProbeData(features, bank[1], asked, queries[1], project(features) if project else None)

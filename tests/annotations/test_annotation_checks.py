@@ -34,6 +34,23 @@ from tests.detection.spoiled import (
 pytestmark = pytest.mark.usefixtures("cache_folder")
 
 
+def outlined(data: DataSet) -> None:
+    """The first object of image b has no box but a polygon."""
+    points = [(3, 4), (12, 4), (12, 13)]
+    corners = "".join(f"<x{i}>{x}</x{i}><y{i}>{y}</y{i}>" for i, (x, y) in enumerate(points, 1))
+    swap(data, words=f"<polygon>{corners}</polygon>", boxes=[("cat",), DOG])
+
+
+def boxes_and_words(difficult: str) -> Callable[[DataSet], None]:
+    """The first object of image b says this under `difficult`."""
+    return lambda data: swap(data, words=f"<difficult>{difficult}</difficult>")
+
+
+def twins(data: DataSet) -> None:
+    """The first object of image b is of a class of nearly the name of the second's."""
+    swap(data, boxes=[("Dog", 3, 4, 12, 13), DOG], classes=["cat", "dog", "Dog"])
+
+
 RLE = {"size": [3, 3], "counts": [4, 5]}
 # kind, layouts, how to spoil image b, what the message says
 CASES: list[tuple[str, tuple[str, ...], Callable[[DataSet], None], str]] = [
@@ -45,6 +62,9 @@ CASES: list[tuple[str, tuple[str, ...], Callable[[DataSet], None], str]] = [
     ("unreadable_annotation", (VOC,), lambda d: swap(d, xml_head="<a>"), r"b\.xml is not well-formed XML"),
     ("duplicate_image_id", (VOC,), lambda d: swap(d, list_lines=["a", "b", "a"]), r"train\.txt lists a twice"),
     ("duplicate_image_id", (COCO,), in_json("images", -1, file_name="a.png"), "image id 2 is not unique"),
+    ("repeated_image", (COCO,), in_json("images", -1, id=3), r"images 2 and 3 are both b\.png"),
+    ("unannotated_image", (VOC,), lambda d: swap(d, list_lines=["a", "b", "c"]), r"c\.png has no annotation .*c\.xml"),
+    ("respelled_file", (COCO,), in_json("images", 1, file_name="b.PNG"), r"b\.PNG is .*b\.png"),
     ("unreadable_image", (VOC, COCO), no_image, r"b\.png is no image"),
     ("truncated_image", (VOC, COCO), truncated, r"b\.png is truncated"),
     ("no_size", (VOC, COCO), lambda d: swap(d, size=(0, 0)), "says 0 x 0, the image is 40 x 24"),
@@ -70,16 +90,26 @@ CASES: list[tuple[str, tuple[str, ...], Callable[[DataSet], None], str]] = [
     ("malformed_object", (COCO,), in_json("annotations", 1, area=True), "annotation 2 has the area True"),
     ("malformed_object", (COCO,), in_json("annotations", 1, bbox=[1, 2, 10**400, 3]), "box of four numbers"),
     ("malformed_object", (COCO,), in_json("annotations", 1, bbox=[1, 2, 2**63, 3]), "box of four numbers"),
+    ("no_box", (COCO,), in_json("annotations", 1, bbox=None, segmentation=[[2, 3, 12, 3, 12, 13]]), "2 has no box"),
+    ("no_box", (VOC,), outlined, r"from \(3, 4\) to \(12, 13\) is that of a polygon"),
+    ("unclear_difficult", (VOC,), boxes_and_words("Unspecified"), "has the difficult 'Unspecified'"),
     ("nonfinite_box", (VOC,), boxes(("cat", 1, 2, "nan", 3), DOG), "is not finite"),
     ("nonfinite_box", (COCO,), in_json("annotations", 1, bbox=[1, 2, float("inf"), 3]), "is not finite"),
     ("inverted_box", (VOC, COCO), boxes(("cat", 12, 4, 3, 13), DOG), "ends before it begins"),
     ("degenerate_box", (COCO,), in_json("annotations", 1, bbox=[5, 6, 0, 7]), "no width or no height"),
     ("one_pixel_box", (VOC,), boxes(("cat", 7, 4, 7, 13), DOG), r"from \(7, 4\) to \(7, 13\)"),
+    ("normalised_box", (COCO,), in_json("annotations", 1, bbox=[0.1, 0.2, 0.25, 0.4]), "within the first pixel"),
+    ("normalised_box", (VOC,), boxes(("cat", 0.1, 0.2, 0.35, 0.6), DOG), "within the first pixel"),
+    ("repeated_box", (VOC, COCO), boxes(("dog", 20, 5, 30, 20), DOG), "is the same as an"),
+    ("near_box", (VOC, COCO), boxes(("dog", 20, 5, 30, 20.5), DOG), "is nearly that of an"),
+    ("zero_area", (COCO,), in_json("annotations", 1, area=0), "annotation 2, .* has the area 0"),
+    ("twin_class", (VOC,), twins, r"'Dog' \(1 boxes\) and 'dog' \(1 boxes\) of checked differ"),
     ("out_of_image_box", (VOC, COCO), boxes(("cat", 30, 20, 60, 30), DOG), "leaves the image of 40 x 24"),
     ("unknown_class", (VOC,), boxes(("Cat", 1, 2, 3, 4), DOG), "'Cat', which is not in cat, dog"),
     ("unknown_class", (COCO,), in_json("annotations", 1, category_id=7), "category_id 7: not listed"),
     ("unselected_class", (COCO,), lambda d: swap(d, classes=["dog"]), "2 of category cat"),
     ("unknown_image", (COCO,), in_json("annotations", 1, image_id=9), "belongs to image 9"),
+    ("no_annotation_id", (COCO,), in_json("annotations", 1, id=None), "annotation number 2 has no id"),
     ("duplicate_annotation_id", (COCO,), in_json("annotations", 1, id=1), "annotation id 1 is not unique"),
     (
         "bad_polygon",
@@ -102,7 +132,8 @@ ALL = [
 
 
 def test_every_kind_has_a_case_in_each_layout_that_can_have_it() -> None:
-    assert {kind for kind, *_ in CASES} == set(KINDS) - {"no_mask"}  # which is one in training alone, see below
+    # Those are one in training alone, see below, and one of a config key, see test_images.
+    assert {kind for kind, *_ in CASES} == set(KINDS) - {"no_mask", "oversized_image"}
 
 
 @pytest.mark.parametrize("layout", [VOC, COCO])
@@ -131,8 +162,8 @@ def test_drop_leaves_out_the_image_or_the_annotation_and_counts_it(
     checks = checks_of("checked")
     assert list(checks.entries) == [kind]
     kept = {Path(record["file_name"]).stem: len(record["annotations"]) for record in records}
-    if kind == "duplicate_image_id":
-        assert kept == {"a": 1, "b": 2}  # the repetition is what is dropped
+    if kind in ("duplicate_image_id", "repeated_image", "unannotated_image"):
+        assert kept == {"a": 1, "b": 2}  # the repetition, or a third image, is what is dropped
     elif kind == "unselected_class":
         assert kept == {"a": 0, "b": 1}
         assert checks.counts[kind] == 2
@@ -154,7 +185,7 @@ def test_repair_keeps_everything_and_says_so(
     tmp_path: Path, kind: str, layout: str, spoil: Callable[[DataSet], None], message: str
 ) -> None:
     records = spoiled(tmp_path, layout, spoil).load(**{kind: "repair"})
-    assert [len(record["annotations"]) for record in records] == [1, 2]
+    assert [len(record["annotations"]) for record in records] == ([1, 2, 0] if kind == "unannotated_image" else [1, 2])
     assert checks_of("checked").counts == {kind: 1}
     assert "repaired: " in checks_of("checked").table()
     for record in records:  # what training will read is what the record says

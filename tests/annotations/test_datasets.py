@@ -211,7 +211,8 @@ def test_a_subset_of_classes_keeps_its_own_order(tmp_path: Path) -> None:
         ({"categories": [{"id": 2}]}, "without a name"),
         ({"categories": [{"id": 2, "name": ["fish"]}]}, r"without a name: .*\['fish'\]"),
         ({"categories": [{"id": 2, "name": "7"}, {"id": 3, "name": 7}]}, "one name twice"),
-        ({"annotations": [{"image_id": 1}]}, "'annotations' has no id"),
+        ({"annotations": [5]}, "an entry of 'annotations' is no object: 5"),
+        ({"images": [{"file_name": "a.jpg"}]}, "an entry of 'images' has no id"),
         ({"images": [{"id": 1}]}, "image 1 has no file_name"),
     ],
 )

@@ -127,11 +127,15 @@ def fake_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     voc = root / "VOC2007"
     for part in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (voc / part).mkdir(parents=True)
-    picture = Image.new("RGB", (64, 48), "navy")
+    rng = np.random.default_rng(0)
+
+    def picture() -> Image.Image:  # another one each time: no test image may be one to train on
+        return Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8))
+
     for split in ("trainval", "test"):
         for i in (0, 1):
             name = f"{split}_{i}"
-            picture.save(voc / "JPEGImages" / f"{name}.jpg")
+            picture().save(voc / "JPEGImages" / f"{name}.jpg")
             text = voc_xml(name, 64, 48, [(0, (5, 6, 30, 40)), (1, (9, 9, 50, 20))], difficult=i)
             text = text.replace("disc", "aeroplane").replace("square", "tvmonitor")
             (voc / "Annotations" / f"{name}.xml").write_text(text)
@@ -143,7 +147,7 @@ def fake_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / "coco" / split).mkdir()
         images = [{"id": i, "file_name": f"{i:012d}.jpg", "width": 64, "height": 48} for i in (9, 25)]
         for image in images:
-            picture.save(root / "coco" / split / str(image["file_name"]))
+            picture().save(root / "coco" / split / str(image["file_name"]))
         rle = {"size": [48, 64], "counts": [100, 200, 2772]}
         boxes = [
             {"id": 1, "image_id": 9, "category_id": 1, "bbox": [4.5, 5, 25, 34], "area": 700, "iscrowd": 0},
@@ -167,7 +171,7 @@ from clop_det.annotations.datasets import class_names, load_dataset
 from clop_det.detection.evaluation import TestSet, main_family
 from clop_det.config.reading import read_config
 name = sys.argv[-1]
-print("RESULT" + json.dumps([len(class_names(name)), main_family(name), load_dataset(name)]))
+print("RESULT" + json.dumps([len(class_names(name)), main_family(name), list(load_dataset(name))]))
 """
 
 
@@ -212,6 +216,7 @@ def test_what_users_register_in_python_is_checked_as_well(shapes_root: Path) -> 
     json_file, images = shapes_root / "annotations" / "instances_test.json", shapes_root / "JPEGImages"
     register_coco_instances("mine_coco", {}, str(json_file), str(images))
     DatasetCatalog.register("mine_plain", lambda: [{"file_name": str(images / "none.png"), "image_id": 1}])
+    MetadataCatalog.get("mine_plain").thing_classes = list(CLASSES)
     try:
         assert len(load_dataset("mine_coco")) == 6
         assert class_names("mine_coco") == CLASSES

@@ -10,8 +10,8 @@ import torchvision
 from torch import nn
 from torch.nn import functional
 
+from clop_det.backbones import build_backbone
 from clop_det.backbones.small_maps import MOST_PIXELS, SmallMapConv2d, use_small_map_convolutions
-from clop_det.methods.encoder import build_backbone
 
 SIZES = [(1, 1), (1, 2), (2, 1), (2, 2), (1, 3), (4, 1), (2, 3), (4, 4), (5, 4)]
 

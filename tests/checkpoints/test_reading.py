@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from clop_det.checkpoints.containers import container_of
 from clop_det.checkpoints.integrity import (
     check_integrity,
     digested_write,
@@ -20,7 +21,7 @@ from clop_det.checkpoints.integrity import (
     sidecar_of,
     why_damaged,
 )
-from clop_det.checkpoints.reading import container_of, read_checkpoint, read_provenance
+from clop_det.checkpoints.reading import read_checkpoint, read_provenance
 from clop_det.conversion.contents import flatten
 from clop_det.errors import UserError
 from clop_det.files import sha256_of

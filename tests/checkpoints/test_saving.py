@@ -261,11 +261,6 @@ def test_plain_refuses_objects_and_says_where():
         plain({"a": [1, Path("x")]})
 
 
-def test_keep_must_be_positive(tmp_path: Path):
-    with pytest.raises(UserError, match=r"SOLVER\.KEEP_CHECKPOINTS is 0"):
-        _saver(tmp_path, keep=0)
-
-
 def test_missing_weights_are_one_clear_error(tmp_path: Path):
     checkpointer = _saver(tmp_path)
     for _ in range(2):  # Detectron2 stays in the middle of a failed load and then fails differently

@@ -3,8 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from clop_det.collapse.points import effective_ranks, mean_cosines, mean_norms, random_points, simplex_points
+from clop_det.collapse.points import effective_ranks, mean_cosines, mean_norms, random_points
 from clop_det.probes.measures.spectrum import effective_rank
+from tests.collapse.theory import simplex_points
 
 
 def test_a_set_depends_on_its_own_seed_alone() -> None:
@@ -50,5 +51,3 @@ def test_bad_input_is_named() -> None:
         random_points(4, 3, [])
     with pytest.raises(ValueError, match="count=5: must be even for pairs"):
         random_points(5, 3, [0], pairs=True)
-    with pytest.raises(ValueError, match="count=5, dim=3: a regular simplex"):
-        simplex_points(5, 3)

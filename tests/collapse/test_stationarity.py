@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from clop_det.collapse.stationarity import equal_embeddings, pull_at_collapse, rank_one_embeddings, sphere_gradient
 from clop_det.losses import CLOP, InfoNCE, Loss, SupCon, orthonormal_prototypes
+from tests.collapse.stationarity import equal_embeddings, pull_at_collapse, rank_one_embeddings, sphere_gradient
 
 LABELS = torch.tensor([0, 0, 1, 1, 2, 2, -1, -1])
 

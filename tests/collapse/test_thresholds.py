@@ -8,34 +8,31 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clop_det.collapse.dynamics import force, simulate, step
-from clop_det.collapse.points import mean_norms, random_points, simplex_points
+from clop_det.collapse.points import mean_norms, random_points
 from clop_det.collapse.sweeps import Size, class_labels, measured_threshold
 from clop_det.collapse.thresholds import (
     collapse_learning_rate,
-    critical_learning_rate,
     pinned_learning_rate,
     simplex_learning_rate,
     smallest_weight,
-    uniform_learning_rate,
 )
-from clop_det.losses import orthonormal_prototypes
+from clop_det.losses import InfoNCE, orthonormal_prototypes
+from tests.collapse.theory import simplex_points, uniform_learning_rate
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0])
 def test_the_measured_threshold_agrees_within_five_percent(temperature: float) -> None:
     ratios = [0.9, 0.95, 1.0, 1.01, 1.02, 1.03, 1.04, 1.05, 1.1]
     measured = measured_threshold(temperature, ratios, [0, 1, 2], Size(50, 50)) * temperature
-    assert measured == pytest.approx(critical_learning_rate(temperature), rel=0.05)
+    assert measured == pytest.approx(temperature, rel=0.05)
     # The exact threshold of 50 points in 50 dimensions is met to the resolution.
     assert measured == pytest.approx(simplex_learning_rate(temperature, 50, 50), rel=0.01)
 
 
 def test_a_mean_over_n_moves_the_threshold_to_n_t() -> None:
-    assert critical_learning_rate(0.5) == 0.5
-    assert critical_learning_rate(0.5, "mean", batch=1024) == 512
-    assert critical_learning_rate(0.5, "sum", batch=1024) == 0.5
+    """As the loss itself says (`Loss.critical_learning_rate`)."""
     start = random_points(50, 50, [0, 0])
-    rates = critical_learning_rate(0.5, "mean", 50) * torch.tensor([0.9, 1.1])
+    rates = InfoNCE(0.5).critical_learning_rate(50) * torch.tensor([0.9, 1.1])
     below, past = mean_norms(simulate(start, rates, 0.5, reduction="mean")).tolist()
     assert below < 1e-3
     assert past > 0.999
@@ -102,12 +99,9 @@ def test_a_uniform_sphere_turns_unstable_there(temperature: float) -> None:
 
 def test_all_agree_in_many_dimensions() -> None:
     for temperature in (0.1, 0.5, 1.0):
-        simple = critical_learning_rate(temperature)
-        assert uniform_learning_rate(temperature, 20_000) == pytest.approx(simple, rel=2e-3)
-        assert simplex_learning_rate(temperature, 20_000, 20_000) == pytest.approx(simple, rel=2e-3)
-        assert collapse_learning_rate(temperature, 20_000) == pytest.approx(simple, rel=2e-4)
-        assert collapse_learning_rate(temperature, 64, "mean") == 64 * collapse_learning_rate(temperature, 64)
-        assert simplex_learning_rate(temperature, 64, 99, "mean") == 64 * simplex_learning_rate(temperature, 64, 99)
+        assert uniform_learning_rate(temperature, 20_000) == pytest.approx(temperature, rel=2e-3)
+        assert simplex_learning_rate(temperature, 20_000, 20_000) == pytest.approx(temperature, rel=2e-3)
+        assert collapse_learning_rate(temperature, 20_000) == pytest.approx(temperature, rel=2e-4)
 
 
 def linear_multiplier(ratio: float, temperature: float, fraction: float, weight: float) -> float:
@@ -153,19 +147,12 @@ def test_limits_of_the_labelled_thresholds() -> None:
 
 
 def test_bad_input_is_named() -> None:
-    for function in (lambda t: critical_learning_rate(t), lambda t: uniform_learning_rate(t, 3)):
-        with pytest.raises(ValueError, match=r"temperature=0\.0: must be a finite number above 0"):
-            function(0.0)
-    with pytest.raises(ValueError, match="batch=None: reduction 'mean' needs the number of embeddings"):
-        critical_learning_rate(0.5, "mean")
-    with pytest.raises(ValueError, match="reduction='none': must be one of sum, mean"):
-        critical_learning_rate(0.5, "none")
+    with pytest.raises(ValueError, match=r"temperature=0\.0: must be a finite number above 0"):
+        pinned_learning_rate(0.0, 0.5)
     with pytest.raises(ValueError, match="batch=2"):
         collapse_learning_rate(0.5, 2)
     with pytest.raises(ValueError, match="batch=9, dim=7"):
         simplex_learning_rate(0.5, 9, 7)
-    with pytest.raises(ValueError, match="dim=1"):
-        uniform_learning_rate(0.5, 1)
     with pytest.raises(ValueError, match=r"labelled_fraction=1\.5: must lie in 0\.\.1"):
         pinned_learning_rate(0.5, 1.5)
     with pytest.raises(ValueError, match="learning_rate=0"):

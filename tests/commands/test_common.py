@@ -1,50 +1,59 @@
 from __future__ import annotations
 
-import argparse
-import traceback
+import errno
+from collections.abc import Callable
 
 import pytest
 import torch
-from detectron2.config import CfgNode
-from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessExitedException
 
 from clop_det.commands import common as cli
-from clop_det.commands.common import argument_parser
-from clop_det.config.reading import read_config
+from clop_det.commands.common import argument_parser, launch_of
 from clop_det.data.decoding import UnreadableImage
-from clop_det.engine import launching
 from clop_det.engine.launching import expected_world_size
 from clop_det.errors import UserError
 
 
-def _fails(cfg: CfgNode, args: argparse.Namespace) -> None:
-    try:
-        raise UserError("the cause")
-    except UserError as error:
-        raise UnreadableImage("cannot read a.png: half of it is missing.") from error
-
-
-def test_a_user_error_of_any_kind_in_a_worker_is_one_line(
+def test_a_user_error_of_any_kind_is_one_line(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.argv", ["pretrain.py"])
-    monkeypatch.setattr(launching.multiprocessing, "parent_process", lambda: object())
-    with pytest.raises(UserError) as caught:
-        launching._started_worker(_fails, read_config("", ["MODEL.DEVICE", "cuda"]), argparse.Namespace())
-    # What torch makes of it on its way to the parent.
-    text = "\n\n-- Process 1 terminated with the following error:\n" + "".join(traceback.format_exception(caught.value))
 
     def failing(argv: list[str] | None) -> int:
-        raise ProcessRaisedException(text, 1, 4321)
+        try:
+            raise UserError("the cause")
+        except UserError as error:
+            raise UnreadableImage("cannot read a.png: half of it is missing.") from error
 
-    with pytest.raises(SystemExit) as ended:
-        cli.run_tool(failing)
-    assert ended.value.code == cli.EXIT_BAD_INPUT
-    assert capsys.readouterr().err == "error: cannot read a.png: half of it is missing.\n"
+    assert ended(failing, capsys) == (cli.EXIT_BAD_INPUT, "error: cannot read a.png: half of it is missing.\n")
+
+
+def test_a_started_process_that_died_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def failing(argv: list[str] | None) -> int:
+        raise ProcessExitedException("process 1 terminated with signal SIGKILL", 1, 4321, -9)
+
+    line = "error: process 1 terminated with signal SIGKILL. --resume continues from the last checkpoint.\n"
+    assert ended(failing, capsys) == (1, line)
+
+
+def test_too_many_open_files_is_one_line_with_the_remedy(capsys: pytest.CaptureFixture[str]) -> None:
+    def failing(argv: list[str] | None) -> int:
+        raise OSError(errno.EMFILE, "Too many open files", "a.png")
+
+    code, line = ended(failing, capsys)
+    assert code == cli.EXIT_BAD_INPUT
+    assert line.count("\n") == 1
+    assert "ulimit -n" in line
+
+
+def ended(main: Callable[[list[str] | None], int], capsys: pytest.CaptureFixture[str]) -> tuple[object, str]:
+    with pytest.raises(SystemExit) as left:
+        cli.run_tool(main)
+    return left.value.code, capsys.readouterr().err
 
 
 def world_size(device: str, *words: str) -> int:
-    return expected_world_size(argument_parser("a tool").parse_args(words), device)
+    return expected_world_size(launch_of(argument_parser("pretrain", "a tool").parse_args(words)), device)
 
 
 def test_processes_before_they_meet() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from clop_det.commands.compare import main
 from clop_det.errors import UserError
-from tests.comparison.workplace import Workplace, results
+from tests.comparison.workplace import Workplace, detect_config, pretrain_config, results
 
 
 def test_dry_run_runs_nothing(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,8 +31,8 @@ def test_measuring_runs_the_first_steps_and_leaves_nothing(
     workplace: Workplace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (workplace.control / "slow").touch()  # 0.05 s a step
-    (workplace.folder / "pretrain.yaml").write_text("SOLVER: {MAX_ITER: 1000}\n")
-    (workplace.folder / "detect.yaml").write_text("SOLVER: {MAX_ITER: 2000}\nDATASETS: {TRAIN: [a], TEST: [b]}\n")
+    (workplace.folder / "pretrain.yaml").write_text(pretrain_config(1000))
+    (workplace.folder / "detect.yaml").write_text(detect_config(2000))
     workplace.write({"SEEDS": [0, 1]})
     assert workplace.run("--dry-run", "--measure") == 0
     out = capsys.readouterr().out
@@ -56,7 +56,7 @@ def test_only_takes_a_pattern_and_what_it_needs(workplace: Workplace) -> None:
 def test_bad_arguments(workplace: Workplace) -> None:
     with pytest.raises(UserError, match="--jobs is 0"):
         workplace.run("--jobs", "0")
-    with pytest.raises(UserError, match="no comparison config"):
+    with pytest.raises(UserError, match="neither a file nor the name"):
         main(["--config-file", "absent.yaml"])
     process = workplace.start("COMPARE.SEEDS", "[]")
     output, _ = process.communicate(timeout=300)

@@ -1,85 +1,73 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from clop_det.comparison.report.grid_curves import main, read_curves
+from clop_det.commands.grid_curves import main
+from clop_det.comparison.report.grid_curves import comparison_panels
+from clop_det.comparison.results.summary import read_comparison
 from clop_det.errors import UserError
 
-TABLE = """init,label_fraction,seed,knn_top1,embedding_rankme,SOLVER.BASE_LR,status
-info_nce,,0,0.3,40,0.1,done
-info_nce,,1,0.2,30,0.1,done
-clop,0.01,0,0.4,50,0.1,done
-clop,0.01,0,0.1,2,10,done
-clop,0.01,1,,,10,failed
-"""
+RATE, SIZE = "SOLVER.BASE_LR", "SOLVER.IMS_PER_BATCH"
+COLUMNS = ["knn_top1", "embedding_rankme"]
 
 
-def test_rows_become_curves_and_a_failed_run_is_no_point(tmp_path: Path) -> None:
-    path = tmp_path / "results.csv"
-    path.write_text(TABLE)
-    panels = read_curves(path, "SOLVER.BASE_LR", ["knn_top1", "embedding_rankme"])
+def write_run(root: Path, init: str, seed: int, grid: dict[str, Any], fraction: float | None = None, **metrics: float):  # type: ignore[no-untyped-def]
+    folder = root / f"{init}{seed}{'_'.join(map(str, grid.values()))}"
+    folder.mkdir(parents=True)
+    facts = {"kind": "pretraining", "init": init, "seed": seed, "label_fraction": fraction, "pretrain_grid": grid}
+    (folder / "results.json").write_text(json.dumps({**facts, "metrics": metrics}))
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    root = tmp_path / "sgd"
+    write_run(root, "info_nce", 0, {RATE: 0.1}, knn_top1=0.3, embedding_rankme=40)
+    write_run(root, "info_nce", 1, {RATE: 0.1}, knn_top1=0.2, embedding_rankme=30)
+    write_run(root, "clop", 0, {RATE: 0.1}, 0.01, knn_top1=0.4, embedding_rankme=50)
+    write_run(root, "clop", 0, {RATE: 10}, 0.01, knn_top1=0.1, embedding_rankme=2)
+    write_run(root, "clop", 1, {RATE: 10}, 0.01, embedding_rankme=7)
+    return root
+
+
+def test_runs_become_curves_by_initialisation_and_labels(study: Path) -> None:
+    panels = comparison_panels(read_comparison([study]), RATE, COLUMNS)
     assert list(panels) == [""]
-    curves = panels[""]
-    assert curves["info_nce"][0.1] == {"knn_top1": [0.3, 0.2], "embedding_rankme": [40, 30]}
-    (clop,) = (points for label, points in curves.items() if label.startswith("clop"))
-    assert {x: points["embedding_rankme"] for x, points in clop.items()} == {0.1: [50], 10: [2]}
+    knn, rank = panels[""]
+    assert knn == {"info_nce": {"0.1": [0.3, 0.2]}, "clop 1 % labels": {"0.1": [0.4], "10": [0.1]}}
+    assert rank["clop 1 % labels"] == {"0.1": [50], "10": [2, 7]}
 
 
 def test_settings_of_another_grid_key_are_not_averaged_but_panels(tmp_path: Path) -> None:
-    path = tmp_path / "results.csv"
-    path.write_text(
-        """init,label_fraction,seed,knn_top1,SOLVER.BASE_LR,SOLVER.IMS_PER_BATCH,SOLVER.MOMENTUM,status
-info_nce,,0,0.3,0.1,64,0.9,done
-info_nce,,0,0.2,0.1,16,0.9,done
-"""
-    )
-    panels = read_curves(path, "SOLVER.BASE_LR", ["knn_top1"])
-    assert list(panels) == [", IMS_PER_BATCH 16", ", IMS_PER_BATCH 64"]
-    assert [curves["info_nce"][0.1]["knn_top1"] for curves in panels.values()] == [[0.2], [0.3]]
+    write_run(tmp_path, "info_nce", 0, {RATE: 0.1, SIZE: 16}, knn_top1=0.2)
+    write_run(tmp_path, "info_nce", 0, {RATE: 0.1, SIZE: 64}, knn_top1=0.3)
+    panels = comparison_panels(read_comparison([tmp_path]), RATE, ["knn_top1"])
+    assert panels == {
+        ", ims_per_batch 16": [{"info_nce": {"0.1": [0.2]}}],
+        ", ims_per_batch 64": [{"info_nce": {"0.1": [0.3]}}],
+    }
 
 
-def test_what_has_no_place_on_the_axis_is_left_out(tmp_path: Path) -> None:
-    path = tmp_path / "results.csv"
-    path.write_text(TABLE + "random,,0,0.2,,,done\nclop,0.01,2,,7,10,done\n")
-    curves = read_curves(path, "SOLVER.BASE_LR", ["knn_top1", "embedding_rankme"])[""]
-    assert "random" not in curves
-    (clop,) = (points for label, points in curves.items() if label.startswith("clop"))
-    assert clop[10] == {"knn_top1": [0.1], "embedding_rankme": [2, 7]}
+def test_what_has_no_place_on_the_axis_is_left_out(study: Path) -> None:
+    write_run(study, "random", 0, {}, knn_top1=0.2)
+    assert "random" not in comparison_panels(read_comparison([study]), RATE, COLUMNS)[""][0]
 
 
-@pytest.mark.parametrize(
-    ("table", "message"),
-    [
-        (TABLE.replace("done", "failed"), "no finished run"),
-        (TABLE.replace("0.1,done", "SGD,done"), "takes numbers alone"),
-    ],
-)
-def test_tables_without_a_curve_are_named(tmp_path: Path, table: str, message: str) -> None:
-    (tmp_path / "results.csv").write_text(table)
-    with pytest.raises(UserError, match=message):
-        read_curves(tmp_path / "results.csv", "SOLVER.BASE_LR", ["knn_top1"])
+@pytest.mark.parametrize(("key", "column"), [("SOLVER.MOMENTUM", "knn_top1"), (RATE, "nc1")])
+def test_a_comparison_without_a_curve_is_named(study: Path, key: str, column: str) -> None:
+    with pytest.raises(UserError, match=f"sgd has no finished run with a value of {key} and {column}"):
+        comparison_panels(read_comparison([study]), key, [column])
 
 
-def test_the_command_writes_both_pictures_and_the_same_twice(tmp_path: Path) -> None:
-    for name in ("sgd", "lars"):
-        (tmp_path / name / "report").mkdir(parents=True)
-        (tmp_path / name / "report" / "results.csv").write_text(TABLE)
-    tables = [str(tmp_path / name / "report" / "results.csv") for name in ("sgd", "lars")]
+def test_the_command_writes_both_pictures_and_the_same_twice(study: Path, tmp_path: Path) -> None:
+    write_run(tmp_path / "lars", "clop", 0, {RATE: 3}, 0.01, knn_top1=0.4, embedding_rankme=9)
     for output in ("a", "b"):
-        arguments = ["--metrics", "knn_top1", "embedding_rankme", "--output", str(tmp_path / output)]
-        assert main([*tables, *arguments]) == 0
+        arguments = ["--metrics", *COLUMNS, "--output", str(tmp_path / output)]
+        assert main([str(study), str(tmp_path / "lars"), *arguments]) == 0
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
     assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
     text = (tmp_path / "a.svg").read_text()
-    assert all(word in text for word in ("sgd", "lars", "info_nce", "clop", "SOLVER.BASE_LR"))
-
-
-def test_a_missing_column_or_file_is_named(tmp_path: Path) -> None:
-    path = tmp_path / "results.csv"
-    path.write_text(TABLE)
-    with pytest.raises(UserError, match="no column rankme"):
-        read_curves(path, "SOLVER.BASE_LR", ["rankme"])
-    with pytest.raises(UserError, match=r"nothing\.csv"):
-        read_curves(tmp_path / "nothing.csv", "SOLVER.BASE_LR", ["knn_top1"])
+    assert all(word in text for word in ("sgd", "lars", "info_nce", "clop", "learning rate", "RankMe of"))

@@ -11,7 +11,7 @@ from clop_det.comparison.report.figures import all_figures
 from clop_det.comparison.results.rows import Row, Setting
 from clop_det.comparison.results.summary import Comparison, read_comparison, summarise
 from clop_det.comparison.results.tuning import choose
-from tests.comparison.workplace import Workplace
+from tests.comparison.workplace import Workplace, detect_config
 
 
 def row(init: str, grid: tuple[tuple[str, str], ...], seed: int, **metrics: float) -> Row:
@@ -56,7 +56,7 @@ def test_nothing_is_chosen_without_being_asked() -> None:
 
 
 def test_tuning_from_yaml_to_report(workplace: Workplace) -> None:
-    (workplace.folder / "detect.yaml").write_text("SOLVER: {MAX_ITER: 4}\nDATASETS: {TRAIN: [a], TEST: [val, test]}\n")
+    (workplace.folder / "detect.yaml").write_text(detect_config(4, ("val", "test")))
     grid = {"SOLVER.BASE_LR": [0.01, 0.02, 0.04]}
     select = {"BY": "val", "REPORT": "test"}
     workplace.write(

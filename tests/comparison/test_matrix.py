@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from clop_det.comparison.planning.config import flattened, load_compare_config, nested
+from clop_det.comparison.planning.config import load_compare_config
 from clop_det.comparison.planning.matrix import read_matrix
 from clop_det.comparison.planning.plan import build_plan
+from clop_det.config.files import flatten, nested
 from clop_det.errors import UserError
 from tests.comparison.workplace import Workplace
 
@@ -20,8 +21,8 @@ def plan(workplace: Workplace, changes: dict[str, Any], *overrides: str) -> Any:
 
 
 REFUSED = [
-    ({"INITS": ["random", "clopp"]}, 'unknown loss "clopp".*"clop"'),
-    ({"INITS": ["random", {"NAME": "a", "LOSS": "supconn"}]}, '"supconn".*"supcon"'),
+    ({"INITS": ["random", "clopp"]}, r"COMPARE.INITS clopp: LOSS.NAME names the loss 'clopp', .*mean clop\?"),
+    ({"INITS": ["random", {"NAME": "a", "LOSS": "supconn"}]}, r"'supconn'.*mean supcon\?"),
     ({"INITS": []}, "INITS must be a list with at least one"),
     ({"INITS": ["random", "clop", "clop"]}, "has clop twice"),
     ({"INITS": ["random", {"NAME": "clop", "LOS": "clop"}]}, "unknown key LOS.*LOSS"),
@@ -30,14 +31,14 @@ REFUSED = [
     ({"INITS": ["random", {"NAME": "x", "CHECKPOINT": "pretrain.yaml", "LOSS": "clop"}]}, "can have no LOSS"),
     (
         {"INITS": ["random", {"NAME": "x", "CHECKPOINT": "pretrain.yaml", "SOURCE": "torchvison"}]},
-        'SOURCE "torchvison".*"torchvision"',
+        r'SOURCE "torchvison".*mean torchvision\?',
     ),
     ({"INITS": ["random", {"NAME": "clop", "GRID": "no"}]}, "GRID must be True or False"),
     ({"INITS": ["random", "clop", {"NAME": "same", "LOSS": "clop"}]}, "are the same run"),
     ({"BASELINE": "randon"}, "BASELINE.*not in the matrix.*random"),
-    ({"SEEDS": []}, "SEEDS must be a list with at least one"),
+    ({"SEEDS": []}, r"SEEDS is \[\]; it must be a list of at least 1 value"),
     ({"SEEDS": [0, -1]}, "-1"),
-    ({"SEEDS": [0, True]}, "whole numbers"),
+    ({"SEEDS": [0, True]}, "whole number"),
     ({"SEEDS": [1, 1]}, "has 1 twice"),
     ({"LABEL_FRACTIONS": [0]}, r"\(0, 1\]"),
     ({"LABEL_FRACTIONS": [1.5]}, "1.5"),
@@ -56,7 +57,7 @@ REFUSED = [
     ({"DETECTION": [{"CONFIG": "detect.yaml", "SELECT": {"BY": "b", "REPORT": "b"}}]}, "use another"),
     ({"DETECTION": [{"CONFIG": "detect.yaml", "SELECT": {"BY": "b", "REPORT": "c"}}]}, "c is not in"),
     ({"INITS": ["random"], "DETECTION": []}, "nothing to run"),
-    ({"BASELIN": "random"}, "unknown key COMPARE.BASELIN.*BASELINE"),
+    ({"BASELIN": "random"}, "unknown config key COMPARE.BASELIN .*COMPARE.BASELINE"),
     ({"SEEDS": "all"}, "SEEDS"),
     ({"INITS": ["random", {"NAME": "clop", "OPTS": {"LABELS.FRACTION": 1.0}}]}, "COMPARE.LABEL_FRACTIONS"),
     ({"INITS": ["random", {"NAME": "clop", "OPTS": {"LOSS.NAME": "supcon"}}]}, "Use LOSS of an entry"),
@@ -93,7 +94,7 @@ def test_refused_before_anything_runs(workplace: Workplace, changes: dict[str, A
 
 
 def test_missing_and_unsafe_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no comparison config"):
+    with pytest.raises(UserError, match="neither a file nor the name"):
         load_compare_config(tmp_path / "none.yaml")
     (tmp_path / "bad.yaml").write_text("COMPARE: !!python/object/apply:os.system ['touch pwned']\n")
     with pytest.raises(UserError, match="not safe"):
@@ -118,14 +119,15 @@ def test_base_and_overrides(workplace: Workplace) -> None:
     assert matrix.name == "child"
     with pytest.raises(UserError, match="KEY VALUE"):
         load_compare_config(child, ["COMPARE.SEEDS"])
-    with pytest.raises(UserError, match="--dry-run stands behind"):
+    with pytest.raises(UserError, match="--dry-run must come before"):
         load_compare_config(child, ["COMPARE.SEEDS", "[1]", "--dry-run"])
 
 
 def test_flattened_and_nested_are_inverse() -> None:
     tree = {"A": {"B": 1, "C": {"D": [2]}}, "E": 3}
-    assert flattened(tree) == {"A.B": 1, "A.C.D": [2], "E": 3} == flattened({"A.B": 1, "A": {"C.D": [2]}, "E": 3})
-    assert nested(flattened(tree)) == tree
+    flat = {"A.B": 1, "A.C.D": [2], "E": 3}
+    assert dict(flatten(tree)) == flat == dict(flatten({"A.B": 1, "A": {"C.D": [2]}, "E": 3}))
+    assert nested(dict(flatten(tree))) == tree
 
 
 def test_plan_pairs_seeds_and_shares_jobs(workplace: Workplace) -> None:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from clop_det.comparison.planning.identity import Identity
 from clop_det.comparison.planning.jobs import Job
 from clop_det.comparison.running.display import Display
-from clop_det.comparison.running.progress import Estimator, clock, finished_seconds, read_progress
+from clop_det.comparison.running.progress import Estimator, finished_seconds, read_progress
+from clop_det.engine.clock import clock
 
 
 def test_progress_of_a_run(tmp_path: Path) -> None:
@@ -28,8 +30,8 @@ def test_progress_of_a_run(tmp_path: Path) -> None:
 
 def test_estimates_come_from_like_jobs_then_from_the_rate_of_the_kind() -> None:
     estimator = Estimator()
-    short, long = Job("detect", "a", "1", iterations=100), Job("detect", "b", "2", iterations=300)
-    other = Job("pretrain", "c", "3", iterations=100)
+    short, long = Job("detect", "a", Identity("1"), iterations=100), Job("detect", "b", Identity("2"), iterations=300)
+    other = Job("pretrain", "c", Identity("3"), iterations=100)
     assert estimator.expected(short) is None
     estimator.learn(short, 10.0)
     estimator.learn(short, 14.0)

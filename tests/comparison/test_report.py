@@ -18,17 +18,18 @@ from scipy import stats
 from clop_det.comparison.report.csv_files import results_csv
 from clop_det.comparison.report.style import colours, render
 from clop_det.comparison.report.tables import (
-    digits,
     family_table,
     further_table,
     latex_table,
     main_table,
-    more_is_better,
     notes,
     printed_table,
+    standing,
     verdicts,
 )
-from clop_det.comparison.results.summary import Comparison, read_comparison
+from clop_det.comparison.report.writing import write_report
+from clop_det.comparison.results.summary import Comparison, read_comparison, summarise
+from clop_det.figures import CATALOGUE, LOWER, Catalogue
 from tests.comparison.workplace import REPORT, Workplace, lines
 
 
@@ -131,12 +132,32 @@ def test_one_seed_ranks_nothing(workplace: Workplace) -> None:
     assert 'class="ahead"' not in page
 
 
-def test_words_for_figures_of_which_more_is_not_better(finished: Workplace) -> None:
-    assert more_is_better("AP50")
-    assert more_is_better("coco/AP75")
-    assert more_is_better("object_knn_top1")
-    assert not more_is_better("embedding_mean_norm")
-    assert digits("embedding_mean_norm") == 3
+def test_of_a_figure_where_lower_is_better_the_higher_one_is_behind(comparison: Comparison) -> None:
+    (ahead,) = [s for s in verdicts(comparison) if s.startswith("clop is ahead of random (scenes, 10 %")]
+    for better, words in ((LOWER, "is behind"), (None, "is above")):
+        spread = dataclasses.replace(comparison.catalogue.find("AP"), name="spread", label="spread", better=better)
+        read = dataclasses.replace(comparison, metric="spread", catalogue=Catalogue({"spread": spread}))
+        assert ahead.replace("is ahead of", words).replace(" AP,", " spread,") in verdicts(read)
+    assert standing(next(s.difference for s in comparison.summaries if s.difference), spread) == "ahead"
+
+
+def test_a_label_from_a_run_folder_is_escaped(comparison: Comparison, tmp_path: Path) -> None:
+    fact = {**dataclasses.asdict(comparison.catalogue.find("knn_top1")), "name": "evil", "label": "<u>$\\frac{$ | x"}
+    for row in comparison.rows:
+        row.metrics["evil"] = row.metrics["knn_top1"]
+    read = dataclasses.replace(
+        comparison,
+        catalogue=CATALOGUE.with_facts([fact, {**fact, "name": "../evil"}]),
+        metric="evil",
+        summaries=summarise(comparison.rows, "random", "evil"),
+    )
+    page = write_report(read, tmp_path / "report").read_text()
+    for row in comparison.rows:
+        del row.metrics["evil"]
+    assert "<u>" not in page
+    assert "&lt;u&gt;$\\frac{$ | x" in page
+    assert (tmp_path / "report" / "figures" / "evil_against_metric_scenes.svg").is_file()
+    assert r"\$" in (tmp_path / "report" / "results.tex").read_text()
 
 
 class Page(html.parser.HTMLParser):

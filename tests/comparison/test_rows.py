@@ -12,7 +12,7 @@ from clop_det.commands.compare import main
 from clop_det.comparison.results.runs import Cost, Run, find_runs
 from clop_det.comparison.results.summary import Comparison, read_comparison
 from clop_det.errors import UserError
-from tests.comparison.workplace import REPORT, Workplace, lines
+from tests.comparison.workplace import REPORT, Workplace, detect_config, lines
 
 
 def test_rows_hold_the_figures_of_their_runs(comparison: Comparison, finished: Workplace) -> None:
@@ -87,7 +87,7 @@ def test_runs_outside_a_comparison_are_reported_too(tmp_path: Path) -> None:
 
 def test_runs_of_an_earlier_matrix_are_not_mixed_in(workplace: Workplace) -> None:
     assert workplace.run() == 0
-    (workplace.folder / "detect.yaml").write_text("SOLVER: {MAX_ITER: 9}\nDATASETS: {TRAIN: [a], TEST: [b]}\n")
+    (workplace.folder / "detect.yaml").write_text(detect_config(9))
     assert workplace.run() == 0
     comparison = read_comparison([workplace.output])
     assert len(comparison.rows) == 2
@@ -105,7 +105,7 @@ def test_two_plans_with_one_setting_and_seed_are_one_repetition(tmp_path: Path, 
     assert workplace.run() == 0
     first = tmp_path / "a"
     workplace.output.rename(first)
-    (workplace.folder / "detect.yaml").write_text("SOLVER: {MAX_ITER: 9}\nDATASETS: {TRAIN: [a], TEST: [b]}\n")
+    (workplace.folder / "detect.yaml").write_text(detect_config(9))
     assert workplace.run() == 0
     comparison = read_comparison([first, workplace.output])
     assert [(summary.setting.init, len(summary.rows)) for summary in comparison.summaries] == [

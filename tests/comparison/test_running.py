@@ -12,16 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from clop_det.commands.compare import select_jobs
+from clop_det.comparison.experiment import select_jobs
 from clop_det.comparison.planning.config import load_compare_config
-from clop_det.comparison.planning.jobs import digest_of, is_done, prepare_folder
+from clop_det.comparison.planning.jobs import is_done, prepare_folder
 from clop_det.comparison.planning.matrix import read_matrix
 from clop_det.comparison.planning.plan import build_plan
 from clop_det.comparison.results.runs import read_run
 from clop_det.engine.descent import descendants
 from clop_det.engine.run_folder import claim_run_folder
 from clop_det.errors import UserError
-from tests.comparison.workplace import Workplace, results, wait_for
+from tests.comparison.workplace import Workplace, detect_config, pretrain_config, results, wait_for
 
 
 def test_from_yaml_to_report(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,13 +62,13 @@ def test_what_ran_before_under_another_config_is_named(
     assert workplace.run() == 0
     assert "ran here before" not in capsys.readouterr().out
     for file in (workplace.output / "jobs").glob("detect-*/job.yaml"):  # as a package that lacks one key left it
-        file.write_text(re.sub("^  PICTURES:.*\n", "", file.read_text(), flags=re.MULTILINE))
-    (workplace.folder / "detect.yaml").write_text("SOLVER: {MAX_ITER: 9}\nDATASETS: {TRAIN: [a], TEST: [b]}\n")
+        file.write_text(re.sub("^  KEEP_BEST:.*\n", "", file.read_text(), flags=re.MULTILINE))
+    (workplace.folder / "detect.yaml").write_text(detect_config(9))
     assert workplace.run("--dry-run") == 0
     out = capsys.readouterr().out
-    assert "note: 2 jobs ran here before under other configs" in out
+    assert "note: 2 jobs ran here before under another identity" in out
     assert "SOLVER.MAX_ITER" in out
-    assert "TEST.PICTURES" in out
+    assert "TEST.KEEP_BEST" in out
     assert "OUTPUT_DIR" not in out
 
 
@@ -101,7 +101,7 @@ def test_a_failed_job_is_reported_and_does_not_stop_the_rest(
 def test_a_stop_signal_stops_the_jobs_and_the_next_start_goes_on(workplace: Workplace) -> None:
     slow = workplace.control / "slow"
     slow.touch()
-    (workplace.folder / "pretrain.yaml").write_text("SOLVER: {MAX_ITER: 400}\n")
+    (workplace.folder / "pretrain.yaml").write_text(pretrain_config(400))
     process = workplace.start("--jobs", "2")
     jobs = workplace.output / "jobs"
     wait_for(lambda: any(jobs.glob("pretrain-*/state.json")))
@@ -126,7 +126,7 @@ def test_a_stop_signal_stops_the_jobs_and_the_next_start_goes_on(workplace: Work
 def test_a_killed_comparison_leaves_no_orphan_and_goes_on(workplace: Workplace) -> None:
     slow = workplace.control / "slow"
     slow.touch()
-    (workplace.folder / "pretrain.yaml").write_text("SOLVER: {MAX_ITER: 400}\n")
+    (workplace.folder / "pretrain.yaml").write_text(pretrain_config(400))
     workplace.write({"INITS": ["clop", "random"]})
     process = workplace.start()
     jobs = workplace.output / "jobs"
@@ -144,7 +144,7 @@ def test_a_killed_comparison_leaves_no_orphan_and_goes_on(workplace: Workplace) 
 
 def test_a_job_that_a_stop_ended_has_not_failed(workplace: Workplace) -> None:
     (workplace.control / "slow").touch()
-    (workplace.folder / "pretrain.yaml").write_text("SOLVER: {MAX_ITER: 4000}\n")
+    (workplace.folder / "pretrain.yaml").write_text(pretrain_config(4000))
     workplace.write({"INITS": ["clop", "random"]})
     process = workplace.start()
     jobs = workplace.output / "jobs"
@@ -247,5 +247,5 @@ def test_job_folder_round_trip(workplace: Workplace, tmp_path: Path) -> None:
     assert not is_done(job, folder)
     (folder / "results.json").write_text("{}")
     assert is_done(job, folder)
-    assert prepare_folder(job, folder)["digest"] == job.digest == digest_of("detect", job.config, "random")
+    assert prepare_folder(job, folder)["digest"] == job.digest
     assert len(select_jobs(plan, "")) == 6

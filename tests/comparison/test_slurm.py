@@ -15,10 +15,11 @@ from clop_det.comparison.planning.jobs import jobs_to_run, prepare_folder
 from clop_det.comparison.planning.matrix import read_matrix
 from clop_det.comparison.planning.plan import Plan, build_plan
 from clop_det.comparison.running.display import Display
+from clop_det.comparison.running.launchers import threads
 from clop_det.comparison.running.scheduler import Scheduler
-from clop_det.comparison.running.slurm import SubmititLauncher
+from clop_det.comparison.running.slurm import SubmititLauncher, _of_one_process
 from clop_det.errors import UserError
-from tests.comparison.workplace import COMMANDS, Workplace, wait_for
+from tests.comparison.workplace import COMMANDS, Workplace, pretrain_config, wait_for
 
 pytest.importorskip("submitit", reason="needs submitit")
 from submitit.local.local import LocalJobEnvironment
@@ -49,7 +50,7 @@ def test_a_comparison_with_a_failure(workplace: Workplace) -> None:
 
 def test_a_preempted_job_saves_is_queued_again_and_resumes(workplace: Workplace) -> None:
     (workplace.control / "slow").touch()
-    (workplace.folder / "pretrain.yaml").write_text("SOLVER: {MAX_ITER: 100}\n")
+    (workplace.folder / "pretrain.yaml").write_text(pretrain_config(100))
     plan = plan_of(workplace)
     name = next(name for name, job in plan.jobs.items() if job.kind == "pretrain")
     folder = plan.root / name
@@ -69,7 +70,7 @@ def test_a_preempted_job_saves_is_queued_again_and_resumes(workplace: Workplace)
 
 def test_a_stop_is_obeyed_between_steps(workplace: Workplace) -> None:
     (workplace.control / "slow").touch()
-    (workplace.folder / "pretrain.yaml").write_text("SOLVER: {MAX_ITER: 400}\n")
+    (workplace.folder / "pretrain.yaml").write_text(pretrain_config(400))
     plan = plan_of(workplace)
     name = next(name for name, job in plan.jobs.items() if job.kind == "pretrain")
     folder = plan.root / name
@@ -87,6 +88,20 @@ def test_bad_parameters(workplace: Workplace) -> None:
         SubmititLauncher(1, workplace.output, {"timeout_minutes": 3}, cluster="local")
     with pytest.raises(UserError, match="cpus_per_task"):
         SubmititLauncher(1, workplace.output, {"cpus_per_task": "many"}, cluster="local")
+
+
+def test_quick_jobs_ask_for_one_gpu_and_its_share_of_cores(workplace: Workplace) -> None:
+    asked = {"timeout_min": 30, "gpus_per_node": 8, "cpus_per_task": 64, "slurm_partition": "gpu"}
+    start = SubmititLauncher(1, workplace.output, asked, 8, COMMANDS, cluster="local")
+    assert _of_one_process(asked, 8) == {**asked, "gpus_per_node": 1, "cpus_per_task": 8}
+    assert _of_one_process({"timeout_min": 5}, 1) == {"timeout_min": 5}
+    assert start._quick._executor.parameters["gpus_per_node"] == 1
+    assert start._executor._executor.parameters["gpus_per_node"] == 8
+
+
+def test_ranks_share_the_cores_of_their_task() -> None:
+    assert set(threads(64, 8).values()) == {"8"}
+    assert set(threads(2, 8).values()) == {"1"}
 
 
 def test_a_preempted_group_of_workers_saves_and_resumes_as_one(workplace: Workplace) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import yaml
@@ -23,6 +23,19 @@ COMMANDS: Commands = {kind: (sys.executable, str(FAKE), kind) for kind in ("pret
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def pretrain_config(steps: int = 6) -> str:
+    """A pretraining config on digits, which need not be made for a plan."""
+    root = "digits://cluttered?train=20&val=10"
+    return f"INPUT: {{FORMAT: RGB}}\nSOLVER: {{MAX_ITER: {steps}}}\nCLASSIFICATION: {{ROOT: '{root}'}}\n"
+
+
+def detect_config(steps: int = 8, tests: Sequence[str] = ("b",)) -> str:
+    """A detection config on digit scenes: data set `a` to train on, and `tests`."""
+    entry = {"LAYOUT": "coco", "ROOT": "digits://scenes?train=4&val=2&test=2"}
+    sets = {"REGISTER": [{"NAME": name, **entry} for name in ("a", *tests)], "TRAIN": ["a"], "TEST": list(tests)}
+    return yaml.safe_dump({"SOLVER": {"MAX_ITER": steps}, "DATASETS": sets})
+
+
 class Workplace:
     """A folder with a comparison's YAML, the configs it names and the stand-ins' control folder."""
 
@@ -32,8 +45,8 @@ class Workplace:
         self.output = folder / "out"
         self.config = folder / "compare.yaml"
         self.control.mkdir(parents=True)
-        (folder / "pretrain.yaml").write_text("SOLVER: {MAX_ITER: 6}\n")
-        (folder / "detect.yaml").write_text("SOLVER: {MAX_ITER: 8}\nDATASETS: {TRAIN: [a], TEST: [b]}\n")
+        (folder / "pretrain.yaml").write_text(pretrain_config())
+        (folder / "detect.yaml").write_text(detect_config())
         self.write({})
 
     def write(self, changes: dict) -> Path:
@@ -50,8 +63,8 @@ class Workplace:
         """Run the comparison in this process."""
         return main(["--config-file", str(self.config), *arguments], COMMANDS)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start it as a process of its own, which can be killed."""
+    def start(self, *arguments: str, root: Path = ROOT) -> subprocess.Popen[str]:
+        """Start it as a process of its own, which can be killed, with the package that lies in `root`."""
         script = f"""
             import sys
             from clop_det.commands.compare import main
@@ -62,8 +75,8 @@ class Workplace:
         words = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script), "--config-file", str(self.config)]
         return subprocess.Popen(
             [*words, *arguments],
-            cwd=ROOT,
-            env={**os.environ, "FAKE_JOBS": str(self.control)},
+            cwd=root,
+            env={**os.environ, "FAKE_JOBS": str(self.control), "PYTHONPATH": str(root)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import itertools
+import os
 from pathlib import Path
 
 import pytest
 import yaml
 
+from clop_det.config.changed import CHANGED
 from clop_det.config.reading import read_config
 from clop_det.errors import UserError
+from clop_det.keys import value_of
 
 
 def write(path: Path, text: str) -> str:
@@ -46,6 +50,7 @@ def test_an_unknown_key_names_the_nearest_known_one(key: str, nearest: str) -> N
         (["SEED", "one"], r"SEED in the command line is 'one' \(str\); it must be of type int"),
         (["SOLVER", "1"], "SOLVER in the command line is a group of keys"),
         (["PROBE.ENABLED", "1"], "must be of type bool"),
+        (["DATASETS.REGISTER", "[{ROOT: digits://a?b=1}]"], r"not well-formed YAML \(.*in quotes"),
     ],
 )
 def test_bad_overrides(overrides: list[str], message: str) -> None:
@@ -69,7 +74,10 @@ def test_yaml_that_would_run_code_is_refused(tmp_path: Path) -> None:
         (b"- SEED\n", "no mapping"),
         (b"OUTPUT_DIR: \xe4\n", "not UTF-8"),
         (b"_BASE_: odd.yaml\nSEED: 1\n", "its own _BASE_"),
-        (b"_BASE_: 3\n", "_BASE_"),
+        (b"_BASE_: 3\n", "_BASE_ in .* must be the path"),
+        (b"OUTPUT_DIR: 007\n", "must be of type str. Put it in quotes"),
+        (b"SEED: 1\nSEED.X: 2\n", "SEED"),
+        (b"SEED: {X: 2}\n", "SEED"),
         (b"SEED:\n", "SEED in .* has no value"),
     ],
 )
@@ -94,3 +102,88 @@ def test_every_default_survives_a_round_trip_through_its_own_yaml(tmp_path: Path
     cfg = read_config("", [])
     again = read_config(write(tmp_path / "config.yaml", cfg.dump()), [])
     assert yaml.safe_load(again.dump()) == yaml.safe_load(cfg.dump())  # YAML has no tuples
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "value"),
+    [
+        ("PROBE.ENABLED", "false", False),
+        ("PROBE.ENABLED", "off", False),
+        ("SOLVER.BASE_LR", "1e-4", 1e-4),
+        ("SOLVER.BASE_LR", "2", 2.0),
+        ("SOLVER.STEPS", "(3, 4)", (3, 4)),
+        ("SOLVER.STEPS", "[3, 4]", (3, 4)),
+        ("SOLVER.STEPS", "()", ()),
+        ("SOLVER.WEIGHT_DECAY_BIAS", "1e-4", 1e-4),
+        ("SOLVER.WEIGHT_DECAY_BIAS", "None", None),
+        ("AUGMENT.BLUR_SIGMA", "[1e-1, 2]", (0.1, 2)),
+        ("DATASETS.TRAIN", "[a, b]", ("a", "b")),
+        ("DATASETS.TRAIN", "('a',)", ("a",)),
+        ("DATASETS.REGISTER", "[{NAME: a, LAYOUT: voc, ROOT: ../x}]", [{"NAME": "a", "LAYOUT": "voc", "ROOT": "../x"}]),
+        ("DATASETS.REGISTER", "[{'NAME': 'a', 'YEAR': 2007}]", [{"NAME": "a", "YEAR": 2007}]),
+        ("OUTPUT_DIR", "007", "007"),
+        ("OUTPUT_DIR", "on", "on"),
+        ("OUTPUT_DIR", "1e5", "1e5"),
+        ("OUTPUT_DIR", "null", "null"),
+        ("OUTPUT_DIR", "a: b #c", "a: b #c"),
+        ("OUTPUT_DIR", "'quoted'", "quoted"),
+        ("OUTPUT_DIR", "", ""),
+    ],
+)
+def test_values_on_the_command_line_are_yaml_in_the_type_of_the_key(key: str, text: str, value: object) -> None:
+    found = value_of(read_config("", [key, text]), key, "absent")
+    assert (found, type(found)) == (value, type(value))
+
+
+def test_dotted_and_nested_keys_and_several_bases_mean_the_same(tmp_path: Path) -> None:
+    write(tmp_path / "one.yaml", "SOLVER.BASE_LR: 0.5\nSOLVER.MAX_ITER: 7\nSEED: 1\n")
+    write(tmp_path / "two.yaml", "SOLVER: {MAX_ITER: 8}\nSEED: 2\n")
+    config = write(tmp_path / "run.yaml", "_BASE_: [one.yaml, two.yaml]\nSOLVER: {BASE_LR: 1e-2}\n")
+    cfg = read_config(config, [])
+    assert (cfg.SOLVER.BASE_LR, cfg.SOLVER.MAX_ITER, cfg.SEED) == (0.01, 8, 2)
+
+
+def test_a_key_of_an_earlier_version_says_what_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CHANGED, "PROBE.OLD", "is called PROBE.BATCH_SIZE; rename it.")
+    monkeypatch.setitem(CHANGED, "GONE", "is no more; remove it.")
+    with pytest.raises(UserError, match=r"^config key PROBE.OLD in the command line is called PROBE.BATCH_SIZE;"):
+        read_config("", ["PROBE.OLD", "1"])
+    with pytest.raises(UserError, match=r"^config key GONE.DEEP.KEY in the command line is no more; remove it.$"):
+        read_config("", ["GONE.DEEP.KEY", "1"])
+
+
+def test_an_unknown_key_of_a_runs_own_config_may_be_one_of_another_version(tmp_path: Path) -> None:
+    for name, said in (("config.yaml", True), ("mine.yaml", False)):
+        with pytest.raises(UserError, match="Did you mean SOLVER.BASE_LR") as caught:
+            read_config(write(tmp_path / name, "SOLVER: {BASE_LR_NEW: 1}\n"), [])
+        assert ("another version" in str(caught.value)) == said
+
+
+def test_a_base_elsewhere_on_the_network_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("_BASE_: https://example.org/base.yaml\n")
+    with pytest.raises(UserError, match="is a URL. Download it"):
+        read_config(str(tmp_path / "a.yaml"), [])
+
+
+@pytest.mark.parametrize("use", ["SOLVER: {BASE_LR: *h}", "SOLVER: {<<: [*h, *h]}"])
+def test_aliases_that_multiply_are_refused(use: str, tmp_path: Path) -> None:
+    names = "abcdefgh"
+    lines = ["a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
+    lines += [f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]" for old, new in itertools.pairwise(names)]
+    (tmp_path / "a.yaml").write_text("\n".join([*lines, use]))
+    with pytest.raises(UserError, match="more than 100000 values"):
+        read_config(str(tmp_path / "a.yaml"), [])
+
+
+def test_deep_nesting_and_pipes_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "deep.yaml").write_text("[" * 1000)
+    with pytest.raises(UserError, match="nested more than 100 deep"):
+        read_config(str(tmp_path / "deep.yaml"), [])
+    os.mkfifo(tmp_path / "pipe.yaml")
+    with pytest.raises(UserError, match="no ordinary file"):
+        read_config(str(tmp_path / "pipe.yaml"), [])
+
+
+def test_an_ordinary_alias_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("SOLVER: &s {BASE_LR: 0.5}\nDATASETS: {TRAIN: &t [a], TEST: *t}\n")
+    assert read_config(str(tmp_path / "a.yaml"), []).DATASETS.TEST == ("a",)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from clop_det.conversion.convert import convert_checkpoint
-from clop_det.conversion.samples import random_network
+from tests.conversion.samples import random_network
 
 
 @pytest.fixture(scope="session")

@@ -12,11 +12,11 @@ from detectron2.config import CfgNode, get_cfg
 from detectron2.modeling import build_backbone, build_model
 from torch import nn
 
-from clop_det.checkpoints.saving import SafeCheckpointer
 from clop_det.conversion.compatibility import apply_weights_provenance, conventions_of
 from clop_det.conversion.convert import convert_checkpoint
-from clop_det.conversion.samples import random_network, write_sample
+from clop_det.conversion.loading import DetectorCheckpointer
 from clop_det.errors import UserError
+from tests.conversion.samples import random_network, write_sample
 
 
 def _config(weights: Path | str, **keys: Any) -> CfgNode:
@@ -116,7 +116,7 @@ def test_resnet18_never_with_a_res5_head(converted_file: Path):
 
 @pytest.mark.parametrize("name", ["torchvision", "clop_det", "MoCo v2"])
 def test_unconverted_weights_are_refused_with_the_command_to_run(name: str, resnet18: nn.Module, tmp_path: Path):
-    with pytest.raises(UserError, match=r"tools/convert_checkpoint\.py") as caught:
+    with pytest.raises(UserError, match=r"clop-det convert") as caught:
         apply_weights_provenance(_config(write_sample(name, resnet18, tmp_path)))
     assert "recognised" in str(caught.value)
 
@@ -136,7 +136,7 @@ def test_a_pkl_without_author_is_taken_for_caffe2_and_does_not_load_by_halves(re
     del content["__author__"]
     path.write_bytes(pickle.dumps(content["model"]))
     with pytest.raises(UserError, match=r"\d+ of 100 backbone tensors"):
-        SafeCheckpointer(build_model(_config(""))).load(str(path))
+        DetectorCheckpointer(build_model(_config(""))).load(str(path))
 
 
 def test_a_record_that_its_own_tensors_contradict(converted_file: Path, tmp_path: Path):
@@ -145,6 +145,24 @@ def test_a_record_that_its_own_tensors_contradict(converted_file: Path, tmp_path
     torch.save(content, tmp_path / "a.pth")
     with pytest.raises(UserError, match="changed after it was converted"):
         apply_weights_provenance(_config(tmp_path / "a.pth"))
+
+
+def test_a_record_of_an_earlier_version_says_no_family(converted_file: Path, tmp_path: Path):
+    content = torch.load(converted_file, weights_only=True)
+    del content["provenance"]["family"]
+    torch.save(content, tmp_path / "old.pth")
+    cfg = _config(tmp_path / "old.pth")
+    assert len(apply_weights_provenance(cfg)) == 4
+    with pytest.raises(UserError, match=r"MODEL\.RESNETS\.DEPTH is 34"):
+        apply_weights_provenance(_config(tmp_path / "old.pth", MODEL__RESNETS__DEPTH=34))
+
+
+def test_weights_of_a_family_that_is_not_registered(tmp_path: Path):
+    torch.save({"model": {"tiny.stem.0.weight": torch.ones(1)}, "provenance": {"family": "tiny"}}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match=r"a\.pth: .*family tiny, which is not registered.*IMPORTS"):
+        apply_weights_provenance(_config(tmp_path / "a.pth"))
+    with pytest.raises(UserError, match="family tiny, which is not registered"):
+        convert_checkpoint(tmp_path / "a.pth", tmp_path / "b.pth")
 
 
 def test_no_weights_remote_weights_and_missing_weights(tmp_path: Path):
@@ -159,7 +177,7 @@ def test_a_stem_left_out_is_reported_and_loads(tmp_path: Path):
     convert_checkpoint(tmp_path / "in.pth", tmp_path / "d2.pth", verify=False, allow_stem_reinit=True)
     cfg = _config(tmp_path / "d2.pth")
     assert any("random" in line for line in apply_weights_provenance(cfg))
-    SafeCheckpointer(build_model(cfg)).load(cfg.MODEL.WEIGHTS)
+    DetectorCheckpointer(build_model(cfg)).load(cfg.MODEL.WEIGHTS)
 
 
 def test_a_whole_detector_takes_every_backbone_tensor_and_evaluates_from_its_own_checkpoint(
@@ -168,7 +186,7 @@ def test_a_whole_detector_takes_every_backbone_tensor_and_evaluates_from_its_own
     cfg = _config(converted_file)
     apply_weights_provenance(cfg)
     detector = build_model(cfg)
-    checkpointer = SafeCheckpointer(detector, str(tmp_path), provenance=conventions_of(cfg))
+    checkpointer = DetectorCheckpointer(detector, str(tmp_path), provenance=conventions_of(cfg))
     checkpointer.resume_or_load(cfg.MODEL.WEIGHTS, resume=False)
     loaded = detector.backbone.bottom_up.state_dict()
     assert torch.equal(loaded["res4.1.conv2.weight"], resnet18.state_dict()["layer3.1.conv2.weight"])
@@ -176,21 +194,21 @@ def test_a_whole_detector_takes_every_backbone_tensor_and_evaluates_from_its_own
     again = _config(tmp_path / "model_final.pth")
     assert len(apply_weights_provenance(again)) == 4
     assert again.INPUT.FORMAT == "RGB"
-    assert SafeCheckpointer(build_model(again)).load(again.MODEL.WEIGHTS)["provenance"]["channel_order"] == "RGB"
+    assert DetectorCheckpointer(build_model(again)).load(again.MODEL.WEIGHTS)["provenance"]["channel_order"] == "RGB"
 
 
 def test_loading_into_another_network_is_an_error_before_training(converted_file: Path):
     detector = build_model(_config("", MODEL__RESNETS__DEPTH=34))
     with pytest.raises(UserError, match=r"\d+ of 180 backbone tensors") as caught:
-        SafeCheckpointer(detector).load(str(converted_file))
+        DetectorCheckpointer(detector).load(str(converted_file))
     assert "MODEL.RESNETS.DEPTH" in str(caught.value)
 
 
 def test_another_normalisation_has_no_place_for_the_statistics(converted_file: Path):
-    SafeCheckpointer(build_model(_config("", MODEL__RESNETS__NORM="FrozenBN"))).load(str(converted_file))
+    DetectorCheckpointer(build_model(_config("", MODEL__RESNETS__NORM="FrozenBN"))).load(str(converted_file))
     for norm in ("GN", ""):
         with pytest.raises(UserError, match=r"no place for \d+ backbone tensors.*running_mean"):
-            SafeCheckpointer(build_model(_config("", MODEL__RESNETS__NORM=norm))).load(str(converted_file))
+            DetectorCheckpointer(build_model(_config("", MODEL__RESNETS__NORM=norm))).load(str(converted_file))
 
 
 def test_a_deeper_network_in_the_file_is_not_cut_to_fit(converted_file: Path, tmp_path: Path):
@@ -198,9 +216,9 @@ def test_a_deeper_network_in_the_file_is_not_cut_to_fit(converted_file: Path, tm
     torch.save(random_network("resnet34").state_dict(), tmp_path / "in.pth")
     convert_checkpoint(tmp_path / "in.pth", tmp_path / "d2.pth", verify=False)
     with pytest.raises(UserError, match=r"no place for 80 backbone tensors"):
-        SafeCheckpointer(build_model(_config(""))).load(str(tmp_path / "d2.pth"))
+        DetectorCheckpointer(build_model(_config(""))).load(str(tmp_path / "d2.pth"))
 
 
 def test_a_whole_stage_may_be_left_out(converted_file: Path):
     cfg = _config("", MODEL__BACKBONE__NAME="build_resnet_backbone", MODEL__RESNETS__OUT_FEATURES=["res4"])
-    SafeCheckpointer(nn.ModuleDict({"backbone": build_backbone(cfg)})).load(str(converted_file))
+    DetectorCheckpointer(nn.ModuleDict({"backbone": build_backbone(cfg)})).load(str(converted_file))

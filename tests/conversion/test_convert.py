@@ -12,16 +12,18 @@ from detectron2.checkpoint import DetectionCheckpointer
 from safetensors.torch import save_file
 from torch import nn
 
+from clop_det.backbones import BACKBONES
 from clop_det.checkpoints.integrity import sidecar_of, why_damaged
 from clop_det.checkpoints.reading import read_provenance
 from clop_det.commands.convert import main
-from clop_det.conversion import convert as convert_module
 from clop_det.conversion.convert import convert_checkpoint
-from clop_det.conversion.naming import detectron2_name
-from clop_det.conversion.proof import ParityError, _Detector, target_config
-from clop_det.conversion.samples import SAMPLES, backbone_state, prefixed, random_network, write_sample
+from clop_det.conversion.proof import ParityError, target_config
 from clop_det.errors import UserError
 from clop_det.files import sha256_of
+from tests.conversion.samples import SAMPLES, backbone_state, prefixed, random_network, write_sample
+
+RESIDUAL = BACKBONES["residual"]
+detectron2_name = RESIDUAL.detectron2_name
 
 
 def _files(folder: Path) -> list[str]:
@@ -56,7 +58,7 @@ def test_stock_detectron2_loads_every_tensor_of_the_file(converted_file: Path):
 
 
 def _loaded_by_stock_detectron2(path: Path) -> int:
-    detector = _Detector(target_config("FPN", read_provenance(path)))
+    detector = RESIDUAL.target_network(target_config("FPN", read_provenance(path)))
     for tensor in detector.state_dict().values():
         if tensor.is_floating_point():
             tensor.fill_(float("nan"))
@@ -221,7 +223,7 @@ def test_a_failed_proof_leaves_no_file(torchvision_file: Path, tmp_path: Path, m
     def wrong(name: str) -> str:
         return detectron2_name(name).replace("res4.0.conv1.weight", "res4.0.conv9.weight")
 
-    monkeypatch.setattr(convert_module, "detectron2_name", wrong)
+    monkeypatch.setattr(RESIDUAL, "detectron2_name", wrong)
     with pytest.raises(UserError, match=r"res4\.0\.conv1\.weight"):
         convert_checkpoint(torchvision_file, tmp_path / "out.pth")
 
@@ -230,7 +232,7 @@ def test_a_failed_proof_leaves_no_file(torchvision_file: Path, tmp_path: Path, m
         found = detectron2_name(name)
         return next((found.replace(a, b) for a, b in exchange.items() if found.endswith("res3.1." + a)), found)
 
-    monkeypatch.setattr(convert_module, "detectron2_name", swapped)
+    monkeypatch.setattr(RESIDUAL, "detectron2_name", swapped)
     with pytest.raises(ParityError, match=r"res3\.1\.conv1\.norm"):
         convert_checkpoint(torchvision_file, tmp_path / "out.pth")
     assert _files(tmp_path) == []

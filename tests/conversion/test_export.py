@@ -10,14 +10,15 @@ from safetensors.torch import load_file
 from timm.models import load_checkpoint
 from torch import nn
 
+from clop_det.backbones import BACKBONES
 from clop_det.checkpoints.integrity import why_damaged
 from clop_det.checkpoints.reading import read_provenance
 from clop_det.commands.convert import main
 from clop_det.conversion.convert import convert_checkpoint
 from clop_det.conversion.export import export_checkpoint
-from clop_det.conversion.proof import _Detector, target_config
-from clop_det.conversion.samples import write_sample
+from clop_det.conversion.proof import target_config
 from clop_det.errors import UserError
+from tests.conversion.samples import write_sample
 
 
 def _names(network: nn.Module) -> set[str]:
@@ -77,7 +78,7 @@ def test_a_detectors_checkpoint_with_the_last_stage_in_its_head(resnet50: nn.Mod
     torch.save(resnet50.state_dict(), tmp_path / "in.pth")
     convert_checkpoint(tmp_path / "in.pth", tmp_path / "d2.pth", verify=False)
     content = torch.load(tmp_path / "d2.pth", weights_only=True)
-    detector = _Detector(target_config("C4", content["provenance"]))
+    detector = BACKBONES["residual"].target_network(target_config("C4", content["provenance"]))
     own = {
         name: content["model"].get(name.split("backbone.")[-1].split("roi_heads.")[-1], tensor)
         for name, tensor in detector.state_dict().items()

@@ -13,30 +13,30 @@ import torchvision
 from detectron2.checkpoint import DetectionCheckpointer
 from torch import Tensor, nn
 
-from clop_det.backbones import ARCHITECTURES, stage_features
+from clop_det.backbones import BACKBONES
+from clop_det.backbones.batch_norm import has_trivial_statistics
+from clop_det.backbones.parts import IMAGENET_MEAN, IMAGENET_STD
+from clop_det.backbones.residual import ARCHITECTURES, ResidualBackbone
+from clop_det.backbones.residual.network import move_strides
 from clop_det.checkpoints.integrity import save_torch
-from clop_det.conversion.conventions import IMAGENET_MEAN, IMAGENET_STD, describe
-from clop_det.conversion.naming import detectron2_name, is_torchvision_name
 from clop_det.conversion.proof import (
     Input,
     ParityError,
-    _Detector,
-    has_trivial_statistics,
-    move_strides,
     prove,
     reference_network,
     relative_error,
     stirred,
     target_config,
 )
-from clop_det.conversion.samples import random_network
 from clop_det.errors import UserError
+from tests.conversion.samples import random_network
 
+RESIDUAL = BACKBONES["residual"]
 RGB = Input("RGB", IMAGENET_MEAN, IMAGENET_STD)
 
 
 def _backbone(network: nn.Module) -> dict[str, Tensor]:
-    return {name: tensor for name, tensor in network.state_dict().items() if is_torchvision_name(name)}
+    return {name: tensor for name, tensor in network.state_dict().items() if RESIDUAL.is_own_name(name)}
 
 
 def _record(arch: str, **changes: Any) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def _record(arch: str, **changes: Any) -> dict[str, Any]:
         "pixel_std": list(IMAGENET_STD),
         "stride_in_1x1": False,
     }
-    return {**describe(ARCHITECTURES[arch]), **conventions, **changes}
+    return {**RESIDUAL.describe(ARCHITECTURES[arch]), **conventions, **changes}
 
 
 def _write(path: Path, model: Mapping[str, Tensor], record: Mapping[str, Any], **more: Any) -> Path:
@@ -55,7 +55,7 @@ def _write(path: Path, model: Mapping[str, Tensor], record: Mapping[str, Any], *
 
 
 def _renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {detectron2_name(name): tensor for name, tensor in state.items()}
+    return {RESIDUAL.detectron2_name(name): tensor for name, tensor in state.items()}
 
 
 def test_a_right_file_passes_on_both_targets(resnet50: nn.Module, tmp_path: Path):
@@ -75,7 +75,7 @@ def test_resnet18_is_proved_on_fpn_only(resnet18: nn.Module, tmp_path: Path):
 
 def _loaded(path: Path, arch: str, caplog: pytest.LogCaptureFixture) -> int:
     """How many backbone tensors stock Detectron2 loads from a file, without any error."""
-    detector = _Detector(target_config("FPN", describe(ARCHITECTURES[arch])))
+    detector = RESIDUAL.target_network(target_config("FPN", RESIDUAL.describe(ARCHITECTURES[arch])))
     for tensor in detector.state_dict().values():
         if tensor.is_floating_point():
             tensor.fill_(float("nan"))
@@ -133,7 +133,7 @@ def test_wrong_stride_is_exact_at_res2_and_wrong_behind_it(resnet50: nn.Module, 
     images = torch.randn(1, 3, 64, 64)
     right, wrong = reference_network("resnet50", state), reference_network("resnet50", state, stride_in_1x1=True)
     with torch.no_grad():
-        right_stages, wrong_stages = stage_features(right, images), stage_features(wrong, images)
+        right_stages, wrong_stages = right.maps(images), wrong.maps(images)
     errors = {stage: relative_error(wrong_stages[stage], right_stages[stage]) for stage in right_stages}
     assert errors["res2"] == 0
     assert all(errors[stage] > 0.05 for stage in ("res3", "res4", "res5"))
@@ -184,8 +184,8 @@ def test_a_network_that_overflows_does_not_pass(resnet18: nn.Module, tmp_path: P
 def test_reference_is_torchvisions_network(resnet18: nn.Module):
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        ours = stage_features(reference_network("resnet18", _backbone(resnet18)), images)
-        theirs = stage_features(resnet18, images)
+        ours = reference_network("resnet18", _backbone(resnet18)).maps(images)
+        theirs = ResidualBackbone.maps(resnet18, images)
     assert all(torch.equal(ours[stage], theirs[stage]) for stage in ours)
 
 

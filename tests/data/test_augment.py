@@ -8,9 +8,11 @@ import math
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torchvision.transforms.v2 import functional as reference
 
-from clop_det.data.augment import AugmentSettings, TwoViewAugmentation, ViewParameters
+from clop_det.data.augment import AugmentSettings, ViewAugmentation, ViewParameters
+from clop_det.data.view_parameters import draw_parameters
 from clop_det.errors import UserError
 
 NOTHING = AugmentSettings((1.0, 1.0), (1.0, 1.0), flip_prob=0.0, jitter_prob=0.0, grey_prob=0.0)
@@ -28,20 +30,24 @@ def _photos(n: int = 6, height: int = 24, width: int = 24) -> Tensor:
 
 def _unchanged(n: int) -> ViewParameters:
     """Parameters that change nothing; tests write into their columns."""
-    return TwoViewAugmentation(NOTHING, 1, [0] * 3, [1] * 3).draw(n, torch.Generator())
+    return draw_parameters(NOTHING, n, torch.Generator())
+
+
+def _drawn(augmentation: ViewAugmentation, n: int, seed: int) -> ViewParameters:
+    return draw_parameters(augmentation.settings, n, torch.Generator().manual_seed(seed))
 
 
 def _views(images: Tensor, params: ViewParameters, size: int) -> Tensor:
     """Views on the 0..1 scale, (2, n, 3, S, S)."""
-    augmentation = TwoViewAugmentation(EVERYTHING, size, [0, 0, 0], [255, 255, 255])
+    augmentation = ViewAugmentation(EVERYTHING, size, [0, 0, 0], [255, 255, 255])
     return augmentation.apply(images, params).view(2, len(images), 3, size, size)
 
 
 def test_without_any_operation_the_view_is_the_normalised_image() -> None:
     images = _photos()
     mean, std = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
-    augmentation = TwoViewAugmentation(NOTHING, 24, mean, std)
-    views = augmentation.apply(images, augmentation.draw(len(images), torch.Generator().manual_seed(0)))
+    augmentation = ViewAugmentation(NOTHING, 24, mean, std)
+    views = augmentation.apply(images, _drawn(augmentation, len(images), 0))
     expected = (images - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
     torch.testing.assert_close(views, torch.cat([expected, expected]), atol=1e-5, rtol=0.0)
 
@@ -179,8 +185,8 @@ def test_solarise_equals_torchvisions() -> None:
 
 def test_two_samples_and_two_views_differ() -> None:
     images = _photos(1).expand(4, -1, -1, -1).contiguous()
-    augmentation = TwoViewAugmentation(EVERYTHING, 24, [0] * 3, [255] * 3)
-    views = augmentation.apply(images, augmentation.draw(4, torch.Generator().manual_seed(0))).flatten(1)
+    augmentation = ViewAugmentation(EVERYTHING, 24, [0] * 3, [255] * 3)
+    views = augmentation.apply(images, _drawn(augmentation, 4, 0)).flatten(1)
     distances = torch.cdist(views, views) + 1e9 * torch.eye(8)
     assert distances.min() > 0.1
 
@@ -188,8 +194,8 @@ def test_two_samples_and_two_views_differ() -> None:
 def test_slices_of_the_batch_equal_the_whole() -> None:
     n = 37
     images = _photos(n)
-    augmentation = TwoViewAugmentation(EVERYTHING, 20, [120] * 3, [60] * 3)
-    params = augmentation.draw(n, torch.Generator().manual_seed(5))
+    augmentation = ViewAugmentation(EVERYTHING, 20, [120] * 3, [60] * 3)
+    params = _drawn(augmentation, n, 5)
     whole = augmentation.apply(images, params).view(2, n, 3, 20, 20)
     for start, end in ((0, 20), (20, 37), (7, 8)):
         part = augmentation.apply(images[start:end], params[start:end]).view(2, end - start, 3, 20, 20)
@@ -198,18 +204,16 @@ def test_slices_of_the_batch_equal_the_whole() -> None:
 
 def test_equal_seeds_give_bit_identical_views() -> None:
     images = _photos(9)
-    augmentation = TwoViewAugmentation(EVERYTHING, 24, [0] * 3, [255] * 3)
-    first, again, other = (
-        augmentation.apply(images, augmentation.draw(9, torch.Generator().manual_seed(seed))) for seed in (4, 4, 5)
-    )
+    augmentation = ViewAugmentation(EVERYTHING, 24, [0] * 3, [255] * 3)
+    first, again, other = (augmentation.apply(images, _drawn(augmentation, 9, seed)) for seed in (4, 4, 5))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
 
 
 def test_autocast_does_not_coarsen_the_views() -> None:
     images = _photos(4)
-    augmentation = TwoViewAugmentation(EVERYTHING, 24, [120] * 3, [60] * 3)
-    params = augmentation.draw(4, torch.Generator().manual_seed(0))
+    augmentation = ViewAugmentation(EVERYTHING, 24, [120] * 3, [60] * 3)
+    params = _drawn(augmentation, 4, 0)
     with torch.autocast("cpu", torch.bfloat16):
         views = augmentation.apply(images, params)
     assert views.dtype == torch.float32
@@ -219,11 +223,9 @@ def test_autocast_does_not_coarsen_the_views() -> None:
 
 @pytest.mark.gpu
 def test_cuda_equals_the_cpu() -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
     images = _photos(33)
-    augmentation = TwoViewAugmentation(EVERYTHING, 24, [120] * 3, [60] * 3)
-    params = augmentation.draw(33, torch.Generator().manual_seed(0))
+    augmentation = ViewAugmentation(EVERYTHING, 24, [120] * 3, [60] * 3)
+    params = _drawn(augmentation, 33, 0)
     expected = augmentation.apply(images, params)
     views = augmentation.apply(images.cuda(), params.to("cuda")).cpu()
     # A pixel at the solarisation threshold may fall on either side of it.
@@ -231,15 +233,30 @@ def test_cuda_equals_the_cpu() -> None:
 
 
 def test_wrong_arguments_are_refused() -> None:
-    augmentation = TwoViewAugmentation(EVERYTHING, 24, [0] * 3, [1] * 3)
+    augmentation = ViewAugmentation(EVERYTHING, 24, [0] * 3, [1] * 3)
     params = _unchanged(4)
     with pytest.raises(ValueError, match="uint8"):
         augmentation.apply(_photos(4).float(), params)
     with pytest.raises(ValueError, match="4 images given for 3"):
         augmentation.apply(_photos(3), params)
     with pytest.raises(UserError, match="view size is 0"):
-        TwoViewAugmentation(EVERYTHING, 0, [0] * 3, [1] * 3)
+        ViewAugmentation(EVERYTHING, 0, [0] * 3, [1] * 3)
     with pytest.raises(UserError, match="std > 0"):
-        TwoViewAugmentation(EVERYTHING, 8, [0] * 3, [1, 0, 1])
+        ViewAugmentation(EVERYTHING, 8, [0] * 3, [1, 0, 1])
     with pytest.raises(UserError, match="three numbers"):
-        TwoViewAugmentation(EVERYTHING, 8, [0], [1])
+        ViewAugmentation(EVERYTHING, 8, [0], [1])
+
+
+def test_a_gpu_takes_a_large_batch_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shapes alone, on a pretended device: 4,096 images of 224 px are 28 GB of intermediate results at once."""
+    sizes: list[int] = []
+    finish = ViewAugmentation._finish
+    monkeypatch.setattr(ViewAugmentation, "_finish", lambda s, v, p: sizes.append(v.nbytes) or finish(s, v, p))
+    parameters = draw_parameters(EVERYTHING, 4096, torch.Generator())
+    with FakeTensorMode() as mode:
+        augmentation = ViewAugmentation(EVERYTHING, 224, [120] * 3, [60] * 3)
+        fake = ViewParameters(mode.from_tensor(parameters.values).to("cuda"))
+        views = augmentation.apply(torch.empty((4096, 3, 224, 224), dtype=torch.uint8, device="cuda"), fake)
+    assert views.shape == (8192, 3, 224, 224)
+    assert sum(sizes) == views.nbytes
+    assert max(sizes) <= 256 << 20

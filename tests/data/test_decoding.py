@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 from torchvision.transforms.v2 import functional as reference
 
-from clop_det.data.decoding import UnreadableImage, centre_square, decode, resized_box
+from clop_det.annotations.checks import read_facts
+from clop_det.data.decoding import IMAGE_SUFFIXES, UnreadableImage, centre_square, decode, resized_box
 
 
 def _decode(path: Path, size: int) -> np.ndarray:  # type: ignore[type-arg]
@@ -94,3 +95,49 @@ def test_floating_point_numbers_are_refused(tmp_path: Path) -> None:
     Image.new("F", (9, 9), 300.0).save(tmp_path / "x.tif")
     with pytest.raises(UnreadableImage, match="floating-point"):
         decode((tmp_path / "x.tif").read_bytes(), "x.tif")
+
+
+def _grey(values: list[int], dtype: type) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.array([values], dtype=dtype)).save(file, "TIFF")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("bits", "white"), [(8, 255), (12, 4095), (16, 65535), (20, 2**20 - 1)])
+def test_deep_grey_is_scaled_by_the_bits_of_its_values(monkeypatch: pytest.MonkeyPatch, bits: int, white: int) -> None:
+    monkeypatch.setattr("clop_det.data.decoding._grey_bits", bits)
+    image = decode(_grey([0, white // 2, white], np.int32), "x.tif")
+    assert np.asarray(image)[0, :, 0].tolist() == [0, 127, 255]
+    with pytest.raises(UnreadableImage, match=rf"a grey value of {white + 1} is beyond INPUT.GREY_BITS {bits}. Set"):
+        decode(_grey([0, white + 1], np.int32), "x.tif")
+
+
+def test_only_listed_formats_are_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostScript is a program; Pillow would give it to Ghostscript."""
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "photo.jpg", "EPS")
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("Ghostscript was started"))
+    with pytest.raises(UnreadableImage, match="not an image of a known format"):
+        decode((tmp_path / "photo.jpg").read_bytes(), "photo.jpg")
+    assert read_facts(tmp_path / "photo.jpg").fault == "unreadable"
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "bmp", "dib", "gif", "tif", "webp", "ppm", "pgm", "jp2", "avif"])
+def test_every_format_of_a_suffix_that_is_listed_is_read(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"x.{suffix}"
+    assert path.suffix in IMAGE_SUFFIXES
+    Image.new("L" if suffix == "pgm" else "RGB", (40, 30)).save(path)
+    assert decode(path.read_bytes(), path.name).size == (40, 30)
+
+
+def test_a_picture_that_breaks_in_the_middle_is_refused_although_it_has_exif() -> None:
+    file = io.BytesIO()
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    exif = noise.getexif()
+    exif[0x0112] = 1
+    noise.save(file, "PNG", exif=exif)
+    content = bytearray(file.getvalue())
+    middle = content.index(b"IDAT") + 6000
+    content[middle : middle + 40] = bytes(40)
+    for turn in (True, False):
+        with pytest.raises(UnreadableImage, match="cannot read image x.png"):
+            decode(bytes(content), "x.png", turn)

@@ -98,9 +98,6 @@ def test_too_strong_an_imbalance_names_what_is_possible() -> None:
     ):
         long_tail(labels, torch.arange(24), 10, 0)
     assert torch.bincount(labels[long_tail(labels, torch.arange(24), 6, 0)]).min() == 1
-    for ratio in (0.5, -1.0, float("nan")):
-        with pytest.raises(UserError, match="at least 1"):
-            long_tail(labels, torch.arange(24), ratio, 0)
 
 
 @given(share=st.floats(0, 0.6), seed=st.integers(0, 10_000))
@@ -141,9 +138,6 @@ def test_more_noise_changes_what_less_changes_and_more() -> None:
 
 def test_noise_that_cannot_be_is_refused() -> None:
     labels = torch.tensor([0, 1])
-    for share in (1.0, -0.1, float("nan")):
-        with pytest.raises(UserError, match=r"LABELS.NOISE is .*\[0, 1\)"):
-            noisy_labels(labels, torch.arange(2), share, 2, 0)
     with pytest.raises(UserError, match="1 class; there is no wrong label"):
         noisy_labels(torch.zeros(8, dtype=torch.int64), torch.arange(8), 0.5, 1, 0)
     with pytest.raises(UserError, match="leaves class '(cat|dog)' without a visible label"):

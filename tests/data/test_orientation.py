@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from clop_det.annotations.checks import read_facts
-from clop_det.annotations.images import AS_STORED, DEEP, read_image
+from clop_det.annotations.images import AS_STORED, read_image
 from clop_det.data.decoding import decode
 from clop_det.data.image_list import ImageList
 from clop_det.data.layouts import read_images
@@ -71,7 +71,7 @@ def test_an_odd_tag_beside_the_orientation_is_not_looked_at(tmp_path: Path, odd:
     listed: ImageList = read_images("folder", tmp_path, "train")
     assert len(open_store(listed, 8, tmp_path / "stores")) == 1
     assert read_facts(path).upright_size == (16, 24)
-    for record, shape in (({}, (24, 16, 3)), ({DEEP: True}, (24, 16, 3)), ({AS_STORED: True}, (16, 24, 3))):
+    for record, shape in (({}, (24, 16, 3)), ({AS_STORED: True}, (16, 24, 3))):
         assert read_image({"file_name": str(path), **record}, "RGB").shape == shape
 
 
@@ -90,8 +90,7 @@ def test_an_odd_orientation_turns_nothing_anywhere(tmp_path: Path, odd: Entry) -
     path.write_bytes(content)
     assert decode(content, "x").size == (24, 16)
     assert read_facts(path).orientation == 1
-    for record in ({}, {DEEP: True}):
-        assert read_image({"file_name": str(path), **record}, "RGB").shape == (16, 24, 3)
+    assert read_image({"file_name": str(path)}, "RGB").shape == (16, 24, 3)
 
 
 def test_exif_that_is_none_turns_nothing() -> None:

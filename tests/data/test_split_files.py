@@ -164,8 +164,25 @@ def test_names_that_are_not_utf8_are_read_back(tmp_path: Path, form: str) -> Non
 
 
 def test_a_list_that_is_no_text_is_refused(tmp_path: Path, images: ImageList) -> None:
-    (tmp_path / "list.txt").write_text("train/cat/0.png\ntrain/dog/0.png\n", encoding="utf-16")
+    (tmp_path / "list.txt").write_bytes(b"\x89PNG\r\n")
     with pytest.raises(UserError, match="line 1: .* is not in the data set"):
         load_split(tmp_path / "list.txt", images)
     with pytest.raises(UserError, match="cannot read the label split"):
         load_split(tmp_path, images)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_list_from_windows(tmp_path: Path, images: ImageList, encoding: str) -> None:
+    lines = "train\\cat\\0.png\r\ndog\\3.png"
+    (tmp_path / "list.txt").write_text(lines, encoding=encoding, newline="")
+    assert [images.files[i] for i in load_split(tmp_path / "list.txt", images).indices] == [
+        "train/cat/0.png",
+        "train/dog/3.png",
+    ]
+
+
+def test_a_backslash_that_is_part_of_a_name_stays_one(tmp_path: Path) -> None:
+    files = ("train/a/x\\y.png", "train/b/y.png")
+    images = ImageList(tmp_path, files, torch.tensor([0, 1]), ("a", "b"))
+    (tmp_path / "list.txt").write_text("x\\y.png\nb\\y.png\n")
+    assert load_split(tmp_path / "list.txt", images).indices.tolist() == [0, 1]

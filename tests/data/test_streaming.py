@@ -14,7 +14,7 @@ from scipy.stats import ks_2samp
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as reference
 
-from clop_det.data.augment import AugmentSettings, TwoViewAugmentation
+from clop_det.data.augment import AugmentSettings, ViewAugmentation
 from clop_det.data.decoding import centre_square
 from clop_det.data.image_list import ImageList
 from clop_det.data.layouts import read_images
@@ -39,13 +39,13 @@ def listed(tmp_path_factory: pytest.TempPathFactory) -> ImageList:
 
 
 def _plan(listed: ImageList, batch: int = 8, rank: int = 0, world_size: int = 1, **settings) -> ViewPlan:  # type: ignore[no-untyped-def]
-    augment = TwoViewAugmentation(AugmentSettings(**settings), SIZE, [0, 0, 0], [255, 255, 255])
+    augment = ViewAugmentation(AugmentSettings(**settings), SIZE, [0, 0, 0], [255, 255, 255])
     return ViewPlan(augment, 3, len(listed), batch, rank, world_size)
 
 
 def _views(listed: ImageList, plan: ViewPlan, workers: int, *iterations: int) -> list[torch.Tensor]:
     views = open_stream(listed, SIZE, workers).views(plan, CPU)
-    return [views(iteration) for iteration in iterations]
+    return [views(iteration).stacked for iteration in iterations]
 
 
 def test_batches_do_not_depend_on_workers_or_on_where_one_starts(listed: ImageList) -> None:
@@ -68,7 +68,7 @@ def test_a_stop_signal_to_the_process_group_leaves_the_workers(listed: ImageList
         for number in (signal.SIGTERM, signal.SIGINT):
             os.kill(worker.pid, number)  # type: ignore[arg-type]
     for iteration, expected in zip(range(1, 6), _views(listed, plan, 0, *range(1, 6)), strict=True):
-        assert torch.equal(views(iteration), expected)
+        assert torch.equal(views(iteration).stacked, expected)
 
 
 def test_the_ranks_share_the_batch_of_one(listed: ImageList) -> None:
@@ -102,8 +102,8 @@ def test_all_but_the_crop_is_drawn_as_for_stored_images(listed: ImageList, tmp_p
         stand_ins.save(tmp_path / "data" / "train" / "a" / f"{index}.png", SIZE)
     square = read_images("folder", tmp_path / "data", "train")
     plan = _plan(square, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), blur_prob=0.5, solarize_prob=0.3)
-    stored = open_store(square, SIZE, tmp_path / "stores").views(plan, CPU)(0)
-    streamed = open_stream(square, SIZE).views(plan, CPU)(0)
+    stored = open_store(square, SIZE, tmp_path / "stores").views(plan, CPU)(0).stacked
+    streamed = open_stream(square, SIZE).views(plan, CPU)(0).stacked
     torch.testing.assert_close(streamed, stored, atol=1e-5, rtol=0)
 
 
@@ -156,3 +156,21 @@ def test_bad_arguments_are_refused(listed: ImageList) -> None:
         _plan(listed).augment.apply_to_crops(
             torch.zeros(8, 3, SIZE, SIZE, dtype=torch.uint8), _plan(listed).parameters(0)
         )
+
+
+def test_boxes_are_pixels_of_the_whole_image(listed: ImageList) -> None:
+    """What lies in a view's box, resized and mirrored where the view says so, is the view."""
+    views = open_stream(listed, SIZE).views(_plan(listed, jitter_prob=0.0, grey_prob=0.0), CPU)(1)
+    assert views.boxes.shape == (2, 8, 4)
+    indices = _plan(listed).indices(1).tolist()
+    assert views.flips.any()
+    for view in range(2):
+        for place, index in enumerate(indices):
+            image = listed.source.image(index)
+            x0, y0, x1, y1 = views.boxes[view, place].int().tolist()
+            assert 0 <= x0 < x1 <= image.width
+            assert 0 <= y0 < y1 <= image.height
+            cut = reference.resized_crop(image, y0, x0, y1 - y0, x1 - x0, [SIZE, SIZE], antialias=True)
+            expected = torch.from_numpy(np.array(cut)).permute(2, 0, 1) / 255
+            expected = expected.flip(-1) if views.flips[view, place] else expected
+            torch.testing.assert_close(views.pixels[view, place], expected, atol=1e-5, rtol=0)

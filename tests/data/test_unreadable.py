@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from clop_det.data.augment import AugmentSettings, TwoViewAugmentation
+from clop_det.data.augment import AugmentSettings, ViewAugmentation
 from clop_det.data.decoding import centre_square
 from clop_det.data.image_list import ImageList
 from clop_det.data.layouts import read_images
@@ -74,9 +74,9 @@ def test_streaming_replaces_counts_and_is_bounded(
     listed: ImageList, caplog: pytest.LogCaptureFixture, workers: int
 ) -> None:
     settings = AugmentSettings(crop_scale=(1.0, 1.0), jitter_prob=0.0, grey_prob=0.0, flip_prob=0.0)
-    plan = ViewPlan(TwoViewAugmentation(settings, 8, [0] * 3, [255] * 3), 0, 10, 10)
+    plan = ViewPlan(ViewAugmentation(settings, 8, [0] * 3, [255] * 3), 0, 10, 10)
     stream = open_stream(listed, 8, workers, REPLACE)
-    views = stream.views(plan, CPU)(0)
+    views = stream.views(plan, CPU)(0).stacked
     assert stream.replacements.replaced == {1: 3, 2: 3, 9: 5}
     assert "3 of 10 images cannot be read" in caplog.text
     indices = plan.indices(0).tolist()
@@ -96,11 +96,3 @@ def test_probes_of_streamed_images_count_too(listed: ImageList) -> None:
     assert stream.replacements.replaced == {9: 5}
     with pytest.raises(UserError, match="cannot read image .*a/1.jpg"):
         open_stream(listed, 8).images[torch.arange(3)]
-
-
-def test_a_policy_that_is_none_is_refused() -> None:
-    with pytest.raises(UserError, match="UNREADABLE is 'skip'; known: fail, replace"):
-        Unreadable("skip")
-    for share in (-0.1, 1.0, float("nan")):
-        with pytest.raises(UserError, match="MAX_UNREADABLE"):
-            Unreadable("replace", share)

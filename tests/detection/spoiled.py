@@ -29,7 +29,10 @@ class DataSet:
         boxes: of image b: class, then x1, y1, x2, y2 as VOC writes them: pixels from 1, both ends included.
         size: of image b, as its annotation says.
         file: name of image b.
-        extra_xml, list_lines, json_changes: put into b's XML, the list, the JSON file.
+        xml_head, list_lines: put before b's XML, into the list.
+        words: put into the first object of b's XML.
+        change: of the content of the JSON file.
+        keys: more keys of the entry in DATASETS.REGISTER.
     """
 
     root: Path
@@ -38,8 +41,10 @@ class DataSet:
     size: tuple[Any, Any] = (WIDTH, HEIGHT)
     file: str = "b.png"
     xml_head: str = ""
+    words: str = ""
     list_lines: list[str] = field(default_factory=lambda: ["a", "b"])
     classes: list[str] = field(default_factory=list)
+    keys: dict[str, str] = field(default_factory=dict)
     change: Callable[[dict[str, Any]], None] = lambda content: None
 
     @property
@@ -57,7 +62,10 @@ class DataSet:
         if self.layout == VOC:
             first = self._xml([("cat", 1, 1, 10, 10)], (WIDTH, HEIGHT))
             (self.root / "Annotations" / "a.xml").write_text(first)
-            (self.root / "Annotations" / "b.xml").write_text(self.xml_head + self._xml(self.boxes, self.size))
+            second = self._xml(self.boxes, self.size).replace("</object>", f"{self.words}</object>", 1)
+            (self.root / "Annotations" / "b.xml").write_text(self.xml_head + second)
+            if "c" in self.list_lines:
+                picture().save(self.root / "JPEGImages" / "c.png")
             (self.root / "ImageSets" / "Main" / "train.txt").write_text("\n".join(self.list_lines))
         else:
             (self.root / "annotations" / "instances_train.json").write_text(json.dumps(self._json()))
@@ -90,12 +98,15 @@ class DataSet:
         return content
 
     def load(self, **policies: str) -> list[dict[str, Any]]:
+        return self.load_with({f"DATASETS.CHECKS.{kind.upper()}": policy for kind, policy in policies.items()})
+
+    def load_with(self, options: dict[str, Any]) -> list[dict[str, Any]]:
         forget("checked")
         spec = {"NAME": "checked", "LAYOUT": self.layout, "ROOT": str(self.root), "SPLIT": "train"}
         spec["CLASSES"] = self.classes or ["cat", "dog"]
-        pairs = [str(x) for k, v in policies.items() for x in (f"DATASETS.CHECKS.{k.upper()}", v)]
-        use_datasets(read_config("", ["DATASETS.REGISTER", str([spec]), *pairs]))
-        return load_dataset("checked")
+        pairs = [str(x) for pair in options.items() for x in pair]
+        use_datasets(read_config("", ["DATASETS.REGISTER", str([{**spec, **self.keys}]), *pairs]))
+        return list(load_dataset("checked"))
 
 
 def picture(width: int = WIDTH, height: int = HEIGHT) -> Image.Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 
 import numpy as np
@@ -43,7 +44,7 @@ def scene(seed: int, *, crowds: bool, difficult: bool, most: int) -> tuple[Groun
         ignore=rng.random(len(boxes)) < (0.2 if difficult else 0),
         crowd=rng.random(len(boxes)) < (0.2 if crowds else 0),
         area=extent * rng.uniform(0.6, 1.0, len(boxes)),
-        masks=[None] * len(boxes),
+        masks=[_rle(box) for *_, box in boxes],
         sizes=[(SIDE, SIDE)] * 20,
         classes=CLASSES,
     )
@@ -81,6 +82,15 @@ def test_equal_to_the_last_digit(name: str, task: str, crowds: bool, difficult: 
     assert expected["AP50"] > 5  # a comparison of zeros would show nothing
     assert "AP-absent" not in expected
     assert coco_metrics(truth, found, task, coco_backend(name)) == expected
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_boxes_without_a_mask_are_the_same_to_every_backend(name: str) -> None:
+    truth, found = scene(21, crowds=True, difficult=True, most=20)
+    some = dataclasses.replace(truth, masks=[mask if k % 3 else None for k, mask in enumerate(truth.masks)])
+    expected = coco_metrics(some, found, "segm")
+    assert expected != coco_metrics(truth, found, "segm")
+    assert coco_metrics(some, found, "segm", coco_backend(name)) == pytest.approx(expected, abs=1e-9)
 
 
 def test_more_than_100_detections_of_a_class_in_an_image_matter() -> None:

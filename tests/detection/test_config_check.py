@@ -36,6 +36,7 @@ BAD = [
     ("DATALOADER.NUM_WORKERS", -1, "DATALOADER.NUM_WORKERS is -1"),
     ("SOLVER.LR_SCHEDULER_NAME", "Cosine", "LR_SCHEDULER_NAME is 'Cosine'.*WarmupCosineLR"),
     ("SOLVER.WARMUP_METHOD", "slow", "slow"),
+    ("SOLVER.REFERENCE_WORLD_SIZE", -1, "REFERENCE_WORLD_SIZE is -1"),
     ("SOLVER.STEPS", (4, 2), r"STEPS \(4, 2\).*must rise"),
     ("SOLVER.STEPS", (2, 6), r"STEPS \(2, 6\).*below MAX_ITER"),
     ("SOLVER.STEPS", ("four",), "STEPS"),
@@ -43,10 +44,16 @@ BAD = [
     ("INPUT.MIN_SIZE_TRAIN", ("48",), "INPUT.MIN_SIZE_TRAIN"),
     ("INPUT.MIN_SIZE_TRAIN_SAMPLING", "any", "any"),
     ("INPUT.RANDOM_FLIP", "sideways", "sideways"),
-    ("PROBE.KNN_K", (), r"PROBE.KNN_K is \(\)"),
-    ("PROBE.KNN_K", (0,), r"PROBE.KNN_K is \(0,\)"),
-    ("PROBE.KNN_TEMPERATURE", 0.0, "PROBE.KNN_TEMPERATURE is 0"),
+    ("PROBE.KNN.K", (), r"PROBE.KNN.K is \(\)"),
+    ("PROBE.KNN.K", (0,), r"PROBE.KNN.K is \(0,\)"),
+    ("PROBE.KNN.TEMPERATURE", 0.0, "PROBE.KNN.TEMPERATURE is 0"),
     ("PROBE.BATCH_SIZE", 0, "PROBE.BATCH_SIZE is 0"),
+    ("PROBE.TASKS", ("knn", "lineal"), "names the probe 'lineal'.*Did you mean linear"),
+    ("TEST.KEEP_BEST", "bbox/Ap", r"TEST\.KEEP_BEST is 'bbox/Ap'.*Did you mean bbox/AP\?"),
+    ("TEST.KEEP_BEST", "probe/embedding_rankme", "which no evaluation gives here"),
+    ("TEST.KEEP_BEST", "segm/AP", "which no evaluation gives here"),  # a detector without masks
+    ("TEST.KEEP_BEST", "voc07/APs", "which no evaluation gives here"),
+    ("TEST.KEEP_BEST", "shapes_voc_test/bbox/AP", "Others are bbox/AP, "),  # the only test set
     ("MODEL.DEVICE", "gpu", "MODEL.DEVICE is 'gpu'"),
     ("SOLVER.PRECISION", "fp8", "fp8"),
     ("TEST.EXPECTED_RESULTS", [[3, "AP", 3.0, 1.0]], r"\[task, metric, value, tolerance\]"),
@@ -94,14 +101,6 @@ def test_a_schedule_that_is_scaled_down_keeps_its_steps_or_drops_them(tiny_cfg: 
     tiny_cfg.SOLVER.REFERENCE_WORLD_SIZE, tiny_cfg.SOLVER.MAX_ITER, tiny_cfg.SOLVER.STEPS = 1, 90, (60, 80, 200)
     fit_to_processes(tiny_cfg, 4)
     check_config(tiny_cfg, 4)
-    tiny_cfg.SOLVER.REFERENCE_WORLD_SIZE = -1
-    with pytest.raises(UserError, match="REFERENCE_WORLD_SIZE is -1"):
-        fit_to_processes(tiny_cfg, 4)
-
-
-def test_probes_that_do_not_run_may_say_anything(tiny_cfg: CfgNode) -> None:
-    tiny_cfg.PROBE.ENABLED, tiny_cfg.PROBE.KNN_K = False, ()
-    check_config(tiny_cfg)
 
 
 def test_a_batch_that_the_processes_cannot_share(tiny_cfg: CfgNode) -> None:
@@ -144,7 +143,7 @@ def test_the_command_refuses_before_the_folder_is_claimed(
     tiny_options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["--config-file", CONFIG]
-    for key, value in (("PROBE.KNN_K", "()"), ("MODEL.WEIGHTS", "nowhere://R.pkl"), ("INPUT.MIN_SIZE_TRAIN", "()")):
+    for key, value in (("PROBE.KNN.K", "()"), ("MODEL.WEIGHTS", "nowhere://R.pkl"), ("INPUT.MIN_SIZE_TRAIN", "()")):
         with pytest.raises(UserError, match=key):
             main([*words, *tiny_options, "OUTPUT_DIR", str(tmp_path / "run"), key, value])
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -157,3 +156,15 @@ def test_the_command_refuses_before_the_folder_is_claimed(
 def test_each_check_has_a_name_of_its_own() -> None:
     names = [name for name, _ in config_checks(1)]
     assert len(set(names)) == len(names)
+
+
+def test_the_best_checkpoint_may_follow_any_figure_that_an_evaluation_gives(tiny_cfg: CfgNode) -> None:
+    for figure in ("bbox/AP-disc", "coco/APs", "voc12/AP75", "probe/linear_top1", "probe/object_rankme"):
+        tiny_cfg.TEST.KEEP_BEST = figure
+        check_config(tiny_cfg)
+    tiny_cfg.DATASETS.TEST = ("a", "b")
+    for figure in ("b/bbox/AP", "a/probe/object_knn_top1", "probe/knn_top1"):
+        tiny_cfg.TEST.KEEP_BEST = figure
+        check_config(tiny_cfg)
+    tiny_cfg.TEST.KEEP_BEST = "bbox/AP"
+    check_config(tiny_cfg)  # the first set's, which `settle_best` writes into the config

@@ -12,8 +12,10 @@ from detectron2.modeling import build_model
 
 import clop_det.detection.roi_heads  # noqa: F401  (registers Res5ROIHeadsExtraNorm)
 from clop_det.annotations.datasets import load_dataset, register_datasets
-from clop_det.checkpoints.loading import backbone_keys
-from clop_det.config.reading import flatten, read_config
+from clop_det.backbones.registry import family_of_detector
+from clop_det.config.files import flatten
+from clop_det.config.reading import read_config
+from clop_det.conversion.loading import backbone_keys
 from clop_det.detection.config_check import check_config
 from clop_det.detection.scaling import fit_to_processes
 
@@ -38,7 +40,9 @@ def test_the_model_builds(name: str) -> None:
     with torch.device("meta"):
         model = build_model(cfg)
     blocks = {18: 100, 50: 265}[cfg.MODEL.RESNETS.DEPTH]
-    assert len(backbone_keys(model)) == blocks  # the number of tensors of a torchvision checkpoint, without counters
+    assert (
+        len(backbone_keys(model, family_of_detector(model))) == blocks
+    )  # the number of tensors of a torchvision checkpoint, without counters
 
 
 @pytest.mark.parametrize("name", RUNNABLE)

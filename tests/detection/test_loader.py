@@ -13,12 +13,15 @@ import numpy as np
 import pytest
 import torch
 from detectron2.config import CfgNode
+from PIL import Image
 
+from clop_det.annotations.checks import Checks
 from clop_det.annotations.datasets import load_dataset, use_datasets
+from clop_det.annotations.given import table_of
 from clop_det.detection import loader as module
-from clop_det.detection.loader import ImageCache, has_box, inference_loader, train_loader, training_records
+from clop_det.detection.loader import ImageCache, Record, has_box, inference_loader, train_loader, training_records
 from clop_det.errors import UserError
-from tests.detection.conftest import entries
+from tests.detection.conftest import CLASSES, entries
 
 
 def batches(cfg: CfgNode, start: int, count: int, rank: int = 0, world_size: int = 1) -> list[list[dict[str, Any]]]:
@@ -93,13 +96,13 @@ def test_inference_batches_hold_one_size_and_every_image_once(tiny_cfg: CfgNode)
 def test_the_cache_decodes_once_within_its_bound(tiny_cfg: CfgNode, monkeypatch: pytest.MonkeyPatch) -> None:
     records = load_dataset("shapes_voc_test")
     decoded: list[str] = []
-    read = module.utils.read_image
+    read = module.read_image
 
-    def counting(path: str, format: str) -> Any:
-        decoded.append(path)
-        return read(path, format=format)
+    def counting(record: Record, image_format: str) -> Any:
+        decoded.append(record["file_name"])
+        return read(record, image_format)
 
-    monkeypatch.setattr(module.utils, "read_image", counting)
+    monkeypatch.setattr(module, "read_image", counting)
     size = records[0]["height"] * records[0]["width"] * 3
     cache = ImageCache("RGB", 2 * size)
     for _ in range(3):
@@ -139,15 +142,17 @@ def test_a_size_that_contradicts_the_annotation_is_refused(tiny_cfg: CfgNode) ->
 
 
 def test_images_without_anything_to_learn_are_left_out(tiny_cfg: CfgNode, monkeypatch: pytest.MonkeyPatch) -> None:
-    records = load_dataset("shapes_voc_train")
+    table = load_dataset("shapes_voc_train")
+    records = list(table)
     for annotation in records[0]["annotations"]:
         annotation["iscrowd"] = 1
     for annotation in records[1]["annotations"]:
         annotation["bbox"] = [5, 5, 5, 9]
+    table = table_of(records, CLASSES, Checks("here"))
     assert [has_box(r) for r in records[:3]] == [False, False, True]
-    monkeypatch.setattr(module, "load_dataset", lambda name, masked: records)
+    monkeypatch.setattr(module, "load_dataset", lambda name, masked: table)
     assert len(training_records(tiny_cfg)) == len(records) - 2
-    monkeypatch.setattr(module, "load_dataset", lambda name, masked: records[:2])
+    monkeypatch.setattr(module, "load_dataset", lambda name, masked: table_of(records[:2], CLASSES, Checks("here")))
     with pytest.raises(UserError, match="none of the 2 images"):
         training_records(tiny_cfg)
 
@@ -206,3 +211,13 @@ def test_a_detector_of_masks_without_any_is_refused(tiny_cfg: CfgNode, shapes_ro
     cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS = False
     with pytest.raises(UserError, match=message):
         training_records(cfg)
+
+
+def test_a_very_flat_image_keeps_a_row(tiny_cfg: CfgNode, tmp_path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 3000, 3), dtype=np.uint8)).save(tmp_path / "x.png")
+    entry = {"category_id": 0, "bbox": [0, 0, 1500, 6], "bbox_mode": 0}
+    record = {"file_name": str(tmp_path / "x.png"), "height": 6, "width": 3000, "annotations": [entry]}
+    tiny_cfg.INPUT.MAX_SIZE_TRAIN = tiny_cfg.INPUT.MAX_SIZE_TEST = 96
+    for is_train in (True, False):
+        mapped = module.CachingMapper(tiny_cfg, is_train, ImageCache("RGB", 0)).map(record, 1)
+        assert mapped["image"].shape == (3, 1, 96)

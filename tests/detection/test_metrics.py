@@ -200,7 +200,8 @@ def test_no_detection_leaves_out_what_one_miss_leaves_out(task: str, backend: st
         {"category_id": 3, "bbox": [0, 0, 40, 40], "area": 1600.0},
         {"category_id": 3, "bbox": [0, 0, 9, 9], "difficult": 1},
     ]
-    annotations = [{**entry, "bbox_mode": 0} for entry in entries]
+    outline = {"segmentation": [[0, 0, 9, 0, 9, 9, 0, 9]]} if task == "segm" else {}
+    annotations = [{**entry, **outline, "bbox_mode": 0} for entry in entries]
     truth = ground_truth([{"height": 50, "width": 50, "annotations": annotations}], ["a", "b", "c", "d", "e"])
     miss = flat([[45, 45, 48, 48]], [0.9])
     code = mask_util.encode(np.asfortranarray(np.eye(50, dtype=np.uint8)[::-1]))
@@ -214,8 +215,9 @@ def test_no_detection_leaves_out_what_one_miss_leaves_out(task: str, backend: st
 
 def test_a_mask_detector_that_finds_nothing_has_mask_figures_of_zero() -> None:
     nothing: dict[str, Any] = {"box": np.zeros((0, 4)), "score": np.zeros(0), "category": np.zeros(0, dtype=np.int64)}
-    assert "segm" not in score(one_box(), join_detections({0: nothing}), "coco").families
-    masked = score(one_box(), join_detections({0: {**nothing, "masks": []}}), "coco").families
+    truth = dataclasses.replace(one_box(), masks=[[[0, 0, 9, 0, 9, 9, 0, 9]]])
+    assert "segm" not in score(truth, join_detections({0: nothing}), "coco").families
+    masked = score(truth, join_detections({0: {**nothing, "masks": []}}), "coco").families
     assert masked["segm"]["AP"] == masked["bbox"]["AP"] == 0
 
 
@@ -262,3 +264,39 @@ def _forget() -> Any:
     for name in set(DatasetCatalog.keys()) - before:
         DatasetCatalog.remove(name)
         MetadataCatalog.remove(name)
+
+
+def test_a_box_without_a_mask_counts_neither_as_found_nor_as_missed() -> None:
+    """A detector with perfect masks scores 100 whatever share of the true masks is missing."""
+    rows, columns = np.mgrid[:100, :100]
+    masks = [((columns - 25 - 50 * (k % 2)) / 20) ** 2 + ((rows - 25 - 50 * (k // 2)) / 12) ** 2 < 1 for k in range(4)]
+    codes = [mask_util.encode(np.asfortranarray(mask, dtype=np.uint8)) for mask in masks]
+    boxes = [
+        [25 + 50 * (k % 2) - 20, 25 + 50 * (k // 2) - 12, 25 + 50 * (k % 2) + 20, 25 + 50 * (k // 2) + 12]
+        for k in range(4)
+    ]
+    found = dataclasses.replace(flat(boxes, [0.9, 0.8, 0.7, 0.6]), masks=codes)
+    for missing in (0, 1, 3):
+        entries = [
+            {"category_id": 0, "bbox": box, "bbox_mode": 0, **({} if k < missing else {"segmentation": code})}
+            for k, (box, code) in enumerate(zip(boxes, codes, strict=True))
+        ]
+        truth = ground_truth([{"height": 100, "width": 100, "annotations": entries}], ["thing"])
+        assert coco_metrics(truth, found, "segm")["AP"] == pytest.approx(100), missing
+        wrong = dataclasses.replace(found, masks=[*codes[:3], codes[2]])  # the last is not found
+        assert coco_metrics(truth, wrong, "segm")["AP"] < 100
+    truth = ground_truth(
+        [{"height": 100, "width": 100, "annotations": [{**e, "segmentation": None} for e in entries]}], ["thing"]
+    )
+    assert "segm" not in score(truth, found, "coco").families
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_limit_of_detections_is_the_metrics(backend: str) -> None:
+    boxes = [[6 * (k % 16), 6 * (k // 16), 6 * (k % 16) + 5, 6 * (k // 16) + 5] for k in range(250)]
+    entries = [{"category_id": 0, "bbox": box, "bbox_mode": 0} for box in boxes]
+    truth = ground_truth([{"height": 100, "width": 100, "annotations": entries}], ["thing"])
+    found = flat(boxes, np.linspace(0.9, 0.1, 250).tolist())
+    chosen = coco_backend(backend)
+    assert coco_metrics(truth, found, backend=chosen)["AP"] == pytest.approx(100 * 41 / 101)  # recalls 0, .01, ..., .40
+    assert coco_metrics(truth, found, backend=chosen, most=250)["AP"] == pytest.approx(100)

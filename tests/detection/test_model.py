@@ -11,7 +11,7 @@ from torch import nn
 
 from clop_det.config.reading import read_config
 from clop_det.detection.loader import train_loader, training_records
-from clop_det.detection.model import build_detector, check_model, residual_features
+from clop_det.detection.model import build_detector, check_model, pooled_features
 from clop_det.detection.roi_align import SmallMapROIAlign
 from clop_det.errors import UserError
 from tests.detection.runs import CONFIG
@@ -60,7 +60,7 @@ def test_features_are_the_pooled_last_stage(tiny_cfg: CfgNode) -> None:
     model = build_detector(tiny_cfg).eval()
     images = torch.randn(2, 3, 64, 64)
     expected = model.backbone.bottom_up(images)["res5"].mean((2, 3))
-    assert torch.allclose(residual_features(model, images), expected)
+    assert torch.allclose(pooled_features(model, images), expected)
 
 
 @pytest.mark.parametrize("extra_norm", [False, True])
@@ -79,7 +79,7 @@ def test_c4_features_are_those_of_the_whole_residual_network(extra_norm: bool) -
     network.load_state_dict({k: v for k, v in state.items() if ".norm." not in k or not k.startswith("res5.norm")})
     images = torch.randn(1, 3, 64, 64)
     expected = network(images)["res5"].mean((2, 3))
-    assert torch.allclose(residual_features(model, images), expected, atol=1e-4)
+    assert torch.allclose(pooled_features(model, images), expected, atol=1e-4)
     assert ("roi_heads.res5.norm.weight" in model.state_dict()) is extra_norm
 
 

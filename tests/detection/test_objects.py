@@ -12,10 +12,11 @@ from PIL import Image
 from clop_det.annotations.datasets import load_dataset
 from clop_det.detection.model import build_detector
 from clop_det.detection.objects import object_crops, usable_boxes
-from clop_det.detection.probing import ObjectSets
+from clop_det.detection.probing import Probes
 from clop_det.engine.seeding import generator
-from clop_det.errors import UserError
-from clop_det.probes.encoding import run_probes
+from clop_det.probes.base import IMAGES
+from clop_det.probes.encoding import encode_sets
+from clop_det.probes.running import build_tasks, run_tasks
 
 
 def record(path: Path, boxes: list[dict[str, Any]]) -> dict[str, Any]:
@@ -58,19 +59,20 @@ def test_the_limit_is_kept_and_the_choice_is_a_function_of_the_seed(shapes_root:
     assert len(object_crops(records, 1000, 16, generator(0, "x"))[1]) == sum(len(r["annotations"]) for r in records)
 
 
-def test_nothing_to_cut_out_is_an_error_with_a_remedy(picture: Path) -> None:
-    with pytest.raises(UserError, match=r"PROBE\.MAX_OBJECTS 0"):
+def test_nothing_to_cut_out_is_an_error(picture: Path) -> None:
+    with pytest.raises(ValueError, match="neither a crowd nor difficult"):
         object_crops([record(picture, [box(0, 0, 9, 9, iscrowd=1)])], 5, 8, torch.Generator())
 
 
 def test_the_probe_is_the_one_of_evaluation_on_the_same_crops(tiny_cfg: CfgNode) -> None:
-    tiny_cfg.PROBE.OBJECT_SIZE = 16
+    tiny_cfg.PROBE.OBJECTS.SIZE = 16
     model = build_detector(tiny_cfg)
     train, test = load_dataset("shapes_voc_train"), load_dataset("shapes_voc_test")
-    figures = ObjectSets(tiny_cfg, train).probes(test).run(model, bf16=False)
+    tiny_cfg.CLASSIFICATION.ROOT = ""
+    figures = Probes(tiny_cfg, train, {"": test}).run(model, bf16=False)
     assert model.training
     bank, queries = (
-        object_crops(records, tiny_cfg.PROBE.MAX_OBJECTS, 16, generator(tiny_cfg.SEED, purpose))
+        object_crops(records, tiny_cfg.PROBE.OBJECTS.MAX, 16, generator(tiny_cfg.SEED, purpose))
         for records, purpose in ((train, "object bank"), (test, "object queries"))
     )
     model.eval()
@@ -80,5 +82,7 @@ def test_the_probe_is_the_one_of_evaluation_on_the_same_crops(tiny_cfg: CfgNode)
             normalised = (images.float() - model.pixel_mean) / model.pixel_std
             return model.backbone.bottom_up(normalised)["res5"].mean((2, 3))
 
-    assert figures == pytest.approx(run_probes(encode, *bank, *queries))
-    assert figures["knn_top1"] > 0  # coloured squares on noise
+    data = encode_sets(encode, bank, queries)
+    expected = run_tasks(build_tasks(tiny_cfg), {IMAGES: {"probe/object_": lambda: data}})
+    assert figures == pytest.approx(expected)
+    assert figures["probe/object_knn_top1"] > 0  # coloured squares on noise

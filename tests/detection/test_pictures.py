@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pycocotools.mask as mask_util
 import pytest
+from matplotlib.axes import Axes
 from PIL import Image
 
 from clop_det.detection.ground_truth import Detections, GroundTruth, ground_truth
@@ -98,5 +99,43 @@ def test_the_chosen_images_hold_boxes_and_are_spread() -> None:
 def test_curves_come_ten_classes_a_panel(tmp_path: Path, classes: int, inches: tuple[float, float]) -> None:
     curve = Curve(np.array([0.2, 0.4]), np.array([1.0, 0.5]))
     names = [f"class{k}" for k in range(classes)]
-    draw_curves(tmp_path / "pr.png", [curve, Curve(np.zeros(0), np.zeros(0))] + [curve] * (classes - 2), names, {})
+    curves = [curve, Curve(np.zeros(0), np.zeros(0))] + [curve] * (classes - 2)
+    draw_curves(tmp_path / "pr.png", curves, names, dict.fromkeys(range(classes), 50.0))
     assert Image.open(tmp_path / "pr.png").size == tuple(int(110 * side) for side in inches)
+
+
+@pytest.mark.filterwarnings("ignore:Glyph:UserWarning")  # matplotlib's own font has not every script
+def test_names_of_any_kind_are_drawn_and_a_class_without_a_box_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels: list[str] = []
+    plot = Axes.plot
+    monkeypatch.setattr(
+        Axes, "plot", lambda axes, *a, label, **k: labels.append(label) or plot(axes, *a, label=label, **k)
+    )
+    names = ["a/b", "$x_{", "line\nbreak", "\u85fb\u985e", "absent"]
+    curve = Curve(np.array([0.2, 0.4]), np.array([1.0, 0.5]))
+    draw_curves(tmp_path / "pr.png", [curve] * 5, names, {0: 4.0, 1: 3.0, 2: 2.0, 3: 1.0})
+    assert labels == ["a/b  4.0", "$x_{  3.0", "line break  2.0", "\u85fb\u985e  1.0"]
+    draw_curves(tmp_path / "none.png", [curve], ["absent"], {})
+    Image.new("RGB", (3000, 6), "grey").save(tmp_path / "flat.png")
+    boxes = [{"category_id": k, "bbox": [k, 0, k + 9, 5], "bbox_mode": 0} for k in range(4)]
+    records = [{"file_name": str(tmp_path / "flat.png"), "height": 6, "width": 3000, "annotations": boxes}]
+    for classes in (names, [*names, *map(str, range(20))]):  # named by colour, and on each box
+        truth = ground_truth(records, classes)
+        found = Detections(truth.image, truth.category, truth.box, np.full(4, 0.9))
+        assert draw_detections(tmp_path / "d.png", records, truth, found, 1) == [0]
+
+
+def test_a_class_that_is_no_formula(tmp_path: Path) -> None:
+    curve = Curve(np.array([0.5, 1.0]), np.array([1.0, 0.5]))
+    draw_curves(tmp_path / "a.png", [curve], ["$\\frac$"], {0: 50.0})
+    assert (tmp_path / "a.png").stat().st_size > 0
+
+
+def test_of_very_many_classes_the_best_and_the_worst_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clop_det.detection.pictures._AN_END", 5)
+    curve, classes = Curve(np.array([0.5]), np.array([1.0])), [f"class{k}" for k in range(3000)]
+    draw_curves(tmp_path / "a.png", [curve] * 3000, classes, {k: float(k) for k in range(3000)})
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.height < 1000

@@ -5,7 +5,7 @@ from detectron2.config import CfgNode
 
 from clop_det.config.reading import read_config
 from clop_det.detection.report import figures_table
-from clop_det.detection.scaling import fit_to_processes
+from clop_det.detection.scaling import fit_to_processes, scaled_steps
 from clop_det.errors import UserError
 
 
@@ -68,13 +68,35 @@ def test_no_gpu_is_one_process_and_more_scale_up(processes: int, batch: int, lr:
         assert pytest.approx(lr) == cfg.SOLVER.BASE_LR
 
 
+def test_the_steps_after_scaling_leave_the_config_as_it_is() -> None:
+    cfg = moco_schedule()
+    before = cfg.SOLVER.MAX_ITER
+    cfg.freeze()
+    assert scaled_steps(cfg, 1) == 192000
+    assert before == cfg.SOLVER.MAX_ITER
+
+
 def test_the_table_shows_every_family_the_probes_and_the_classes() -> None:
     figures = {"bbox/AP": 12.3, "bbox/AP-cat": 20.0, "bbox/AP-dog": 4.6, "coco/AP": 12.3, "coco/AP50": 40.0}
     figures |= {"voc07/AP": 13.0, "probe/knn_top1": 0.5, "probe/rankme": 17.25, "probe/object_knn_top1": 0.25}
-    table = figures_table(figures, "coco", "set after 9 iterations")
+    table = figures_table(figures, {"": "coco"}, "set after 9 iterations")
     assert table.startswith("set after 9 iterations\n")
     assert "COCO AP (101 points) = bbox │ AP 12.30  AP50 40.00" in table
-    for text in ("VOC AP (11 points)", "knn_top1 0.5  rankme 17.25", "cat 20.0  dog 4.6"):
+    for text in ("VOC AP (11 points)", "kNN 0.5000  RankMe 17.25", "cat 20.00  dog 4.60"):
         assert text in table
     objects = next(line for line in table.splitlines() if "annotated boxes" in line)
-    assert objects.split("│")[2].strip() == "knn_top1 0.25"
+    assert objects.split("│")[2].strip() == "kNN 0.2500"
+    assert "20 detections" not in table
+
+
+def test_each_test_set_has_its_own_headline_and_classes_and_the_limit_is_stated() -> None:
+    figures = {"a/bbox/AP": 1.0, "a/bbox/AP-x/y": 1.0, "a/bbox/AP-$z {0}": 1.0, "a/coco/AP": 1.0, "a/voc07/AP": 2.0}
+    figures |= {"b/bbox/AP": 4.0, "b/bbox/AP-1e5": 3.0, "b/bbox/AP-\u85fb": 5.0, "b/coco/AP": 3.0, "b/voc07/AP": 4.0}
+    table = figures_table(figures, {"a": "coco", "b": "voc07"}, "", most=20)
+    rows = {line.split("│")[1].strip(): line.split("│")[2].strip() for line in table.splitlines() if "│" in line}
+    assert [name for name in rows if "= bbox" in name] == [
+        "a COCO AP (101 points), 20 detections = bbox",
+        "b VOC AP (11 points) = bbox",
+    ]
+    assert rows["a bbox AP by class"] == "x/y 1.00  $z {0} 1.00"
+    assert rows["b bbox AP by class"] == "1e5 3.00  \u85fb 5.00"

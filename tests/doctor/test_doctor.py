@@ -15,10 +15,10 @@ from PIL import Image
 from clop_det.commands.doctor import main
 from clop_det.config.reading import read_config
 from clop_det.conversion.convert import convert_checkpoint
-from clop_det.conversion.samples import random_network, write_sample
 from clop_det.doctor import diagnose
 from clop_det.doctor import resources as resources_module
 from clop_det.doctor.findings import Finding
+from tests.conversion.samples import random_network, write_sample
 
 _CONFIG = str(Path(__file__).resolve().parents[2] / "configs" / "detection" / "Base-R_18_FPN.yaml")
 
@@ -32,6 +32,10 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.save(content, folder / "d2.pth")
     (folder / "d2.pth.sha256").unlink()
     return folder / "d2.pth"
+
+
+def _picture(seed: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (32, 32, 3), dtype=np.uint8))
 
 
 @pytest.fixture(scope="module")
@@ -48,10 +52,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         content = {"images": images, "annotations": boxes, "categories": categories}
         (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
         for image in images:
-            Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(root / "images" / image["file_name"])
+            _picture(image["id"]).save(root / "images" / image["file_name"])
         for name in ("cat", "dog"):
             (root / "classes" / split / name).mkdir(parents=True)
-            Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(root / "classes" / split / name / "0.png")
+            _picture(20 + start + len(name)).save(root / "classes" / split / name / "0.png")
     return root
 
 
@@ -125,7 +129,7 @@ def test_random_initialisation_is_healthy_too(root: Path, tmp_path: Path):
         ("TEST.COCO_BACKEND", "foo", "COCO backend", "error", "foo"),
         ("SEED", -3, "ranges", "error", "SEED is -3"),
         ("SOLVER.IMS_PER_BATCH", 0, "ranges", "error", "SOLVER.IMS_PER_BATCH is 0"),
-        ("SOLVER.PRECISION", "fp8", "precision", "error", "fp8"),
+        ("SOLVER.PRECISION", "fp8", "ranges", "error", "fp8"),
         ("DATASETS.TRAIN_SPLIT_FILE", "/nope", "training images", "error", "/nope"),
         ("MODEL.DEVICE", "gpu", "device", "error", "gpu"),
         ("MODEL.WEIGHTS", "missing.pth", "weights", "error", "missing.pth"),
@@ -151,13 +155,13 @@ def test_c4_on_a_shallow_network(root: Path, weights: Path, tmp_path: Path):
     keys = {"MODEL__BACKBONE__NAME": "build_resnet_backbone", "MODEL__ROI_HEADS__NAME": "Res5ROIHeads",
             "MODEL__RESNETS__OUT_FEATURES": ["res4"], "MODEL__ROI_HEADS__IN_FEATURES": ["res4"],
             "MODEL__RPN__IN_FEATURES": ["res4"]}  # fmt: skip
-    assert _bad(_diagnose(_pairs(root, weights, tmp_path, **keys)))["C4"] == "error"
+    assert _bad(_diagnose(_pairs(root, weights, tmp_path, **keys)))["backbone"] == "error"
 
 
 def test_unconverted_weights_are_recognised_and_still_compared(root: Path, tmp_path: Path):
     path = write_sample("MoCo v2", random_network("resnet18"), tmp_path)
     found = _diagnose(_pairs(root, path, tmp_path, MODEL__RESNETS__DEPTH=34))
-    assert "tools/convert_checkpoint.py" in found["weights"][0].remedy
+    assert "clop-det convert" in found["weights"][0].remedy
     assert "moco" in found["weights"][0].message
     assert found["depth"][0].status == "error"
     assert found["tensors"][0].status == "error"
@@ -223,19 +227,40 @@ def test_caffe2_names_are_as_good_as_training_takes_them(root: Path, tmp_path: P
     assert "conventions" not in found, "they cannot be converted"
 
 
-def test_fp16_on_a_gpu_is_healthy(root: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def _gpus(monkeypatch: pytest.MonkeyPatch, count: int, capability: tuple[int, int] = (8, 0)) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_80", "sm_90", "compute_120"])
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Tesla V100")
+
+
+def test_a_card_that_torch_has_no_kernels_for(
+    root: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    _gpus(monkeypatch, 1, (7, 0))
+    found = _diagnose(_pairs(root, weights, tmp_path, MODEL__DEVICE="cuda"))
+    assert _bad(found) == {"device": "error"}
+    assert "Tesla V100 of compute capability 7.0" in found["device"][0].message
+
+
+def test_a_card_that_is_not_used(root: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    _gpus(monkeypatch, 1)
+    assert _bad(_diagnose(_pairs(root, weights, tmp_path))) == {"device": "warn"}
+
+
+def test_fp16_on_a_gpu_is_healthy(root: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    _gpus(monkeypatch, 1)
     found = _diagnose(_pairs(root, weights, tmp_path, MODEL__DEVICE="cuda", SOLVER__AMP__ENABLED=True))
     assert _bad(found) == {}
     assert "100 of 100" in found["tensors"][0].message
+    monkeypatch.undo()
     without_gpu = _diagnose(_pairs(root, weights, tmp_path, SOLVER__AMP__ENABLED=True))
     assert _bad(without_gpu) == {"precision": "error"}
 
 
 def test_gpus_are_counted_a_machine(root: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    _gpus(monkeypatch, 2)
     cfg = read_config(_CONFIG, _pairs(root, weights, tmp_path, MODEL__DEVICE="cuda", MODEL__RESNETS__NORM="SyncBN"))
     for machines, statuses in ((2, ["ok"]), (1, ["error"])):
         found = diagnose(cfg, processes=4, machines=machines)

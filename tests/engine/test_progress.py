@@ -5,6 +5,7 @@ import logging
 import pytest
 from detectron2.utils.events import EventStorage
 
+import clop_det.probes.tasks  # noqa: F401  (registers the figures)
 from clop_det.engine.progress import ProgressLine
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from clop_det.config.reading import read_config
 from clop_det.engine import run_folder
@@ -44,6 +45,19 @@ def test_the_same_run_needs_resume_once_it_has_a_checkpoint(tmp_path: Path) -> N
     assert claim_run_folder(cfg, resume=True) == tmp_path
 
 
+def test_a_run_of_an_earlier_version_goes_on_with_the_defaults_of_new_keys(tmp_path: Path) -> None:
+    cfg = read_config("", ["OUTPUT_DIR", str(tmp_path)])
+    (tmp_path / "model_0000009.pth").touch()
+    earlier = yaml.safe_load(cfg.dump())
+    del earlier["METHOD"], earlier["AUGMENT"]["CROP_SCALE"]
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(earlier))
+    assert claim_run_folder(cfg, resume=True) == tmp_path
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump({**earlier, "GONE": 1}))
+    other = read_config("", ["OUTPUT_DIR", str(tmp_path), "AUGMENT.CROP_SCALE", "(0.1, 1.0)"])
+    with pytest.raises(UserError, match=r"differs in AUGMENT\.CROP_SCALE, GONE\."):
+        claim_run_folder(other, resume=True)
+
+
 def test_one_run_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other run's config stays, whether or not it has taken a step."""
     monkeypatch.setattr(run_folder, "_PATIENCE", 0.0)
@@ -78,3 +92,23 @@ def test_results_carry_their_origin(tmp_path: Path) -> None:
     assert content["metrics"] == {"knn_top1": 0.5}
     assert (content["kind"], content["init"], content["seed"]) == ("pretraining", "clop", 3)
     assert len(content["provenance"]["config_sha256"]) == 64
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"[" * 100_000, b"- 3"])
+def test_a_damaged_config_is_written_anew_where_a_run_goes_on(
+    content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg = read_config("", ["OUTPUT_DIR", str(tmp_path)])
+    claim_run_folder(cfg, resume=False)
+    (tmp_path / "model_0000009.pth").touch()
+    (tmp_path / "config.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=r"Choose another OUTPUT_DIR, or --resume"):
+        claim_run_folder(cfg, resume=False)
+    claim_run_folder(cfg, resume=True)
+    assert "cannot be compared with the one the run began with" in capsys.readouterr().err
+    assert (tmp_path / "config.yaml").read_text() == cfg.dump()
+
+
+def test_an_empty_name_of_a_folder_is_refused() -> None:
+    with pytest.raises(UserError, match="OUTPUT_DIR is empty"):
+        claim_run_folder(read_config("", ["OUTPUT_DIR", ""]), resume=False)

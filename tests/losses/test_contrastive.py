@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from pytorch_metric_learning import losses as metric_losses
 from torch import Tensor
 
+from benchmarks.plain_losses import plain_dcl, plain_info_nce, plain_supcon
 from clop_det.losses import CLOP, DCL, InfoNCE, Loss, SupCon, orthonormal_prototypes
-from clop_det.losses.reference import plain_dcl, plain_info_nce, plain_supcon
 from tests.losses.helpers import (
     assert_same,
     distinct_classes,

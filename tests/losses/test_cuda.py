@@ -8,7 +8,7 @@ import torch
 from clop_det.losses import InfoNCE
 from tests.losses.helpers import every_loss, some_labels, two_views, value_and_gradient
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+pytestmark = pytest.mark.gpu
 
 
 @pytest.mark.parametrize("name", sorted(every_loss(4, 8)))

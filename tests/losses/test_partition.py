@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks.plain_losses import plain_info_nce
 from clop_det.losses import CLOP, InfoNCE, Loss, SupCon, orthonormal_prototypes
-from clop_det.losses.reference import plain_info_nce
 from tests.losses.helpers import every_loss, some_labels, two_views, value_and_gradient
 
 PROTOTYPES = orthonormal_prototypes(4, 8)

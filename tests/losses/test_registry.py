@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from clop_det import keys
+from clop_det.keys import Key, above
 from clop_det.losses import (
     CLOP,
+    DCL,
+    CrossEntropy,
     InfoNCE,
+    Loss,
     LossContext,
-    Option,
     SupCon,
+    VICReg,
     build_loss,
     loss_names,
     loss_options,
+    orthonormal_prototypes,
     register_loss,
 )
 from clop_det.losses.registry import LOSSES
@@ -82,7 +88,7 @@ def test_options_reach_the_loss_and_its_base() -> None:
 def test_a_new_loss_is_one_decorator() -> None:
     seen = []
 
-    @register_loss("half_info_nce", {"TEMPERATURE": Option(0.5, "Temperature of the halved loss; above 0.")})
+    @register_loss("half_info_nce", {"TEMPERATURE": Key(0.5, "Temperature of the halved loss; above 0.")})
     def _build(options: dict[str, float], context: LossContext) -> InfoNCE:
         seen.append((dict(options), context.num_classes, context.embedding_dim))
         return InfoNCE(options["TEMPERATURE"] / 2)
@@ -91,6 +97,72 @@ def test_a_new_loss_is_one_decorator() -> None:
     assert build_loss("half_info_nce", {}, 3, 8).temperature == 0.25
     assert build_loss("clop", {"clop": {"BASE": "half_info_nce"}}, 3, 8).base.temperature == 0.25
     assert seen == [({"TEMPERATURE": 0.5}, 3, 8)] * 2
+
+
+@pytest.mark.usefixtures("_registry")
+def test_a_class_is_registered_with_the_defaults_of_its_constructor() -> None:
+    @register_loss("tempered", {"SHARE": ("Share of the classes.", above(0)), "TEMPERATURE": "Divides the cosines."})
+    class Tempered(InfoNCE):
+        def __init__(self, num_classes: int, share: float = 0.25, temperature: float = 0.5) -> None:
+            super().__init__(temperature)
+            self.share = share * num_classes
+
+    options = loss_options()["tempered"]
+    assert {name: key.default for name, key in options.items()} == {"SHARE": 0.25, "TEMPERATURE": 0.5}
+    assert options["SHARE"].rule is not None
+    assert options["SHARE"].rule.text == "be above 0"
+    assert options["TEMPERATURE"] == Key(0.5, "Divides the cosines.")
+    loss = build_loss("tempered", {"tempered": {"SHARE": 0.5}}, 4, 8)
+    assert type(loss) is Tempered
+    assert (loss.share, loss.temperature) == (2.0, 0.5)
+
+
+@pytest.mark.usefixtures("_registry")
+@pytest.mark.parametrize(
+    ("options", "named"), [({}, "WEIGHT"), ({"WEIGHT": "A weight.", "SCALE": "A scale."}, "SCALE"), (None, "WEIGHT")]
+)
+def test_every_argument_of_a_class_is_explained_and_nothing_else(options: dict[str, str] | None, named: str) -> None:
+    class Weighted(InfoNCE):
+        def __init__(self, weight: float = 1.0) -> None:
+            super().__init__()
+
+    with pytest.raises(ValueError, match=f"Weighted cannot be registered because of {named}\\. Every argument"):
+        register_loss("weighted", options)(Weighted)
+    assert "weighted" not in loss_names()
+
+
+@pytest.mark.usefixtures("_registry")
+def test_an_argument_without_default_is_named() -> None:
+    class Bare(InfoNCE):
+        def __init__(self, weight: float) -> None:
+            super().__init__()
+
+    with pytest.raises(ValueError, match="because of WEIGHT"):
+        register_loss("bare", {"WEIGHT": "A weight."})(Bare)
+
+
+class _HasATemperature(VICReg):
+    """A loss whose temperature is that of something else."""
+
+    temperature = 0.2
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        (InfoNCE(0.2), 51.2),
+        (SupCon(0.5), 128.0),
+        (DCL(0.1), 25.6),
+        (CLOP(SupCon(0.5), orthonormal_prototypes(3, 8)), 128.0),
+        (CLOP(VICReg(), orthonormal_prototypes(3, 8)), None),
+        (VICReg(), None),
+        (CrossEntropy(3, 8), None),
+        (_HasATemperature(), None),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, torch.nn.Module) else str(value),
+)
+def test_the_critical_learning_rate_is_what_the_loss_says(loss: Loss, expected: float | None) -> None:
+    assert loss.critical_learning_rate(256) == (None if expected is None else pytest.approx(expected))
 
 
 @pytest.mark.usefixtures("_registry")
@@ -136,3 +208,14 @@ def test_the_package_depends_on_torch_alone() -> None:
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert run.stdout.strip() == "[] []"
+
+
+@pytest.mark.usefixtures("_registry")
+def test_the_loss_in_the_docs_runs_word_for_word() -> None:
+    page = (Path(__file__).resolve().parents[2] / "docs" / "losses.md").read_text(encoding="utf-8")
+    block = page.split("## A new loss")[1].split("```python\n")[1].split("```")[0]
+    exec(compile(block, "docs/losses.md", "exec"), {"__name__": "docs_example"})
+    loss = build_loss("clop", {"clop": {"BASE": "uniformity"}, "uniformity": {"TEMPERATURE": 1.0}}, 3, 8)
+    parts = loss.parts(two_views(6, 8, torch.float32), some_labels(6, 3))
+    assert parts.keys() == {"uniformity", "prototype_pull"}
+    assert loss.base.temperature == 1.0

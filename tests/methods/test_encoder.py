@@ -5,7 +5,8 @@ import torch
 import torchvision
 from torch import nn
 
-from clop_det.backbones import ARCHITECTURES, build_backbone
+from clop_det.backbones import build_backbone
+from clop_det.backbones.residual import ARCHITECTURES
 from clop_det.errors import UserError
 from clop_det.methods.encoder import build_encoder
 
@@ -42,7 +43,7 @@ def test_architecture_table_agrees_with_torchvision(arch: str):
 
 
 def test_cifar_stem_keeps_the_resolution_of_tiny_images():
-    backbone = build_backbone("resnet18", "cifar")
+    backbone = build_backbone("resnet18", stem="cifar")
     assert backbone.conv1.weight.shape == (64, 3, 3, 3)
     stem = backbone.maxpool(backbone.conv1(torch.randn(1, 3, 32, 32)))
     assert stem.shape[-2:] == (32, 32)
@@ -61,9 +62,7 @@ def test_projector_depth_and_bias():
     ("arguments", "words"),
     [
         ({"arch": "resnet81"}, ["ENCODER.ARCH", "resnet81", "resnet18"]),
-        ({"arch": "resnet18", "stem": "tiny"}, ["ENCODER.STEM", "tiny", "cifar"]),
-        ({"arch": "resnet18", "out_dim": 0}, ["PROJECTOR.OUT_DIM", "0"]),
-        ({"arch": "resnet18", "num_layers": 0}, ["PROJECTOR.NUM_LAYERS", "0"]),
+        ({"arch": "resnet18", "options": {"stem": "tiny"}}, ["ENCODER.STEM", "tiny", "cifar"]),
     ],
 )
 def test_bad_configuration_names_key_and_value(arguments: dict[str, object], words: list[str]):

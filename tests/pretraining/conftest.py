@@ -71,5 +71,5 @@ def tiny_options(images_root: Path) -> list[str]:
         *("SOLVER.IMS_PER_BATCH", "8", "SOLVER.MAX_ITER", "12", "SOLVER.WARMUP_ITERS", "2"),
         *("SOLVER.CHECKPOINT_PERIOD", "4", "TEST.EVAL_PERIOD", "6", "SOLVER.BASE_LR", "0.05"),
         *("PROJECTOR.HIDDEN_DIM", "16", "PROJECTOR.OUT_DIM", "8", "LABELS.FRACTION", "0.5"),
-        *("PROBE.KNN_K", "(3, 5)", "MODEL.DEVICE", "cpu"),
+        *("PROBE.KNN.K", "(3, 5)", "MODEL.DEVICE", "cpu"),
     ]

@@ -6,20 +6,31 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from clop_det.data.views import Views
 from clop_det.losses import build_loss
+from clop_det.methods.base import MethodContext
 from clop_det.methods.encoder import Encoder, build_encoder
-from clop_det.methods.single import PretrainModel
+from clop_det.methods.single import Single
 from clop_det.pretraining.accumulation import backward_in_pieces, join_views, running_statistics_kept, split_views
 
 MEAN, STD = [120.0] * 3, [60.0] * 3
 
 
-def model_without_batch_norm(loss: str) -> PretrainModel:
+def single(encoder: Encoder, loss: str) -> Single:
+    return Single(MethodContext(encoder, lambda: build_loss(loss, {}, 3, 8), 3, MEAN, STD))
+
+
+def two(pixels: Tensor) -> Views:
+    """Views (2n, 3, S, S), first views then second."""
+    return Views(pixels.unflatten(0, (2, -1)), torch.empty(0), torch.empty(0), ("standard", "standard"))
+
+
+def model_without_batch_norm(loss: str) -> Single:
     """An encoder whose embedding of an image depends on that image alone."""
     torch.manual_seed(2)
     backbone = nn.Sequential(nn.Conv2d(3, 5, 3, stride=2), nn.Tanh(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     encoder = Encoder(backbone, nn.Linear(5, 8), 5, 8)
-    return PretrainModel(encoder, build_loss(loss, {}, 3, 8), MEAN, STD, bf16=False).double()
+    return single(encoder, loss).double()
 
 
 def batch() -> tuple[Tensor, Tensor]:
@@ -31,9 +42,9 @@ def batch() -> tuple[Tensor, Tensor]:
 def test_the_gradient_is_that_of_the_whole_batch(loss: str, pieces: int) -> None:
     model, (views, labels) = model_without_batch_norm(loss), batch()
     whole = copy.deepcopy(model)
-    expected = whole(views, labels)
+    expected = whole(two(views), labels)
     sum(expected.values(), torch.zeros(())).backward()
-    parts = backward_in_pieces(model, views, labels, pieces)
+    parts = backward_in_pieces(model, two(views), labels, pieces)
     assert parts.keys() == expected.keys()
     for name, part in parts.items():
         torch.testing.assert_close(part, expected[name].detach(), rtol=1e-10, atol=1e-10)
@@ -45,10 +56,10 @@ def test_the_gradient_is_that_of_the_whole_batch(loss: str, pieces: int) -> None
 def test_summed_losses_of_micro_batches_would_be_another_gradient() -> None:
     model, (views, labels) = model_without_batch_norm("info_nce"), batch()
     for piece, part in zip(split_views(views, 2), labels.chunk(2), strict=True):
-        (sum(model(piece, part).values()) / 2).backward()
+        (sum(model(two(piece), part).values()) / 2).backward()
     naive = [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
     model.zero_grad()
-    backward_in_pieces(model, views, labels, 2)
+    backward_in_pieces(model, two(views), labels, 2)
     exact = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     assert max((a - b).abs().max() / b.abs().max() for a, b in zip(naive, exact, strict=True)) > 0.05
 
@@ -61,11 +72,11 @@ def test_views_are_cut_by_image_and_joined_again() -> None:
 
 
 def test_each_micro_batch_counts_once_in_the_running_statistics() -> None:
-    encoder = build_encoder("resnet18", "cifar", hidden_dim=8, out_dim=8)
-    model = PretrainModel(encoder, build_loss("info_nce", {}, 3, 8), MEAN, STD, bf16=False).train()
+    encoder = build_encoder("resnet18", {"stem": "cifar"}, hidden_dim=8, out_dim=8)
+    model = single(encoder, "info_nce").train()
     once = copy.deepcopy(model)
     views, labels = torch.randn(8, 3, 8, 8), torch.tensor([0, 1, -1, -1])
-    backward_in_pieces(model, views, labels, 2)
+    backward_in_pieces(model, two(views), labels, 2)
     with torch.no_grad():
         for piece in split_views(views, 2):
             once.embed(piece)

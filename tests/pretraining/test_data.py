@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from clop_det.commands.pretrain import main
 from clop_det.config.reading import read_config
 from clop_det.errors import UserError
 from clop_det.files import read_json
-from clop_det.pretraining.data import SPLIT_NAME, open_data, record_split
+from clop_det.pretraining.data import SPLIT_NAME, log_data, open_data, record_split
 
 from .conftest import BASE_CONFIG, write_images
 
@@ -80,7 +81,37 @@ def test_a_split_without_labels_is_refused_unless_nothing_is_probed(tiny_options
     options = [*tiny_options, "CLASSIFICATION.LAYOUT", "csv", "CLASSIFICATION.ROOT", str(tmp_path)]
     with pytest.raises(UserError, match=r"CLASSIFICATION\.EVAL_SPLIT val of .* has no labelled image"):
         _open(options)
-    assert len(_open([*options, "PROBE.ENABLED", "False"])[1].val) == 8
+    assert _open([*options, "PROBE.ENABLED", "False"])[1].evaluated is None
+
+
+@pytest.mark.parametrize("layout", ["folder", "csv"])
+def test_images_without_labels_train_a_loss_without_labels(
+    tiny_options: list[str], tmp_path: Path, layout: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_images(tmp_path, "made", 1, 8)
+    (tmp_path / "made" / "class0").rename(tmp_path / "train")
+    names = [f"train/{path.name}," for path in sorted((tmp_path / "train").iterdir())]
+    (tmp_path / "train.csv").write_text("\n".join(["path,label", *names]))
+    options = [*tiny_options, "CLASSIFICATION.ROOT", str(tmp_path), "CLASSIFICATION.LAYOUT", layout]
+    options += ["PROBE.ENABLED", "False", "SOLVER.MAX_ITER", "2", "TEST.EVAL_PERIOD", "0"]
+    with pytest.raises(UserError, match="LOSS.NAME clop needs labels, but no image of train"):
+        main(["--config-file", BASE_CONFIG, *options, "LOSS.NAME", "clop", "OUTPUT_DIR", str(tmp_path / "refused")])
+    assert not (tmp_path / "refused").exists()
+    folder = tmp_path / "run"
+    assert main(["--config-file", BASE_CONFIG, *options, "LOSS.NAME", "info_nce", "OUTPUT_DIR", str(folder)]) == 0
+    assert "8 training images, 0 of them labelled, 0 labels visible to the loss; 0 classes: none" in (
+        (folder / "log.txt").read_text()
+    )
+    with pytest.raises(UserError, match="no (split folder|table) .*val.*PROBE.ENABLED False goes without"):
+        _open([*options, "PROBE.ENABLED", "True", "LOSS.NAME", "info_nce"])
+
+
+def test_a_class_without_an_evaluation_image_is_named(tmp_path: Path, tiny_options: list[str], caplog: Any) -> None:
+    write_images(tmp_path, "train", 3, 4)
+    write_images(tmp_path, "val", 2, 4)
+    data = _open([*tiny_options, "CLASSIFICATION.ROOT", str(tmp_path)])[1]
+    log_data(data, "val")
+    assert "1 of 3 classes have no image in CLASSIFICATION.EVAL_SPLIT val: class2" in caplog.text
 
 
 @pytest.mark.parametrize("loss", ["clop", "supcon", "cross_entropy"])

@@ -21,10 +21,11 @@ from clop_det.checkpoints import integrity
 from clop_det.checkpoints.saving import SafeCheckpointer
 from clop_det.commands.common import run_tool
 from clop_det.commands.pretrain import main
+from clop_det.data.views import Views
 from clop_det.engine.metrics import MetricsWriter, read_metrics
 from clop_det.errors import UserError
 from clop_det.files import read_json
-from clop_det.methods.single import PretrainModel
+from clop_det.methods.single import Single
 from clop_det.pretraining.data import BatchSource
 
 from .conftest import arguments, same_files
@@ -39,7 +40,7 @@ POINTS: dict[str, tuple[Any, str, int, bool]] = {
     "after a save": (SafeCheckpointer, "save", 3, True),
     "before a line of metrics": (MetricsWriter, "write", 3, False),
     "after a line of metrics": (MetricsWriter, "write", 3, True),
-    "in a probe": (clop_det.pretraining.probing, "probe_features", 3, False),
+    "in a probe": (clop_det.pretraining.probing, "run_tasks", 3, False),
     "in the store's build": (clop_det.data.store_build, "centre_square", 10, False),
 }
 
@@ -164,11 +165,11 @@ def spoil_views(patch: pytest.MonkeyPatch, iterations: set[int]) -> dict[int, li
     """Views of these iterations hold a NaN; gives the labels that each batch had."""
     call, seen = BatchSource.__call__, {}
 
-    def spoilt(self: BatchSource, iteration: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def spoilt(self: BatchSource, iteration: int) -> tuple[Views, torch.Tensor]:
         views, labels = call(self, iteration)
         seen[iteration] = labels.tolist()
         if iteration in iterations:
-            views[1, 0, 0, 0] = torch.nan
+            views.pixels[0, 1, 0, 0, 0] = torch.nan
         return views, labels
 
     patch.setattr(BatchSource, "__call__", spoilt)
@@ -177,16 +178,16 @@ def spoil_views(patch: pytest.MonkeyPatch, iterations: set[int]) -> dict[int, li
 
 def spoil_gradient(patch: pytest.MonkeyPatch, call: int) -> None:
     """The gradient of one step is infinite, its loss is not."""
-    loss_parts, calls = PretrainModel.loss_parts, 0
+    loss_parts, calls = Single.loss_parts, 0
 
-    def spoilt(self: PretrainModel, embeddings: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    def spoilt(self: Single, embeddings: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
         nonlocal calls
         calls += 1
         if calls == call + 1:
             embeddings.register_hook(lambda gradient: gradient / 0)
         return loss_parts(self, embeddings, labels)
 
-    patch.setattr(PretrainModel, "loss_parts", spoilt)
+    patch.setattr(Single, "loss_parts", spoilt)
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_batch_and_a_dump(

@@ -29,6 +29,22 @@ def test_lars_against_lightly() -> None:
         torch.testing.assert_close(ours, oracle, rtol=1e-6, atol=1e-9)
 
 
+def test_lars_of_all_tensors_at_once_is_that_of_each_to_the_bit() -> None:
+    torch.manual_seed(3)
+    weights = [torch.randn(shape) for shape in ((7, 3), (5,), (4, 3, 3, 3), (2, 2))]
+    together, alone = ([nn.Parameter(weight.clone()) for weight in weights] for _ in range(2))
+    for parameters in (together, alone):
+        optimizers = [LARS(parameters, 0.3, weight_decay=0.01)] if parameters is together else [
+            LARS([parameter], 0.3, weight_decay=0.01) for parameter in parameters
+        ]  # fmt: skip
+        for step in range(3):
+            for place, parameter in enumerate(parameters):
+                parameter.grad = None if place == 3 and step == 1 else torch.sin(parameter.detach() * (step + 2))
+            for optimizer in optimizers:
+                optimizer.step()
+    assert all(torch.equal(first, second) for first, second in zip(together, alone, strict=True))
+
+
 @pytest.mark.parametrize("decay", [0.0, 0.5])
 def test_lars_scales_matrices_and_not_biases_whatever_their_decay(decay: float) -> None:
     bias, matrix = nn.Parameter(torch.tensor([3.0, 4.0])), nn.Parameter(torch.tensor([[3.0, 4.0]]))
@@ -51,23 +67,12 @@ def test_norms_are_not_decayed(name: str) -> None:
     assert decay[id(model[0].weight)] == 0.1
 
 
-def test_bad_settings_are_named() -> None:
-    with pytest.raises(UserError, match="Did you mean AdamW"):
-        build_optimizer(read_config("", ["SOLVER.OPTIMIZER", "Adam"]), nn.Linear(1, 1))
-    with pytest.raises(UserError, match=r"SOLVER\.BASE_LR"):
-        build_optimizer(read_config("", ["SOLVER.BASE_LR", "0"]), nn.Linear(1, 1))
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (["SOLVER.NESTEROV", "True", "SOLVER.OPTIMIZER", "LARS"], r"SOLVER\.NESTEROV is True.*LARS"),
         (["SOLVER.NESTEROV", "True", "SOLVER.OPTIMIZER", "AdamW"], r"SOLVER\.NESTEROV is True.*AdamW"),
         (["SOLVER.NESTEROV", "True", "SOLVER.MOMENTUM", "0"], r"SOLVER\.NESTEROV is True.*MOMENTUM 0"),
-        (["SOLVER.MOMENTUM", "-0.1"], r"SOLVER\.MOMENTUM is -0\.1"),
-        (["SOLVER.WEIGHT_DECAY", "-1"], r"SOLVER\.WEIGHT_DECAY is -1"),
-        (["SOLVER.CLIP_GRADIENTS.ENABLED", "True", "SOLVER.CLIP_GRADIENTS.CLIP_TYPE", "all"], "CLIP_TYPE 'all'"),
-        (["SOLVER.CLIP_GRADIENTS.ENABLED", "True", "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "0"], "CLIP_VALUE 0"),
     ],
 )
 def test_settings_that_no_optimiser_honours_are_named(options: list[str], message: str) -> None:
@@ -108,10 +113,3 @@ def test_the_learning_rate_follows_the_global_batch_by_rule(rule: str, expected:
     line = describe_scale(cfg, world_size=4)
     assert "global batch 1024 images = 4 x 256" in line
     assert f"learning rate 0.1 -> {expected:g}" in line
-
-
-def test_unknown_rules_and_references_are_named() -> None:
-    with pytest.raises(UserError, match="must be one of none, linear, sqrt"):
-        build_optimizer(read_config("", ["SOLVER.LR_SCALING", "cubic"]), nn.Linear(1, 1))
-    with pytest.raises(UserError, match=r"SOLVER\.LR_REFERENCE_BATCH is 0"):
-        build_optimizer(read_config("", ["SOLVER.LR_REFERENCE_BATCH", "0"]), nn.Linear(1, 1))

@@ -12,7 +12,7 @@ from clop_det.pretraining.pictures import spectrum_picture, view_grid
 
 def test_the_grid_shows_the_two_views_of_an_image_one_above_the_other() -> None:
     mean, std = torch.full((1, 3, 1, 1), 100.0), torch.full((1, 3, 1, 1), 50.0)
-    pixels = torch.arange(6).view(6, 1, 1, 1).expand(6, 3, 96, 96) * 20.0  # three images: views i and 3 + i
+    pixels = torch.arange(6).view(2, 3, 1, 1, 1).expand(2, 3, 3, 96, 96) * 20.0  # two views of three images
     grid = view_grid((pixels - mean) / std, mean, std)
     assert grid.dtype == torch.uint8
     assert grid.shape == (3, 2 * 98 + 2, 3 * 98 + 2)
@@ -22,7 +22,7 @@ def test_the_grid_shows_the_two_views_of_an_image_one_above_the_other() -> None:
 
 def test_small_views_are_enlarged_and_at_most_eight_shown() -> None:
     ones = torch.ones(1, 3, 1, 1)
-    assert view_grid(torch.zeros(40, 3, 32, 32), ones, ones).shape == (3, 2 * 98 + 2, 8 * 98 + 2)
+    assert view_grid(torch.zeros(2, 20, 3, 32, 32), ones, ones).shape == (3, 2 * 98 + 2, 8 * 98 + 2)
 
 
 def test_a_spectrum_is_a_picture_even_of_zeros() -> None:

@@ -14,9 +14,12 @@ import torch
 
 from clop_det.commands.common import run_tool
 from clop_det.commands.pretrain import main
+from clop_det.data.views import Views
 from clop_det.engine.metrics import read_metrics
 from clop_det.files import read_json
-from clop_det.methods.single import PretrainModel
+from clop_det.losses import prototype_pull
+from clop_det.methods import Method
+from clop_det.methods.single import Single
 from clop_det.pretraining import trainer
 from clop_det.pretraining.data import BatchSource
 
@@ -39,12 +42,12 @@ def rank_main(rank: int, world_size: int, port: int, argv: list[str]) -> None:
 @contextmanager
 def double_precision() -> Iterator[None]:
     """Training in fp64, where sums in another order stay equal: this tiny run multiplies a difference by 10 a step."""
-    embed, project, build = PretrainModel.embed, PretrainModel.project, trainer.build_model
+    encode, project, build = Method.encode, Method.project, trainer.build_method
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(PretrainModel, "embed", lambda self, views: embed(self, views.double()))
-        patch.setattr(PretrainModel, "project", lambda self, features: project(self, features.double()))
+        patch.setattr(Method, "encode", lambda self, pixels, *other: encode(self, pixels.double(), *other))
+        patch.setattr(Method, "project", lambda self, features: project(self, features.double()))
         patch.setattr(trainer, "LOG_PERIOD", 1)
-        patch.setattr(trainer, "build_model", lambda *arguments: build(*arguments).double())
+        patch.setattr(trainer, "build_method", lambda *arguments: build(*arguments).double())
         yield
 
 
@@ -114,6 +117,26 @@ def test_a_run_goes_on_with_another_number_of_processes(
     assert_same_curve(tmp_path / "whole", output)
 
 
+def other_matching_main(rank: int, world_size: int, port: int, argv: list[str]) -> None:
+    """Rank 1 would match the prototypes in another way, as rounding may have it."""
+    if rank == 1:
+        prototype_pull.best_assignment = lambda score: torch.arange(len(score)).flip(0)
+    else:
+        prototype_pull.best_assignment = lambda score: torch.arange(len(score)).roll(1)
+    rank_main(rank, world_size, port, argv)
+
+
+def test_the_ranks_share_the_matched_prototypes_of_the_first(
+    tmp_path: Path, options: list[str], free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = [*options, "LOSS.NAME", "clop", "LOSS.CLOP.ASSIGNMENT", "matched"]
+    monkeypatch.setattr(prototype_pull, "best_assignment", lambda score: torch.arange(len(score)).roll(1))
+    run_one(arguments(tmp_path / "one", options))
+    argv = arguments(tmp_path / "two", options)
+    assert run_all(other_matching_main, [(rank, 2, free_port, argv) for rank in range(2)]) == [0, 0]
+    assert_same_curve(tmp_path / "one", tmp_path / "two")
+
+
 def test_micro_batches_of_two_processes_are_those_of_one(tmp_path: Path, options: list[str], free_port: int) -> None:
     """Two processes of two micro-batches and one of four cut the batch alike; with BatchNorm of each alone, equal."""
     alone = [*options, "ENCODER.SYNC_BN", "False"]
@@ -140,21 +163,21 @@ def spoilt_rank_main(rank: int, world_size: int, port: int, argv: list[str], fol
 
 
 def spoil_one_rank() -> None:
-    batch, loss_parts, now = BatchSource.__call__, PretrainModel.loss_parts, [0]
+    batch, loss_parts, now = BatchSource.__call__, Single.loss_parts, [0]
 
-    def spoilt_batch(self: BatchSource, iteration: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def spoilt_batch(self: BatchSource, iteration: int) -> tuple[Views, torch.Tensor]:
         now[0] = iteration
         views, labels = batch(self, iteration)
         if iteration == 1:
-            views[0, 0, 0, 0] = torch.nan
+            views.pixels[0, 0, 0, 0, 0] = torch.nan
         return views, labels
 
-    def spoilt_parts(self: PretrainModel, embeddings: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    def spoilt_parts(self: Single, embeddings: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
         if now[0] == 3:
             embeddings.register_hook(lambda gradient: gradient / 0)
         return loss_parts(self, embeddings, labels)
 
-    BatchSource.__call__, PretrainModel.loss_parts = spoilt_batch, spoilt_parts
+    BatchSource.__call__, Single.loss_parts = spoilt_batch, spoilt_parts
 
 
 def test_a_step_that_is_not_finite_on_one_rank_is_left_out_by_all(
@@ -178,7 +201,7 @@ def test_a_step_that_is_not_finite_on_one_rank_stops_all(tmp_path: Path, options
     assert codes == [2, 2]
     for rank in range(2):
         errors = (tmp_path / f"errors{rank}.txt").read_text()
-        assert "error: iteration 1 is not finite" in errors
+        assert f"error: rank {rank}: iteration 1 is not finite" in errors
         assert "Traceback" not in errors
     assert len(read_json(tmp_path / "run" / "nonfinite_0000001.json")["indices"]) == 8
     assert torch.load(tmp_path / "run" / "nonfinite_0000001.pt", weights_only=True)["iteration"] == 1

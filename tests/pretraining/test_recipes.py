@@ -13,7 +13,7 @@ from detectron2.config import CfgNode
 from clop_det.commands.pretrain import main
 from clop_det.config.reading import read_config
 from clop_det.files import read_json
-from clop_det.pretraining.build import build_model, check_config
+from clop_det.pretraining.build import build_method, check_config
 from clop_det.pretraining.data import BatchSource, PretrainData, open_data
 from clop_det.pretraining.optimizers import build_optimizer
 from tests import stand_ins
@@ -64,9 +64,9 @@ def _options(name: str, roots: dict[str, Path]) -> list[str]:
 def _two_steps(cfg: CfgNode, data: PretrainData) -> None:
     check_config(cfg)
     torch.manual_seed(0)
-    model = build_model(cfg, len(data.train.classes), torch.device("cpu"))
+    model = build_method(cfg, len(data.train.classes), torch.device("cpu"))
     optimizer = build_optimizer(cfg, model)
-    batches = BatchSource(cfg, data, 0, 1, torch.device("cpu"))
+    batches = BatchSource(cfg, data)
     weight = next(model.encoder.parameters())
     before = weight.detach().clone()
     for iteration in range(2):
@@ -107,7 +107,7 @@ def test_two_steps_of_resnet50_with_every_loss(name: str, roots: dict[str, Path]
 
 def test_the_command_runs_a_streaming_recipe(roots: dict[str, Path], tmp_path: Path) -> None:
     options = [*_options("imagenet", roots), "DATALOADER.NUM_WORKERS", "1", "SOLVER.MAX_ITER", "2"]
-    options += ["SOLVER.WARMUP_ITERS", "0", "PROBE.KNN_K", "(2,)", "OUTPUT_DIR", str(tmp_path / "run")]
+    options += ["SOLVER.WARMUP_ITERS", "0", "PROBE.KNN.K", "(2,)", "OUTPUT_DIR", str(tmp_path / "run")]
     assert main(["--config-file", str(RECIPES / "resnet18_imagenet.yaml"), *options]) == 0
     assert {"knn_top1", "linear_top1"} <= set(read_json(tmp_path / "run" / "results.json")["metrics"])
     assert "16 images of" in (tmp_path / "run" / "log.txt").read_text()
@@ -120,7 +120,7 @@ def test_every_recipe_is_tested_or_has_its_data_at_hand() -> None:
     for name in names - tested:  # on images that this project has or generates
         cfg = read_config(str(RECIPES / f"{name}.yaml"), ["MODEL.DEVICE", "cpu"])
         check_config(cfg)
-        build_model(cfg, 3, torch.device("cpu"))
+        build_method(cfg, 3, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("name", PAPER)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from clop_det.engine.stop import EXIT_STOPPED
+from clop_det.engine.leaving import EXIT_STOPPED
 from clop_det.files import read_json
 
 from .conftest import ROOT, arguments, same_files

@@ -1,7 +1,19 @@
 """Checks of images and their annotations before training: kinds of fault, the policy for each, what was found."""
 
 from clop_det.annotations.checks.findings import Checks, Fault, Policies
-from clop_det.annotations.checks.image_facts import ImageFacts, facts_of, read_facts
-from clop_det.annotations.checks.kinds import KINDS, Kind
+from clop_det.annotations.checks.image_facts import ImageFacts, facts_of, marks, read_facts
+from clop_det.annotations.checks.kinds import ANNOTATION, IMAGE, KINDS, Kind
 
-__all__ = ["KINDS", "Checks", "Fault", "ImageFacts", "Kind", "Policies", "facts_of", "read_facts"]
+__all__ = [
+    "ANNOTATION",
+    "IMAGE",
+    "KINDS",
+    "Checks",
+    "Fault",
+    "ImageFacts",
+    "Kind",
+    "Policies",
+    "facts_of",
+    "marks",
+    "read_facts",
+]

@@ -12,6 +12,7 @@ from tabulate import tabulate
 from clop_det.annotations.checks.kinds import ANNOTATION, DROP, FAIL, IMAGE, KINDS, REPAIR
 from clop_det.errors import UserError
 
+_FEW = 10  # faults of a kind that are few, whatever share of a small data set they are
 _DONE = {REPAIR: "repaired", DROP: "dropped", FAIL: "refused"}
 
 
@@ -28,32 +29,34 @@ class Policies:
     """Kind -> policy, complete and checked.
 
     Args:
-        given: DATASETS.CHECKS, keys in any case; kinds that are absent have their default.
+        chosen: of every kind.
+        max_share: DATASETS.MAX_FAULT_SHARE.
 
-    Raises:
-        UserError: an unknown kind, or a policy that the kind does not admit.
     """
 
     chosen: tuple[tuple[str, str], ...] = ()
+    max_share: float = 1.0
 
     @classmethod
-    def of(cls, given: Mapping[str, Any]) -> Policies:
-        """The policies of a config group."""
+    def of(cls, given: Mapping[str, Any], max_share: float = 1.0) -> Policies:
+        """The policies of a config group.
+
+        Args:
+            given: DATASETS.CHECKS, keys in any case; kinds that are absent have their default.
+            max_share: DATASETS.MAX_FAULT_SHARE.
+
+        Raises:
+            UserError: an unknown kind, or a policy that the kind does not admit.
+        """
         lower = {str(key).lower(): value for key, value in given.items()}
-        for name, policy in lower.items():
+        for name in lower:
             if name not in KINDS:
                 near = difflib.get_close_matches(name, KINDS, n=1)
                 raise UserError(
                     f"DATASETS.CHECKS has no kind {name.upper()}; {f'did you mean {near[0].upper()}? ' if near else ''}"
                     f"kinds are {', '.join(KINDS).upper()}."
                 )
-            if policy not in KINDS[name].policies:
-                reason = f" ({KINDS[name].meaning}: there is nothing to repair it with)" if policy == REPAIR else ""
-                raise UserError(
-                    f"DATASETS.CHECKS.{name.upper()} is {policy!r}{reason}; it must be"
-                    f" {' or '.join(KINDS[name].policies)}."
-                )
-        return cls(tuple((name, str(lower.get(name, kind.default))) for name, kind in KINDS.items()))
+        return cls(tuple((name, str(lower.get(name, kind.default))) for name, kind in KINDS.items()), max_share)
 
     def __getitem__(self, kind: str) -> str:
         return dict(self.chosen).get(kind, KINDS[kind].default)
@@ -69,15 +72,19 @@ class Checks:
         name: of the data set.
         policies: what to do about each kind.
         entries: kind -> what was found, in the order of the data set.
+        causes: kind -> what is likely the matter, where the data say more than the kind does.
         images, annotations: how many are left.
+        listed: how many images and annotations were looked at.
     """
 
     name: str
     policies: Policies = field(default_factory=Policies)
     entries: dict[str, list[str]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    causes: dict[str, str] = field(default_factory=dict)
     images: int = 0
     annotations: int = 0
+    listed: dict[str, int] = field(default_factory=dict)
 
     def found(self, kind: str, what: str, count: int = 1) -> bool:
         """Note a fault; True: repair it and go on; False: leave the image or annotation out.
@@ -95,10 +102,22 @@ class Checks:
         """The same for an exception."""
         return self.found(fault.kind, str(fault))
 
+    def too_many(self) -> list[str]:
+        """The kinds of which more were found than a sound data set has: their common cause needs a decision."""
+        return [
+            name
+            for name, kind in KINDS.items()
+            if kind.cause
+            and self.policies[name] == kind.default
+            and self.counts.get(name, 0) >= _FEW
+            and self.counts[name] > self.policies.max_share * self.listed.get(kind.dropped, 0)
+        ]
+
     def finish(self) -> None:
-        """Raise UserError if anything was found whose policy is "fail"."""
+        """Raise UserError if anything was found whose policy is "fail", or too many of a kind."""
         failed = [kind for kind in KINDS if kind in self.entries and self.policies[kind] == FAIL]
         if not failed:
+            self._finish_shares()
             return
         first = failed[0]
         others = [f"{self.counts[kind]} {kind}" for kind in failed[1:]]
@@ -111,9 +130,27 @@ class Checks:
             + (f" Refused as well: {', '.join(others)}." if others else "")
         )
 
+    def _finish_shares(self) -> None:
+        for name in self.too_many():
+            kind = KINDS[name]
+            ways = [policy for policy in kind.policies if policy not in (kind.default, FAIL)]
+            raise UserError(
+                f"data set {self.name}: {self.entries[name][0].rstrip('.')} (and {self.counts[name] - 1} more of this"
+                f" kind, among {self.listed[kind.dropped]} {kind.dropped}s): {self.causes.get(name, kind.cause)}."
+                f" Correct it, or set DATASETS.CHECKS.{name.upper()} to {' or '.join(ways)}, or"
+                f" DATASETS.MAX_FAULT_SHARE to 1.0 (all of them are {_DONE[kind.default]})."
+            )
+
     def dropped_kinds(self) -> list[str]:
         """The kinds for which something was left out."""
         return [kind for kind in KINDS if kind in self.entries and self.policies[kind] == DROP]
+
+    def worth_a_warning(self) -> list[str]:
+        """The kinds for which something was left out, and those whose repair may not be what is meant."""
+        loud = [
+            kind for kind in KINDS if kind in self.entries and KINDS[kind].loud and kind not in self.dropped_kinds()
+        ]
+        return self.dropped_kinds() + loud
 
     def dropped(self, unit: str) -> int:
         """How many images or annotations were left out for a fault of their own."""

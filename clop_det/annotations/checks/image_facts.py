@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import logging
 import os
 import struct
@@ -21,13 +22,13 @@ from typing import BinaryIO
 from PIL import Image
 
 from clop_det.data.building import cache_folder
-from clop_det.data.decoding import BROKEN
+from clop_det.data.decoding import BROKEN, open_header, oversize
 from clop_det.data.orientation import orientation
 from clop_det.engine.workers import cores
 from clop_det.errors import UserError
-from clop_det.files import StrPath, read_json, write_json
+from clop_det.files import StrPath, read_json, write_text
 
-_FORMAT = "clop_det image facts 2"
+_FORMAT = "clop_det image facts 3"
 MISSING, UNREADABLE, TRUNCATED = "missing", "unreadable", "truncated"
 _log = logging.getLogger(__name__)
 
@@ -71,11 +72,13 @@ def read_facts(path: StrPath) -> ImageFacts:
 
 
 def _facts(file: BinaryIO) -> ImageFacts:
-    image = Image.open(file)
+    image = open_header(file)
     width, height = image.size
     raw_mode = str(image.tile[0][3]) if image.tile else ""
     deep = image.mode[0] in "IF" or ";16" in raw_mode
     facts = ImageFacts(width, height, image.format or "", image.mode, deep)
+    if oversize(width, height):  # before anything decodes it
+        return facts
     whole, tagged = _ENDS.get(facts.format, _decoded)(file)
     if not whole:
         try:
@@ -122,7 +125,7 @@ def facts_of(paths: Sequence[StrPath]) -> list[ImageFacts]:
     """`read_facts` of many files, kept in `image_facts` in the cache folder for the next run."""
     if not paths:
         return []
-    path = cache_folder() / "image_facts" / f"{_key(paths)}.json"
+    path = cache_folder() / "image_facts" / f"{marks(paths)[:24]}-{Image.MAX_IMAGE_PIXELS}.json"
     if path.is_file():
         try:
             content = read_json(path)
@@ -135,19 +138,21 @@ def facts_of(paths: Sequence[StrPath]) -> list[ImageFacts]:
         warnings.simplefilter("ignore")
         facts = list(pool.map(read_facts, paths))
     try:
-        write_json(path, {"format": _FORMAT, "facts": [dataclasses.astuple(entry) for entry in facts]})
+        write_text(path, json.dumps({"format": _FORMAT, "facts": [[*vars(entry).values()] for entry in facts]}))
     except UserError as error:  # a convenience, not a result
         _log.warning("the images' headers will be read again next time: %s", error)
     return facts
 
 
-def _key(paths: Sequence[StrPath]) -> str:
-    digest = hashlib.sha256(f"{_FORMAT}\n".encode())
+def marks(paths: Sequence[StrPath]) -> str:
+    """SHA-256 over the paths, sizes and modification times of files: what tells whether one of them has changed."""
+    here = os.getcwd()
+    digest = hashlib.sha256()
     for path in paths:
         try:
             status = os.stat(path)
             mark = f"{status.st_size} {status.st_mtime_ns}"
-        except OSError:
+        except (OSError, ValueError):
             mark = MISSING
-        digest.update(f"{mark} {os.path.abspath(path)}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()[:24]
+        digest.update(f"{mark} {os.path.join(here, path)}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()

@@ -18,6 +18,9 @@ class Kind:
         default: "repair", "drop" or "fail".
         repair: what "repair" does; empty where nothing can be repaired.
         dropped: what "drop" leaves out, an "image" or an "annotation" (one box with its class and mask).
+        loud: whether a repair is worth a warning.
+        cause: what is likely the matter where many are found; then a share of them beyond DATASETS.MAX_FAULT_SHARE is
+            an error, unless another policy than the default was chosen. Empty: any number of them is admitted.
     """
 
     name: str
@@ -25,6 +28,8 @@ class Kind:
     default: str
     repair: str = ""
     dropped: str = IMAGE
+    cause: str = ""
+    loud: bool = False
 
     @property
     def policies(self) -> tuple[str, ...]:
@@ -40,7 +45,30 @@ _ALL = (
     Kind("doctype", "an XML file holds a DOCTYPE or an entity, which can read other files or exhaust the memory", FAIL),
     Kind("unreadable_annotation", "an annotation file cannot be read or is not well-formed", FAIL),
     Kind("duplicate_image_id", "an image id, or its line in a list, occurs again; the first counts", FAIL),
+    Kind(
+        "repeated_image",
+        "one image file is listed under several ids, as after an export with one entry for each object",
+        REPAIR,
+        "its annotations are joined under the first id",
+        loud=True,
+    ),
+    Kind(
+        "unannotated_image",
+        "a list names an image that has no annotation file",
+        REPAIR,
+        "taken as an image without a box",
+        loud=True,
+        cause="the annotation files may lie in another folder: see ANNOTATION_DIR in DATASETS.REGISTER",
+    ),
+    Kind(
+        "respelled_file",
+        "an image's name is written with other separators, letters in its ending, percent signs or Unicode forms than"
+        " that of its file",
+        REPAIR,
+        "the file is read",
+    ),
     Kind("unreadable_image", "a file is no image, or of an unknown format", FAIL),
+    Kind("oversized_image", "an image has more pixels than INPUT.MAX_PIXELS", FAIL),
     Kind("truncated_image", "an image file ends too early", FAIL),
     Kind("no_size", "the annotation gives no size, or 0 x 0", REPAIR, "the image's own size is used"),
     Kind(
@@ -71,6 +99,20 @@ _ALL = (
         "",
         ANNOTATION,
     ),
+    Kind(
+        "no_box",
+        "an annotation has no box, but a mask",
+        REPAIR,
+        "the smallest box around the mask is used",
+        ANNOTATION,
+    ),
+    Kind(
+        "unclear_difficult",
+        "the field difficult of a Pascal VOC object is neither a number nor a word such as yes or no",
+        REPAIR,
+        "taken as not difficult",
+        ANNOTATION,
+    ),
     Kind("nonfinite_box", "a box has an infinite coordinate, or one that is no number", FAIL, "", ANNOTATION),
     Kind(
         "inverted_box",
@@ -88,14 +130,50 @@ _ALL = (
         ANNOTATION,
     ),
     Kind(
+        "normalised_box",
+        "a box lies within the first pixel, as it does where its numbers are shares of the image",
+        DROP,
+        "its numbers are multiplied by the image's width and height",
+        ANNOTATION,
+        "the boxes may be written as shares of the image's width and height, as YOLO's are",
+        loud=True,
+    ),
+    Kind(
         "out_of_image_box",
         "a box leaves the image by more than a pixel",
         REPAIR,
         "cut off at the image's edge; a box wholly outside is dropped",
         ANNOTATION,
+        "the boxes may have been drawn on images of another size",
+    ),
+    Kind(
+        "repeated_box",
+        "a box is there again: the same image, class, corners and mask",
+        DROP,
+        "both are kept",
+        ANNOTATION,
+    ),
+    Kind(
+        "near_box",
+        "two boxes of one class differ by less than a hundredth of their width and height",
+        REPAIR,
+        "both are kept",
+        ANNOTATION,
+        "the objects may be there twice, from two exports that round differently",
+        loud=True,
+    ),
+    Kind("zero_area", "an area of 0 stands beside a box of some extent", REPAIR, "the box's area is used", ANNOTATION),
+    Kind(
+        "twin_class",
+        "the names of two classes differ in upper and lower case or in blanks alone",
+        REPAIR,
+        "they are two classes",
+        ANNOTATION,
+        loud=True,
     ),
     Kind("unknown_class", "an annotation is of a class that the data set does not have", FAIL, "", ANNOTATION),
     Kind("unselected_class", "an annotation is of a category that CLASSES leaves out", DROP, "", ANNOTATION),
+    Kind("no_annotation_id", "an annotation has no id", REPAIR, "it is numbered here", ANNOTATION),
     Kind("unknown_image", "an annotation belongs to an image that is not listed", FAIL, "", ANNOTATION),
     Kind(
         "duplicate_annotation_id",
@@ -106,7 +184,8 @@ _ALL = (
     ),
     Kind(
         "bad_polygon",
-        "a polygon has fewer than three points or half a point, or a mask another size than the image",
+        "a polygon has fewer than three points, half a point or one far outside the image, or a mask another size than"
+        " the image",
         REPAIR,
         "it is left out; the box stays",
         ANNOTATION,

@@ -1,4 +1,4 @@
-"""Jobs that ran before under another config: why they count as other jobs, and run again."""
+"""Jobs that ran before under another identity: why they count as other jobs, and run again."""
 
 from __future__ import annotations
 
@@ -8,47 +8,51 @@ from typing import Any
 
 import yaml
 
-from clop_det.comparison.planning.jobs import JOB_CONFIG, NOT_CONTENT, Job
-from clop_det.config.reading import flatten
+from clop_det.comparison.names import JOB_CONFIG, JOB_NAME
+from clop_det.comparison.planning.jobs import Job
 from clop_det.engine.run_folder import RESULTS_NAME
+from clop_det.errors import UserError
+from clop_det.files import read_json
 
 _SHOWN = 6  # keys
 
 
 def earlier_runs(jobs: Mapping[str, Job], todo: Iterable[str], root: Path) -> list[str]:
-    """Lines on finished runs in `root` that look like jobs of `todo` but have other configs; [] if there is none.
+    """Lines on finished runs in `root` that look like jobs of `todo` but have another identity; [] if there is none.
 
-    A version of the package that knows one more key makes other jobs, too: that its default leaves the results as they
-    were cannot be seen from the key. The line names the keys, so that the reader can tell.
+    The line names the keys and the input that differ, so that the reader can tell.
     """
-    count, keys = 0, dict[str, None]()
+    count, found = 0, dict[str, None]()
     for name in todo:
-        job = jobs[name]
-        if job.config is None or (root / name).exists():
+        if jobs[name].config is None or (root / name).exists():
             continue
         stem = name.rsplit("-", 1)[0]
         for folder in sorted(root.glob(f"{stem}-{'[0-9a-f]' * 8}")):
             if (folder / RESULTS_NAME).is_file():
                 count += 1
-                keys |= dict.fromkeys(_differing(folder / JOB_CONFIG, job))
+                found |= dict.fromkeys(_differing(folder, jobs[name]))
                 break
     if not count:
         return []
-    named = ", ".join(list(keys)[:_SHOWN]) + (f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else "")
-    return [f"{count} jobs ran here before under other configs and run again; what differs: {named or 'their input'}"]
+    named = ", ".join(list(found)[:_SHOWN]) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
+    return [f"{count} jobs ran here before under another identity and run again; what differs: {named}"]
 
 
-def _differing(path: Path, job: Job) -> list[str]:
+def _differing(folder: Path, job: Job) -> list[str]:
+    """Keys whose values differ where they count now, and names of input whose content does."""
+    assert job.config is not None
     try:
-        before: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError):
-        return []
-    if not isinstance(before, dict):
-        return []
-    old = {key: _plain(value) for key, value in flatten(before)}
-    new = {key: _plain(value) for key, value in flatten(yaml.safe_load(job.config.dump()) if job.config else {})}
-    keys = [key for key in {**old, **new} if key not in NOT_CONTENT and old.get(key) != new.get(key)]
-    return keys
+        before: Any = yaml.safe_load((folder / JOB_CONFIG).read_text(encoding="utf-8"))
+        reads = read_json(folder / JOB_NAME).get("reads")
+    except (OSError, yaml.YAMLError, UserError, AttributeError):
+        return ["what they read"]
+    old = {key: _plain(value) for key, value in job.content(before if isinstance(before, dict) else {}).items()}
+    new = {key: _plain(value) for key, value in job.content(yaml.safe_load(job.config.dump())).items()}
+    keys = [key for key in {**new, **old} if old.get(key) != new.get(key)]
+    if not isinstance(reads, dict):
+        return [*keys, "how a version before this one named its jobs"]
+    now = job.identity.reads
+    return [*keys, *(name for name in {**now, **reads} if reads.get(name) != now.get(name))]
 
 
 def _plain(value: Any) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,19 +10,18 @@ from typing import Any
 import yaml
 from detectron2.config import CfgNode
 
-from clop_det.config.reading import flatten
+from clop_det.comparison.names import JOB_CONFIG, JOB_NAME
+from clop_det.comparison.planning.identity import Identity
+from clop_det.config.content import content_of
+from clop_det.config.files import flatten, nested
 from clop_det.engine.run_folder import CONFIG_NAME, RESULTS_NAME
 from clop_det.errors import UserError
 from clop_det.files import read_json, write_json, write_text
+from clop_det.keys import DETECTION, PRETRAINING
+from clop_det.provenance import git_state
 
-JOB_NAME = "job.json"
-JOB_CONFIG = "job.yaml"
-JOBS_FOLDER = "jobs"
 _LONGEST = 180  # characters of a folder's name before the digest
-KINDS = ("pretrain", "convert", "detect", "inspect")
-
-# Where a run lies, and where its input lies: the upstream job's digest stands for the input's content.
-NOT_CONTENT = ("OUTPUT_DIR", "MODEL.WEIGHTS")
+_STAGES = {"pretrain": PRETRAINING, "detect": DETECTION}
 
 
 @dataclass(frozen=True)
@@ -32,9 +29,9 @@ class Job:
     """What to run, and what its figures are about.
 
     Attributes:
-        kind: one of `KINDS`.
+        kind: one of `names.KINDS`.
         name: name of the run folder: readable part and the first digits of the digest.
-        digest: hash of everything that determines the result.
+        identity: what it computes.
         needs: names of the jobs whose product it reads.
         product: file in the run folder that other jobs read; empty: none.
         config: the complete config, for pretrain and detect.
@@ -45,7 +42,7 @@ class Job:
 
     kind: str
     name: str
-    digest: str
+    identity: Identity
     needs: tuple[str, ...] = ()
     product: str = ""
     config: CfgNode | None = None
@@ -54,22 +51,24 @@ class Job:
     arguments: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def digest(self) -> str:
+        """Hash of everything that determines the result, but for the code."""
+        return self.identity.digest
+
+    @property
     def title(self) -> str:
         """What a person reads in the progress display."""
         return self.name.rsplit("-", 1)[0].replace("-", " ")
 
-
-def digest_of(kind: str, *content: object) -> str:
-    """SHA-256 over a kind and JSON-able content; a config counts with all its values but where the run lies."""
-    parts = [_config_content(item) if isinstance(item, CfgNode) else item for item in content]
-    text = json.dumps([kind, *parts], sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+    def content(self, cfg: Mapping[str, Any]) -> dict[str, Any]:
+        """The values of a config, of this job or one like it, that count for its identity."""
+        return content_of(cfg, _STAGES[self.kind])
 
 
-def job_name(kind: str, parts: list[str], digest: str) -> str:
+def job_name(kind: str, parts: list[str], identity: Identity) -> str:
     """Folder name: kind, readable parts (cut where a file system would refuse them), eight digits of the digest."""
     readable = "-".join([kind, *(part for part in parts if part)])
-    return f"{readable[:_LONGEST]}-{digest[:8]}"
+    return f"{readable[:_LONGEST]}-{identity.digest[:8]}"
 
 
 def prepare_folder(job: Job, folder: Path) -> dict[str, Any]:
@@ -86,33 +85,57 @@ def prepare_folder(job: Job, folder: Path) -> dict[str, Any]:
         kind=job.kind,
         name=job.name,
         digest=job.digest,
+        reads=dict(job.identity.reads),
         needs=list(job.needs),
         iterations=job.iterations,
         arguments=dict(job.arguments),
         **job.facts,
     )
     record.setdefault("attempts", [])
+    _note_code(record, job)
     if job.config is not None:
         record["device"] = job.config.MODEL.DEVICE
         write_text(folder / JOB_CONFIG, job.config.dump())
-        _follow_weights(folder / CONFIG_NAME, job.config.MODEL.WEIGHTS)
+        _follow(folder / CONFIG_NAME, job)
     write_json(folder / JOB_NAME, record)
     return record
 
 
-def _follow_weights(config: Path, weights: str) -> None:
-    """In the config of a run that has begun, let MODEL.WEIGHTS point to where the comparison lies now.
+def _note_code(record: dict[str, Any], job: Job) -> None:
+    """Note the code that the job starts under; if it began under another one, both."""
+    commit, dirty = git_state()
+    files = job.identity.code_files()
+    now = {"commit": commit, "dirty": dirty, "files": files}
+    before = record.get("code") if record["attempts"] else None
+    if before is None:
+        record["code"] = now
+    elif differing_files(before, files):
+        record["code"] = now
+        record["earlier_code"] = [*record.get("earlier_code", []), before]
 
-    The digest says that the job is the same, content of its weights included; a trainer that resumes compares paths.
+
+def differing_files(code: Mapping[str, Any] | None, files: Mapping[str, str]) -> list[str]:
+    """Names of the files in which a recorded code differs from `files`; all of them where none is recorded."""
+    before = (code or {}).get("files") or {}
+    return sorted(name for name in {*before, *files} if before.get(name) != files.get(name))
+
+
+def _follow(config: Path, job: Job) -> None:
+    """In the config of a run that has begun, take from the job's config what does not count: places, others' options.
+
+    The digest says that the job is the same; a trainer that resumes compares configs as text.
     """
+    assert job.config is not None
     try:
         content = yaml.safe_load(config.read_text(encoding="utf-8"))
-        there = content["MODEL"]["WEIGHTS"]
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+        there = dict(flatten(content))
+    except (OSError, ValueError, yaml.YAMLError, AttributeError):
         return  # not begun, or damaged: the trainer says so
-    if there != weights:
-        content["MODEL"]["WEIGHTS"] = weights
-        write_text(config, yaml.safe_dump(content))
+    counted = job.content(job.config)
+    new = {key: value for key, value in flatten(yaml.safe_load(job.config.dump())) if key not in counted}
+    kept = {key: value for key, value in there.items() if key in counted}
+    if {**kept, **new} != there:
+        write_text(config, yaml.safe_dump(nested({**kept, **new})))
 
 
 def check_folder(job: Job, folder: Path) -> dict[str, Any]:
@@ -147,7 +170,3 @@ def jobs_to_run(jobs: Mapping[str, Job], root: Path) -> list[str]:
                 if product and not (root / need / product).exists():
                     unfinished.add(need)
     return [name for name in jobs if name in unfinished]
-
-
-def _config_content(cfg: CfgNode) -> dict[str, Any]:
-    return {key: value for key, value in flatten(cfg) if key not in NOT_CONTENT}

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fvcore.common.config import CfgNode as CN
 
-from clop_det.comparison.planning.config import flattened, nearest
+from clop_det.config.files import flatten
+from clop_det.config.imports import KEY as IMPORTS
+from clop_det.config.library import library
 from clop_det.conversion.sources.catalogue import source_names
 from clop_det.errors import UserError
+from clop_det.keys import nearest
 
 Point = tuple[tuple[str, Any], ...]  # one combination of a grid: ((config key, value), ...)
 
 RANDOM = "random"
-LEAST_SCORE = 0.05  # weaker detections are not stored with the examples
 # The comparison sets these itself; an override would break the pairing or the run folders.
 OWNED_KEYS = ("OUTPUT_DIR", "SEED", "MODEL.WEIGHTS")
 # Where the matrix says what a row is called by, and with what.
@@ -60,7 +62,7 @@ class Detection:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A checked comparison; see `comparison.config` for the meaning of each field."""
+    """A checked comparison; see `comparison.planning.config` for the meaning of each field."""
 
     name: str
     description: str
@@ -76,6 +78,8 @@ class Matrix:
     metric: str
     examples: int
     example_score: float
+    imports: tuple[str, ...] = ()
+    gpus: int = 1  # processes of a job
 
 
 def read_matrix(cfg: CN, folder: Path) -> Matrix:
@@ -106,18 +110,14 @@ def read_matrix(cfg: CN, folder: Path) -> Matrix:
     _unique([detection.name for detection in detections], "COMPARE.DETECTION")
     if not detections and not needs_pretraining:
         raise UserError("nothing to run: no initialisation is pretrained and COMPARE.DETECTION is empty.")
-    if node.EXAMPLES < 0:
-        raise UserError(f"COMPARE.EXAMPLES is {node.EXAMPLES}; it must be at least 0.")
-    if not LEAST_SCORE <= node.EXAMPLE_SCORE <= 1:
-        raise UserError(f"COMPARE.EXAMPLE_SCORE is {node.EXAMPLE_SCORE}; it lies in [{LEAST_SCORE}, 1].")
     return Matrix(
         name=str(node.NAME),
         description=str(node.DESCRIPTION),
         output=Path(cfg.OUTPUT_DIR),
         inits=inits,
         baseline=node.BASELINE,
-        fractions=_fractions(node.LABEL_FRACTIONS),
-        seeds=_seeds(node.SEEDS),
+        fractions=_different(map(float, node.LABEL_FRACTIONS), "COMPARE.LABEL_FRACTIONS"),
+        seeds=_different(node.SEEDS, "COMPARE.SEEDS"),
         pretrain_config=find(node.PRETRAIN.CONFIG, folder) if needs_pretraining else None,
         pretrain_opts={**device, **_opts(node.PRETRAIN.OPTS, "COMPARE.PRETRAIN.OPTS")},
         pretrain_grid=pretrain_grid,
@@ -125,17 +125,19 @@ def read_matrix(cfg: CN, folder: Path) -> Matrix:
         metric=str(node.METRIC),
         examples=int(node.EXAMPLES),
         example_score=float(node.EXAMPLE_SCORE),
+        imports=tuple(cfg.IMPORTS),
+        gpus=int(node.LAUNCH.GPUS_PER_JOB),
     )
 
 
 def find(name: str, folder: Path) -> Path:
-    """The file `name`, looked up beside the comparison's file, then in the working directory.
+    """The file `name`: beside the comparison's file, in the working directory, or among the shipped configs.
 
     Raises:
-        UserError: it is in neither; both places and the nearest file there are named.
+        UserError: it is in none of them; the first two places and the nearest file there are named.
     """
     candidates = [folder / Path(name).expanduser(), Path(name).expanduser()]
-    for candidate in candidates:
+    for candidate in (*candidates, library() / name):
         if candidate.is_file():
             return candidate
     beside = candidates[0].parent
@@ -220,8 +222,10 @@ def _apart(opts: Mapping[str, Any], grid: Sequence[Point], where: str, grid_name
 def _opts(node: Any, where: str) -> dict[str, Any]:
     if not isinstance(node, Mapping):
         raise UserError(f"{where} must be a mapping of config keys to values, not {node!r}.")
-    opts = flattened(node)
+    opts = dict(flatten(node))
     for key in opts:
+        if key == IMPORTS:
+            raise UserError(f"{where} sets IMPORTS. Name the modules beside COMPARE, or in the config that needs them.")
         if key in OWNED_KEYS:
             raise UserError(f"{where} sets {key}, which the comparison sets itself for every run. Remove it.")
         if key in _SAID_ELSEWHERE:
@@ -229,27 +233,15 @@ def _opts(node: Any, where: str) -> dict[str, Any]:
     return opts
 
 
-def _fractions(values: Sequence[Any]) -> tuple[float, ...]:
-    fractions = []
-    for value in _some(values, "COMPARE.LABEL_FRACTIONS"):
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
-            raise UserError(f"COMPARE.LABEL_FRACTIONS has {value!r}: a label fraction lies in (0, 1].")
-        fractions.append(float(value))
-    _unique([str(value) for value in fractions], "COMPARE.LABEL_FRACTIONS")
-    return tuple(fractions)
-
-
-def _seeds(values: Sequence[Any]) -> tuple[int, ...]:
-    for value in _some(values, "COMPARE.SEEDS"):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise UserError(f"COMPARE.SEEDS has {value!r}: seeds are whole numbers >= 0.")
-    _unique([str(value) for value in values], "COMPARE.SEEDS")
-    return tuple(values)
-
-
 def _some(values: Any, where: str) -> Sequence[Any]:
     if not isinstance(values, (list, tuple)) or not values:
         raise UserError(f"{where} must be a list with at least one entry, not {values!r}.")
+    return values
+
+
+def _different(values: Iterable[Any], where: str) -> tuple[Any, ...]:
+    values = tuple(values)
+    _unique([str(value) for value in values], where)
     return values
 
 

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from detectron2.config import CfgNode, get_cfg
+from detectron2.config import CfgNode
 
-from clop_det.comparison.planning.config import nearest, nested
-from clop_det.comparison.planning.jobs import JOBS_FOLDER, Job, digest_of, job_name
+from clop_det.comparison.names import JOBS_FOLDER, PLAN_NAME, REPORT_FOLDER
+from clop_det.comparison.planning import identity
+from clop_det.comparison.planning.jobs import Job, job_name
 from clop_det.comparison.planning.matrix import Detection, Init, Matrix, Point
-from clop_det.config import add_clop_config
-from clop_det.config.reading import merge_file, merge_mapping
+from clop_det.comparison.planning.other_code import OtherCode
+from clop_det.config.files import read_file
+from clop_det.config.imported import check_is_imported
+from clop_det.config.imports import KEY as IMPORTS
+from clop_det.config.imports import Import
+from clop_det.config.reading import assemble, merge_mapping, run_defaults
+from clop_det.data.content import images_digest
+from clop_det.detection.scaling import scaled_steps
+from clop_det.digests import UNREAD, Digests
 from clop_det.errors import UserError
-from clop_det.files import read_json, sha256_of, write_json
-from clop_det.losses import loss_options
+from clop_det.files import read_json, write_json
+from clop_det.keys import DETECTION, PRETRAINING, check_rules
+from clop_det.losses.registry import LOSSES
 
-PLAN_NAME = "plan.json"
-REPORT_FOLDER = "report"
 CONVERTED = "backbone.pth"
 
 
@@ -41,11 +48,20 @@ class Cell:
 
 @dataclass
 class Plan:
-    """Cells and the jobs they need; `jobs` lists needs before their users."""
+    """Cells and the jobs they need; `jobs` lists needs before their users.
+
+    `unread`: data that cannot be read here -> why; the names of jobs that read them say nothing of their content.
+    """
 
     matrix: Matrix
     cells: list[Cell] = field(default_factory=list)
     jobs: dict[str, Job] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
+
+    def unread_by(self, jobs: Iterable[Job]) -> dict[str, str]:
+        """What of `unread` belongs to `jobs`."""
+        lacking = {what for job in jobs for what, known in job.identity.reads.items() if known == UNREAD}
+        return {what: why for what, why in self.unread.items() if what in lacking}
 
     @property
     def root(self) -> Path:
@@ -68,11 +84,12 @@ def build_plan(matrix: Matrix) -> Plan:
             for init in matrix.inits:
                 for point in matrix.pretrain_grid if init.uses_grid else ((),):
                     builder.add(init, fraction if init.uses_labels else None, seed, point)
+    plan.unread = builder.digests.problems
     return plan
 
 
-def write_plan(plan: Plan) -> None:
-    """Write plan.json: what the report needs to know beside the run folders; refuses another comparison's folder."""
+def check_output(plan: Plan) -> None:
+    """UserError if OUTPUT_DIR is another comparison's, or holds the report of something else."""
     path = plan.matrix.output / PLAN_NAME
     report = plan.matrix.output / REPORT_FOLDER
     if not path.exists() and report.is_dir() and any(report.iterdir()):
@@ -81,6 +98,14 @@ def write_plan(plan: Plan) -> None:
         other = read_json(path).get("name")
         if other != plan.matrix.name:
             raise UserError(f'{plan.matrix.output} holds the comparison "{other}". Choose another OUTPUT_DIR.')
+
+
+def write_plan(plan: Plan, kept: Mapping[str, OtherCode]) -> None:
+    """Write plan.json: what the report needs to know beside the run folders.
+
+    Args:
+        kept: jobs whose figures stand although they ran under other code.
+    """
     matrix = plan.matrix
     content = {
         "name": matrix.name,
@@ -91,8 +116,9 @@ def write_plan(plan: Plan) -> None:
         "example_score": matrix.example_score,
         "select": {item.name: [item.select_by, item.report_on] for item in matrix.detections if item.select_by},
         "cells": [asdict(cell) for cell in plan.cells],
+        "kept": {name: other.as_dict() for name, other in kept.items()},
     }
-    write_json(path, content)
+    write_json(matrix.output / PLAN_NAME, content)
 
 
 class _Builder:
@@ -100,7 +126,7 @@ class _Builder:
 
     def __init__(self, plan: Plan) -> None:
         self._plan, self._matrix = plan, plan.matrix
-        self._hashes: dict[Path, str] = {}
+        self.digests = Digests()
 
     def add(self, init: Init, fraction: float | None, seed: int, point: Point) -> None:
         values = self._pretrain_values(init, fraction, seed, point)
@@ -126,8 +152,13 @@ class _Builder:
 
     def _pretrain_config(self, init: Init, values: Mapping[str, Any]) -> CfgNode:
         assert self._matrix.pretrain_config is not None  # checked with the matrix
-        cfg = resolve(self._matrix.pretrain_config, values, f"COMPARE.INITS {init.name}")
-        _check_loss(cfg, init.name)
+        where = f"COMPARE.INITS {init.name}"
+        cfg = resolve(self._matrix.pretrain_config, values, where, self._matrix.imports)
+        try:
+            check_is_imported(LOSSES, cfg.LOSS.NAME, cfg)
+            check_rules(cfg, PRETRAINING)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
         return cfg
 
     def _check_one_fraction(self, init: Init) -> None:
@@ -139,9 +170,9 @@ class _Builder:
             )
 
     def _pretrain(self, cfg: CfgNode, labels: list[str], facts: Mapping[str, Any]) -> Job:
-        digest = digest_of("pretrain", cfg, *self._contents(cfg.LABELS.SPLIT_FILE))
-        name = job_name("pretrain", labels, digest)
-        return self._add_job(Job("pretrain", name, digest, (), "model_final.pth", cfg, cfg.SOLVER.MAX_ITER, facts))
+        own = identity.of_pretraining(cfg, self.digests)
+        name = job_name("pretrain", labels, own)
+        return self._add_job(Job("pretrain", name, own, (), "model_final.pth", cfg, cfg.SOLVER.MAX_ITER, facts))
 
     def _convert(
         self, init: Init, pretrain: Job | None, facts: Mapping[str, Any], labels: list[str], seed: int
@@ -153,13 +184,14 @@ class _Builder:
             labels = [*labels, f"s{seed}"]
         else:
             assert init.checkpoint is not None
-            source, content = str(init.checkpoint), self._hash(init.checkpoint)
+            source, content = str(init.checkpoint), self.digests.of_file(init.checkpoint)
             facts = {**facts, "seed": None}
-        digest = digest_of("convert", content, init.source)
-        arguments = {"source": source, "output": CONVERTED, "format": init.source}
+        own = identity.of_conversion(content, init.source, pretrain.config if pretrain else None)
+        imports = pretrain.config.IMPORTS if pretrain and pretrain.config else self._matrix.imports
+        arguments = {"source": source, "output": CONVERTED, "format": init.source, "imports": "\n".join(imports)}
         needs = (pretrain.name,) if pretrain else ()
-        name = job_name("convert", labels, digest)
-        return self._add_job(Job("convert", name, digest, needs, CONVERTED, facts=facts, arguments=arguments))
+        name = job_name("convert", labels, own)
+        return self._add_job(Job("convert", name, own, needs, CONVERTED, facts=facts, arguments=arguments))
 
     def _detect(
         self,
@@ -172,19 +204,22 @@ class _Builder:
     ) -> None:
         values = {**detection.opts, **dict(setting), "SEED": base.seed}
         values["MODEL.WEIGHTS"] = str(self._plan.root / convert.name / convert.product) if convert else ""
-        cfg = resolve(detection.config, values, f"COMPARE.DETECTION {detection.name}")
+        where = f"COMPARE.DETECTION {detection.name}"
+        cfg = resolve(detection.config, values, where, self._matrix.imports)
+        try:
+            check_rules(cfg, DETECTION)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
         for wanted in (detection.select_by, detection.report_on):
             if wanted and wanted not in cfg.DATASETS.TEST:
                 raise UserError(f"COMPARE.DETECTION {detection.name} SELECT: {wanted} is not in {cfg.DATASETS.TEST}.")
-        start = convert.digest if convert else "random"
-        digest = digest_of("detect", cfg, start, *self._contents(cfg.DATASETS.TRAIN_SPLIT_FILE))
-        name = job_name("detect", [detection.name, *labels, *_point_label(setting), f"s{base.seed}"], digest)
+        own = identity.of_detection(cfg, convert.digest if convert else "random", self.digests)
+        name = job_name("detect", [detection.name, *labels, *_point_label(setting), f"s{base.seed}"], own)
         facts = {**facts, "detection": detection.name, "detection_grid": dict(setting)}
         facts |= {"pretrain": base.pretrain, "convert": base.convert}
         needs = (convert.name,) if convert else ()
-        detect = Job(
-            "detect", name, digest, needs, "model_final.pth", cfg, cfg.SOLVER.MAX_ITER, self._with(facts, values)
-        )
+        steps = scaled_steps(cfg, self._matrix.gpus)
+        detect = Job("detect", name, own, needs, "model_final.pth", cfg, steps, self._with(facts, values))
         self._add_job(detect)
         inspect = self._inspect(detect, needs)
         self._add_cell(
@@ -199,12 +234,14 @@ class _Builder:
         if not count or detect.facts["seed"] != self._matrix.seeds[0]:
             return None
         assert detect.config is not None
+        images = detect.config.CLASSIFICATION
         arguments = {"run": str(self._plan.root / detect.name), "examples": str(count)}
         arguments["weights"] = detect.config.MODEL.WEIGHTS
-        digest = digest_of("inspect", detect.digest, count)
-        name = job_name("inspect", [detect.name.split("-", 1)[1].rsplit("-", 1)[0]], digest)
+        read = images_digest(images, images.EVAL_SPLIT, self.digests) if images.ROOT else ""
+        own = identity.of_inspection(detect.identity, read, count)
+        name = job_name("inspect", [detect.name.split("-", 1)[1].rsplit("-", 1)[0]], own)
         facts = {**detect.facts, "detect": detect.name}
-        return self._add_job(Job("inspect", name, digest, (*needs, detect.name), facts=facts, arguments=arguments))
+        return self._add_job(Job("inspect", name, own, (*needs, detect.name), facts=facts, arguments=arguments))
 
     def _with(self, facts: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
         return {**facts, "values": {key: value for key, value in values.items() if key != "MODEL.WEIGHTS"}}
@@ -225,40 +262,20 @@ class _Builder:
         if cell not in self._plan.cells:
             self._plan.cells.append(cell)
 
-    def _contents(self, file: str) -> list[str]:
-        """What a given split file adds to a digest: another content is another run."""
-        if file and not Path(file).is_file():
-            raise UserError(
-                f"no split file {file}: LABELS.SPLIT_FILE and DATASETS.TRAIN_SPLIT_FILE name existing files."
-            )
-        return [self._hash(Path(file))] if file else []
 
-    def _hash(self, path: Path) -> str:
-        if path not in self._hashes:
-            self._hashes[path] = sha256_of(path)
-        return self._hashes[path]
-
-
-def resolve(config: Path, values: Mapping[str, Any], where: str) -> CfgNode:
+def resolve(config: Path, values: Mapping[str, Any], where: str, imports: Sequence[str] = ()) -> CfgNode:
     """Defaults, the YAML file and its bases, then `values` (dotted key -> value); not frozen.
+
+    `imports`: entries of IMPORTS beside those that the file names.
 
     Raises:
         UserError: as `clop_det.config.reading.read_config`.
     """
-    cfg = get_cfg()
-    add_clop_config(cfg)
-    merge_file(cfg, str(config))
-    merge_mapping(cfg, nested(values), where)
+    file = read_file(str(config))
+    shared = [Import(entry, f"{IMPORTS} of the comparison", Path()) for entry in imports]
+    cfg = assemble(run_defaults, file, [*shared, *file.imports])
+    merge_mapping(cfg, values, where)
     return cfg
-
-
-def _check_loss(cfg: CfgNode, init: str) -> None:
-    known = sorted(loss_options())
-    if cfg.LOSS.NAME not in known:
-        raise UserError(
-            f'COMPARE.INITS {init}: unknown loss "{cfg.LOSS.NAME}"; known are {", ".join(known)}.'
-            f"{nearest(str(cfg.LOSS.NAME), known)}"
-        )
 
 
 def _percent(fraction: float | None) -> str:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from matplotlib import figure as plots
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from clop_det.comparison.report.labels import (
@@ -19,8 +19,8 @@ from clop_det.comparison.report.labels import (
     label_of,
     left_out,
     legend,
-    metric_name,
     of_detection,
+    on_axis,
     styled,
 )
 from clop_det.comparison.report.style import Ink, Picture, colours, render
@@ -28,20 +28,23 @@ from clop_det.comparison.report.tables import percent
 from clop_det.comparison.results.rows import Row
 from clop_det.comparison.results.statistics import Interval, mean_interval
 from clop_det.comparison.results.summary import Comparison, Summary
+from clop_det.figures import ACCURACY, BOX, CATALOGUE, PRECISION, PROBE
 
 _FEW = {1: "One seed.", 2: "Mean of two seeds."}
 
 
 def metric_over_iterations(comparison: Comparison) -> list[Picture]:
     """AP at every evaluation of fine-tuning: mean over seeds, band = 95 % interval, from three seeds."""
-    title = "AP while fine-tuning"
-    return _over_iterations(comparison, "bbox/AP", "ap_over_iterations", title, "AP")
+    figure = CATALOGUE.find(CATALOGUE.names(PRECISION)[0])
+    title = f"{figure.label} while fine-tuning"
+    return _over_iterations(comparison, f"{BOX}/{figure.name}", "ap_over_iterations", title, figure.label)
 
 
 def probe_over_iterations(comparison: Comparison) -> list[Picture]:
     """kNN accuracy of the backbone at the same evaluations: what fine-tuning does to the features."""
-    title = "kNN accuracy of the backbone"
-    return _over_iterations(comparison, "probe/knn_top1", "knn_over_iterations", title, "kNN top-1")
+    figure = CATALOGUE.find(CATALOGUE.names(ACCURACY)[0])
+    title, unit = f"{figure.label} accuracy of the backbone", f"{figure.label} {figure.unit}"
+    return _over_iterations(comparison, f"{PROBE}/{figure.name}", "knn_over_iterations", title, unit)
 
 
 def metric_against_fraction(comparison: Comparison) -> list[Picture]:
@@ -71,12 +74,14 @@ def _over_iterations(comparison: Comparison, key: str, name: str, title: str, un
     return pictures
 
 
-def _curves(comparison: Comparison, group: Sequence[Summary], key: str, unit: str) -> Callable[[Figure, Ink], None]:
+def _curves(
+    comparison: Comparison, group: Sequence[Summary], key: str, unit: str
+) -> Callable[[plots.Figure, Ink], None]:
     palette = colours(comparison.inits)
     series = {label_of(summary, group): _series(summary.rows, key) for summary in group}
     inits = {label_of(summary, group): summary.setting.init for summary in group}
 
-    def draw(figure: Figure, ink: Ink) -> None:
+    def draw(figure: plots.Figure, ink: Ink) -> None:
         axes = figure.add_subplot()
         for style, (label, points) in styled(series, inits):
             colour = palette[inits[label]]
@@ -94,13 +99,13 @@ def _curves(comparison: Comparison, group: Sequence[Summary], key: str, unit: st
 def _fraction_picture(
     comparison: Comparison, group: Sequence[Summary], shares: Sequence[float], detection: str
 ) -> Picture:
-    palette = colours(comparison.inits)
+    palette, metric = colours(comparison.inits), comparison.catalogue.find(comparison.metric)
     lines: dict[tuple[str, Any], list[Summary]] = {}
     for summary in group:
         setting = summary.setting
         lines.setdefault((setting.init, (setting.pretrain_grid, setting.detection_grid)), []).append(summary)
 
-    def draw(figure: Figure, ink: Ink) -> None:
+    def draw(figure: plots.Figure, ink: Ink) -> None:
         axes = figure.add_subplot()
         for items in list(lines.values())[:LIMIT]:
             colour, label = palette[items[0].setting.init], items[0].setting.label
@@ -116,10 +121,10 @@ def _fraction_picture(
         axes.set_xticks(shares, [percent(share) for share in shares])
         axes.minorticks_off()
         axes.set_xlabel("labelled share of the pretraining images")
-        axes.set_ylabel(metric_name(comparison.metric))
+        axes.set_ylabel(on_axis(metric))
         legend(axes)
 
-    title = f"{metric_name(comparison.metric)} against labels{conditions(comparison, detection, None)}"
+    title = f"{metric.label} against labels{conditions(comparison, detection, None)}"
     caption = "Mean over seeds with 95 % interval; dashed: initialisations that see no labels."
     caption += left_out(len(lines))
     return render(f"against_labels_{detection or 'pretraining'}", title, caption, draw)

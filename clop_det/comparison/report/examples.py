@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont
 
+from clop_det.comparison.names import EXAMPLES_NAME
 from clop_det.comparison.report.tables import percent
+from clop_det.comparison.results.reading import number, read_object
 from clop_det.comparison.results.rows import Row
-from clop_det.comparison.results.runs import read_object
 from clop_det.comparison.results.summary import Comparison
 
-EXAMPLES_NAME = "examples.json"
 RIGHT, WRONG, MISSED, TRUTH = "#28c76f", "#ff5a52", "#ffd23f", "#4db8ff"
 KEY = (
     {"colour": RIGHT, "text": "right (IoU at least 0.5, right class)", "dashed": False},
@@ -26,6 +26,7 @@ KEY = (
 )
 _SIDE = 360  # pixels of a tile's longer side
 _MATCH = 0.5  # IoU
+_MOST_PIXELS, _MOST_IMAGES, _MOST_BOXES, _FAR = 1 << 26, 100, 500, 1e5  # of examples.json
 
 
 @dataclass(frozen=True)
@@ -71,8 +72,8 @@ def galleries(comparison: Comparison) -> list[Gallery]:
             share = percent(row.setting.label_fraction, "labels") if several else ""
             label = " · ".join(filter(None, [row.setting.label, share]))
             if row.setting.detection == detection and label not in chosen and "inspect" in row.folders:
-                content = read_object(row.folders["inspect"] / EXAMPLES_NAME)
-                if content:
+                content = _sound(read_object(row.folders["inspect"] / EXAMPLES_NAME))
+                if content["images"]:
                     chosen[label] = row, content
         if chosen:
             found.append(_gallery(detection, chosen, comparison.example_score))
@@ -135,15 +136,15 @@ def _gallery(detection: str, chosen: dict[str, tuple[Row, dict[str, Any]]], scor
         detection,
         f"Detections with a score of at least {score:g}; seed {first[0].seed}, after the whole of fine-tuning.",
     )
-    for index, example in enumerate(first[1].get("images", [])):
-        image = _open(first[0].folders["inspect"] / example["image"])
+    for index, example in enumerate(first[1]["images"]):
+        image = _open(first[0].folders["inspect"], example["image"])
         if image is None:
             continue
         truth = example["ground_truth"]
         tiles = [_tile("ground truth", f"{len(truth)} objects", image, [(item, TRUTH, False) for item in truth])]
         for label, (_, content) in chosen.items():
             # Two images of one name in different folders differ in their place.
-            twins = (item for item in content.get("images", []) if item["file"] == example["file"])
+            twins = (item for item in content["images"] if item["file"] == example["file"])
             same = [item for item in twins if item["image"] == example["image"]]
             if same:
                 tiles.append(_judged_tile(label, image, same[0]["detections"], truth, score))
@@ -163,16 +164,17 @@ def _judged_tile(
 
 def _tile(label: str, note: str, image: Image.Image, boxes: Sequence[tuple[dict[str, Any], str, bool]]) -> Tile:
     scale = _SIDE / max(image.size)
-    canvas = image.resize((round(image.width * scale), round(image.height * scale)), Image.Resampling.BICUBIC)
+    size = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    canvas = image.resize(size, Image.Resampling.BICUBIC)
     draw, font = ImageDraw.Draw(canvas), ImageFont.load_default(13)
     for item, colour, dashed in boxes:
-        x0, y0, x1, y1 = (round(value * scale) for value in item["box"])
+        x0, y0, x1, y1 = (round(min(max(value * scale, -_SIDE), 2 * _SIDE)) for value in item["box"])
         x1, y1 = max(x1, x0 + 1), max(y1, y0 + 1)
         if dashed:
             _dashed(draw, (x0, y0, x1, y1), colour)
         else:
             draw.rectangle((x0, y0, x1, y1), outline=colour, width=2)
-        text = str(item["label"])
+        text = str(item["label"])[:60]
         _, _, right, bottom = draw.textbbox((0, 0), text, font=font)
         place = (min(x0, canvas.width - right - 5), max(0, y0 - bottom - 3))
         draw.rectangle((*place, place[0] + right + 4, place[1] + bottom + 3), fill=colour)
@@ -190,9 +192,39 @@ def _dashed(draw: ImageDraw.ImageDraw, box: tuple[int, int, int, int], colour: s
             draw.line((x, start, x, min(start + dash, y1)), fill=colour, width=2)
 
 
-def _open(path: Path) -> Image.Image | None:
+def _open(folder: Path, name: str) -> Image.Image | None:
+    """An image that the inspection left in its own folder; None if there is none, or one that would fill the memory."""
+    path = folder / name
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, UnidentifiedImageError):
+        if path.name != name or path.resolve().parent != folder.resolve() or not path.is_file():
+            return None
+        with Image.open(path, formats=("PNG", "JPEG")) as image:
+            return image.convert("RGB") if 0 < image.width * image.height <= _MOST_PIXELS else None
+    except Exception:  # Pillow raises nearly anything for a damaged file
         return None
+
+
+def _sound(content: dict[str, Any]) -> dict[str, Any]:
+    """{"images": ...} with the images and boxes of examples.json that have the expected form."""
+    images = content.get("images")
+    found = []
+    for item in images[:_MOST_IMAGES] if isinstance(images, list) else []:
+        if isinstance(item, dict) and isinstance(item.get("file"), str) and isinstance(item.get("image"), str):
+            boxes = {
+                key: [box for box in item[key][:_MOST_BOXES] if _is_box(box, key == "detections")]
+                for key in ("ground_truth", "detections")
+                if isinstance(item.get(key), list)
+            }
+            found.append({"ground_truth": [], "detections": [], **boxes, "file": item["file"], "image": item["image"]})
+    return {"images": found}
+
+
+def _is_box(item: Any, scored: bool) -> bool:
+    return (
+        isinstance(item, dict)
+        and isinstance(item.get("label"), str | int)
+        and isinstance(item.get("box"), list)
+        and len(item["box"]) == 4
+        and all(number(value, -_FAR, _FAR) for value in item["box"])
+        and (not scored or number(item.get("score"), 0, 1))
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from matplotlib.figure import Figure
+from matplotlib import figure as plots
 from matplotlib.ticker import MaxNLocator
 
 from clop_det.comparison.report.curves import metric_against_fraction, metric_over_iterations, probe_over_iterations
@@ -18,22 +18,21 @@ from clop_det.comparison.report.labels import (
     label_of,
     left_out,
     legend,
-    metric_name,
-    number,
+    on_axis,
     styled,
 )
 from clop_det.comparison.report.maps import class_cosines, grid_figures
 from clop_det.comparison.report.style import Ink, Picture, colours, render
-from clop_det.comparison.report.tables import NAMES
-from clop_det.comparison.results.rows import ACCURACIES, PROBES, Row
+from clop_det.comparison.results.rows import Row
 from clop_det.comparison.results.statistics import correlation, ranks
 from clop_det.comparison.results.summary import Comparison
+from clop_det.figures import ACCURACY, ON_BOXES
 
 _BARS = 24  # more settings make no readable figure; the heat maps show them
 
 
 def all_figures(comparison: Comparison) -> list[Picture]:
-    """Every figure for which there are data, in the order of the page."""
+    """Every figure for which there are data, in the order of the page; one that cannot be drawn becomes a remark."""
     makers: Iterable[Callable[[Comparison], list[Picture]]] = (
         metric_by_setting,
         metric_over_iterations,
@@ -44,7 +43,14 @@ def all_figures(comparison: Comparison) -> list[Picture]:
         spectra,
         class_cosines,
     )
-    return [picture for maker in makers for picture in maker(comparison)]
+    pictures: list[Picture] = []
+    for maker in makers:
+        try:
+            pictures += maker(comparison)
+        except Exception as error:  # the values are somebody's, and matplotlib has limits of its own
+            what = (maker.__name__.replace("_", " "), type(error).__name__, " ".join(str(error).split())[:200])
+            comparison.remarks.append("the figure of {} is missing: it cannot be drawn ({}: {}).".format(*what))
+    return pictures
 
 
 def metric_by_setting(comparison: Comparison) -> list[Picture]:
@@ -52,9 +58,9 @@ def metric_by_setting(comparison: Comparison) -> list[Picture]:
     shown = [summary for summary in comparison.summaries if comparison.metric in summary.metrics]
     if not 0 < len(shown) <= _BARS:
         return []
-    palette = colours(comparison.inits)
+    palette, metric = colours(comparison.inits), comparison.catalogue.find(comparison.metric)
 
-    def draw(figure: Figure, ink: Ink) -> None:
+    def draw(figure: plots.Figure, ink: Ink) -> None:
         axes = figure.add_subplot()
         for place, summary in enumerate(shown):
             colour = palette[summary.setting.init]
@@ -65,7 +71,7 @@ def metric_by_setting(comparison: Comparison) -> list[Picture]:
             values = list(summary.by_seed(comparison.metric).values())
             axes.plot(values, [place] * len(values), "o", color=colour, markersize=6, markeredgecolor="none")
             axes.annotate(
-                number(interval.mean, comparison.metric),
+                metric.text(interval.mean),
                 (max([interval.mean, *values, interval.high if interval.n > 1 else -math.inf]), place),
                 xytext=(8, 0),
                 textcoords="offset points",
@@ -82,12 +88,12 @@ def metric_by_setting(comparison: Comparison) -> list[Picture]:
             left=min(0, axes.get_xlim()[0]) if min(s.metrics[comparison.metric].mean for s in shown) < 0 else 0
         )
         axes.xaxis.set_major_locator(MaxNLocator(5))  # small figures have long numbers
-        axes.set_xlabel(metric_name(comparison.metric))
+        axes.set_xlabel(on_axis(metric))
 
     caption = "Dots are seeds, bars their mean" + (
         ", lines the 95 % interval." if comparison.most_seeds > 1 else ". One seed: an order of bars is no ranking."
     )
-    title = f"{metric_name(comparison.metric)} per initialisation"
+    title = f"{metric.label} per initialisation"
     return [render("metric_by_setting", title, caption, draw, (5.4, max(2.6, 1.2 + 0.42 * len(shown))))]
 
 
@@ -96,7 +102,7 @@ def metric_against_probe(comparison: Comparison) -> list[Picture]:
     pictures = []
     for detection in filter(None, detections(comparison)):
         rows = [row for row in comparison.rows if row.setting.detection == detection]
-        for probe in PROBES:
+        for probe in comparison.catalogue.probe_columns():
             pairs = [row for row in rows if probe in row.metrics and comparison.metric in row.metrics]
             if len(pairs) >= 4 and len({row.setting for row in pairs}) >= 3:
                 pictures.append(_probe_picture(comparison, pairs, probe, detection))
@@ -138,11 +144,12 @@ def _spectrum_picture(
     palette = colours(comparison.inits)
     shown = dict(list(curves.items())[:LIMIT])
 
-    def draw(figure: Figure, ink: Ink) -> None:
+    def draw(figure: plots.Figure, ink: Ink) -> None:
         axes = figure.add_subplot()
         for style, (label, values) in styled(shown, inits):
             axes.plot(range(1, len(values) + 1), values, style, color=palette[inits[label]], label=label)
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.minorticks_off()
         axes.set_ylim(max(1e-6, min(min(values) for values in shown.values())), 1.6)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -156,23 +163,25 @@ def _spectrum_picture(
 
 
 def _probe_picture(comparison: Comparison, rows: Sequence[Row], probe: str, detection: str) -> Picture:
-    palette = colours(comparison.inits)
+    palette, find = colours(comparison.inits), comparison.catalogue.find
+    shown, metric = find(probe), find(comparison.metric)
+    accuracy = f": {shown.unit}" if shown.group == ACCURACY else ""
     x, y = [row.metrics[probe] for row in rows], [row.metrics[comparison.metric] for row in rows]
     pearson, spearman = correlation(x, y), correlation(ranks(x), ranks(y))
 
-    def draw(figure: Figure, ink: Ink) -> None:
+    def draw(figure: plots.Figure, ink: Ink) -> None:
         axes = figure.add_subplot()
         for init in dict.fromkeys(row.setting.init for row in rows):
             own = [row for row in rows if row.setting.init == init]
             places = [row.metrics[probe] for row in own], [row.metrics[comparison.metric] for row in own]
             axes.plot(*places, "o", color=palette[init], label=init, markersize=6.5, markeredgecolor="none", alpha=0.85)
-        axes.set_xlabel(f"{NAMES[probe]}{': top-1' if probe in ACCURACIES else ''} of the initialisation")
-        axes.set_ylabel(metric_name(comparison.metric))
+        axes.set_xlabel(f"{on_axis(shown)}{accuracy} of the initialisation")
+        axes.set_ylabel(on_axis(metric))
         axes.margins(0.08)
         legend(axes)
 
-    kind, _, where = NAMES[probe].partition(" ")
-    asked = f"the {kind} probe {where}".rstrip() if probe in ACCURACIES else kind
-    title = f"Does {asked} predict {metric_name(comparison.metric)}?{conditions(comparison, detection, None)}"
+    where = " on boxes" if probe.startswith(ON_BOXES) else ""
+    asked = f"the {find(probe.removeprefix(ON_BOXES)).label} probe{where}" if accuracy else shown.label
+    title = f"Does {asked} predict {metric.label}?{conditions(comparison, detection, None)}"
     caption = f"One dot a run, {len(rows)} runs: Pearson r = {pearson:.2f}, Spearman rho = {spearman:.2f}."
     return render(f"{probe}_against_metric_{detection}", title, caption, draw)

@@ -11,11 +11,12 @@ from clop_det.comparison.report import tables
 from clop_det.comparison.report.examples import KEY, Gallery
 from clop_det.comparison.report.style import Picture, colours
 from clop_det.comparison.results import provenance
+from clop_det.comparison.results.code import MARK
 from clop_det.comparison.results.rows import Row
 from clop_det.comparison.results.summary import Comparison
-from clop_det.comparison.running.progress import clock
+from clop_det.engine.clock import clock
+from clop_det.figures import ACCURACY, PRECISION, RANK
 
-_RUN_COLUMNS = ("AP", "AP50", "knn_top1", "linear_top1", "rankme")
 _MOST_VERDICTS = 14  # sentences; differences.csv holds all
 _MOST_DIFFERENCES = 12  # columns of the table of settings
 
@@ -33,6 +34,7 @@ def render_page(comparison: Comparison, pictures: Sequence[Picture], galleries: 
     page: str = environment.get_template("report.html.j2").render(
         title=comparison.name,
         description=comparison.description,
+        code_notes=comparison.code.notes,
         facts=_facts(comparison),
         verdicts=verdicts[:_MOST_VERDICTS],
         more_verdicts=max(0, len(verdicts) - _MOST_VERDICTS),
@@ -136,10 +138,11 @@ def _no_verdict(comparison: Comparison) -> str:
 
 def _lines(comparison: Comparison, lines: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
     palette = colours(comparison.inits)
-    judged = ("ahead", "behind") if tables.more_is_better(comparison.metric) else ()
+    figure = comparison.catalogue.find(comparison.metric)
+    judged = ("ahead", "behind") if figure.better else ()
     result = []
     for summary, cells in zip(comparison.summaries, lines, strict=True):
-        verdict = summary.difference.verdict if summary.difference else ""
+        verdict = tables.standing(summary.difference, figure) if summary.difference else ""
         result.append(
             {
                 "cells": cells,
@@ -151,24 +154,27 @@ def _lines(comparison: Comparison, lines: Sequence[Sequence[str]]) -> list[dict[
 
 
 def _run_header(comparison: Comparison) -> list[str]:
-    names = [tables.NAMES.get(column, column) for column in _columns(comparison)]
-    return ["initialisation", "labels", "detection", "seed", *names, "wall time", "cost", "state", "run folder"]
+    names = [comparison.catalogue.find(column).label for column in _columns(comparison)]
+    code = ["code"] if comparison.code.runs else []
+    return ["initialisation", "labels", "detection", "seed", *names, "wall time", "cost", *code, "state", "run folder"]
 
 
 def _run_line(comparison: Comparison, row: Row) -> dict[str, Any]:
     figures = []
     for column in _columns(comparison):
         value = row.metrics.get(column)
-        figures.append(tables.MISSING if value is None else f"{value:.{tables.digits(column)}f}")
+        figures.append(tables.MISSING if value is None else comparison.catalogue.find(column).text(value))
     runs = provenance.runs_of(row, comparison)
     seconds = sum(run.seconds or 0 for run in runs)
     cost = ", ".join(cost.text for cost in provenance.total_cost(runs)) or tables.MISSING
     labels = tables.percent(row.setting.label_fraction)
     head = [labels, row.setting.detection or tables.MISSING, str(row.seed)]
+    code = comparison.code.of(row.folders.values())
+    marks = [code or "newest"] if comparison.code.runs else []
     return {
-        "label": row.setting.label,
+        "label": f"{row.setting.label} {MARK}" if code else row.setting.label,
         "colour": colours(comparison.inits)[row.setting.init],
-        "cells": [*head, *figures, clock(seconds) if seconds else tables.MISSING, cost],
+        "cells": [*head, *figures, clock(seconds) if seconds else tables.MISSING, cost, *marks],
         "status": row.status,
         "folder": row.folder.name if row.folder else "",
     }
@@ -176,5 +182,6 @@ def _run_line(comparison: Comparison, row: Row) -> dict[str, Any]:
 
 def _columns(comparison: Comparison) -> list[str]:
     found = {column for row in comparison.rows for column in row.metrics}
-    wanted = dict.fromkeys([comparison.metric, *_RUN_COLUMNS])
+    names = comparison.catalogue.names
+    wanted = dict.fromkeys([comparison.metric, *names(PRECISION)[:2], *names(ACCURACY, RANK)])
     return [column for column in wanted if column in found or column == comparison.metric]

@@ -7,8 +7,9 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
-from clop_det.comparison.report.tables import NAMES, digits, percent
+from clop_det.comparison.report.tables import percent
 from clop_det.comparison.results.summary import Comparison, Summary
+from clop_det.figures import Figure
 
 LIMIT = 10  # settings in one figure
 
@@ -77,14 +78,9 @@ def fraction_suffix(comparison: Comparison, fraction: float | None) -> str:
     return "_" + percent(fraction).replace(" %", "pct")
 
 
-def metric_name(metric: str) -> str:
-    """What a column is called in text."""
-    return NAMES.get(metric, metric)
-
-
-def number(value: float, metric: str) -> str:
-    """A figure with the digits that its column deserves."""
-    return f"{value:.{digits(metric)}f}"
+def on_axis(figure: Figure) -> str:
+    """The label as text of a picture; a $ in one that comes from a run folder must not begin a formula."""
+    return figure.label.replace("$", r"\$")
 
 
 def styled(curves: Mapping[str, Any], inits: Mapping[str, str]) -> list[tuple[str, tuple[str, Any]]]:

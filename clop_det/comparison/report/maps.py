@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib
+from matplotlib import figure as plots
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from clop_det.comparison.report.labels import (
     by_fraction,
@@ -17,18 +17,18 @@ from clop_det.comparison.report.labels import (
     label_of,
     left_out,
     legend,
-    metric_name,
-    number,
+    on_axis,
 )
 from clop_det.comparison.report.style import Ink, Picture, colours, render
 from clop_det.comparison.results.rows import Setting
 from clop_det.comparison.results.statistics import mean_interval
 from clop_det.comparison.results.summary import Comparison, Summary
+from clop_det.figures import COLLAPSE, RANK, Figure
 
 _COLUMNS = 3  # panels side by side
 _PANELS = 9
-# Shown beside the comparison's metric: what collapses with the learning rate.
-_FURTHER = ("rankme", "embedding_rankme", "embedding_mean_norm")
+CURVE_CAPTION = "Lines join the means over seeds; small dots are seeds."
+Points = dict[str, dict[str, list[float]]]  # label -> value of a grid key -> the seeds' figures
 
 
 def grid_figures(comparison: Comparison) -> list[Picture]:
@@ -36,15 +36,16 @@ def grid_figures(comparison: Comparison) -> list[Picture]:
     pictures = []
     groups: dict[tuple[str, float | None], list[Summary]] = {}
     for summary in comparison.summaries:
-        if _point(summary.setting):
+        if grid_point(summary.setting):
             key = summary.setting.detection, summary.setting.label_fraction
             groups.setdefault(key, []).append(summary)
     for (detection, fraction), group in groups.items():
-        keys = list(dict.fromkeys(key for summary in group for key, _ in _point(summary.setting)))
-        for metric in dict.fromkeys((comparison.metric, *_FURTHER)):
-            shown = [summary for summary in group if metric in summary.metrics]
-            where = conditions(comparison, detection, fraction)
-            name = f"{metric}_over_grid_{detection or 'pretraining'}_{fraction if fraction is not None else 'all'}"
+        keys = list(dict.fromkeys(key for summary in group for key, _ in grid_point(summary.setting)))
+        # Beside the comparison's metric: what collapses with the learning rate.
+        for column in dict.fromkeys((comparison.metric, *comparison.catalogue.names(RANK, COLLAPSE))):
+            shown = [summary for summary in group if column in summary.metrics]
+            metric, where = comparison.catalogue.find(column), conditions(comparison, detection, fraction)
+            name = f"{column}_over_grid_{detection or 'pretraining'}_{fraction if fraction is not None else 'all'}"
             if len(shown) > 1 and len(keys) == 1:
                 pictures.append(_curve(comparison, shown, keys[0], metric, name, where))
             elif len(shown) > 1 and len(keys) == 2:
@@ -74,7 +75,7 @@ def _cosine_picture(
 ) -> Picture:
     shown = dict(list(panels.items())[:_PANELS])
 
-    def draw(figure: Figure, ink: Ink) -> None:
+    def draw(figure: plots.Figure, ink: Ink) -> None:
         for axes, (label, (cosines, names)) in zip(_axes(figure, len(shown)), shown.items(), strict=True):
             image = axes.imshow(cosines, cmap="RdBu_r", vmin=-1, vmax=1)
             axes.set_title(label)
@@ -91,24 +92,25 @@ def _cosine_picture(
     return render(name, title, caption, draw, _size(len(shown)), wide=len(shown) > 1)
 
 
-def _heat_maps(group: Sequence[Summary], keys: tuple[str, str], metric: str, name: str, where: str) -> Picture:
+def _heat_maps(group: Sequence[Summary], keys: tuple[str, str], metric: Figure, name: str, where: str) -> Picture:
     inits = list(dict.fromkeys(summary.setting.init for summary in group))[:_PANELS]
     cells = {
-        (s.setting.init, *(dict(_point(s.setting)).get(key, "") for key in keys)): s.metrics[metric] for s in group
+        (s.setting.init, *(dict(grid_point(s.setting)).get(key, "") for key in keys)): s.metrics[metric.name]
+        for s in group
     }
     xs, ys = (_ordered({cell[place] for cell in cells}) for place in (1, 2))
     low = min(interval.mean for interval in cells.values())
     high = max(interval.mean for interval in cells.values())
     colour_map = matplotlib.colormaps["viridis"]
 
-    def draw(figure: Figure, ink: Ink) -> None:
+    def draw(figure: plots.Figure, ink: Ink) -> None:
         for axes, init in zip(_axes(figure, len(inits)), inits, strict=True):
             means = [[cells[init, x, y].mean if (init, x, y) in cells else math.nan for x in xs] for y in ys]
             image = axes.imshow(means, cmap=colour_map, vmin=low, vmax=high, origin="lower", aspect="auto")
             for row, line in enumerate(means):
                 for column, value in enumerate(line):
                     bright = (value - low) > 0.6 * (high - low)
-                    text = "" if math.isnan(value) else number(value, metric)
+                    text = "" if math.isnan(value) else metric.text(value)
                     axes.text(
                         column, row, text, ha="center", va="center", color="#10141a" if bright else "#ffffff", size=9
                     )
@@ -116,44 +118,61 @@ def _heat_maps(group: Sequence[Summary], keys: tuple[str, str], metric: str, nam
             axes.set_yticks(range(len(ys)), ys)
             axes.grid(visible=False)
             axes.set_title(init)
-            axes.set_xlabel(_short(keys[0]))
-            axes.set_ylabel(_short(keys[1]))
-        figure.colorbar(image, ax=figure.axes, shrink=0.85, label=metric_name(metric))
+            axes.set_xlabel(short_name(keys[0]))
+            axes.set_ylabel(short_name(keys[1]))
+        figure.colorbar(image, ax=figure.axes, shrink=0.85, label=on_axis(metric))
 
-    title = f"{metric_name(metric)} over {_short(keys[0])} and {_short(keys[1])}{where}"
+    title = f"{metric.label} over {short_name(keys[0])} and {short_name(keys[1])}{where}"
     return render(name, title, "Means over seeds; one scale of colours for all.", draw, _size(len(inits)), wide=True)
 
 
-def _curve(comparison: Comparison, group: Sequence[Summary], key: str, metric: str, name: str, where: str) -> Picture:
-    palette = colours(comparison.inits)
-    xs = _ordered({dict(_point(summary.setting))[key] for summary in group})
-    numeric = all(_number(x) is not None for x in xs)
-    places = {x: (_number(x) or 0.0) if numeric else float(index) for index, x in enumerate(xs)}
+def _curve(
+    comparison: Comparison, group: Sequence[Summary], key: str, metric: Figure, name: str, where: str
+) -> Picture:
+    points = grid_points(group, key, metric.name)
 
-    def draw(figure: Figure, ink: Ink) -> None:
+    def draw(figure: plots.Figure, ink: Ink) -> None:
         axes = figure.add_subplot()
-        for init in dict.fromkeys(summary.setting.init for summary in group):
-            own = {
-                dict(_point(s.setting))[key]: list(s.by_seed(metric).values()) for s in group if s.setting.init == init
-            }
-            known = [x for x in xs if x in own]
-            means = [mean_interval(own[x]).mean for x in known]
-            axes.plot([places[x] for x in known], means, "o-", color=palette[init], label=init, markersize=4)
-            for x in known:
-                axes.plot([places[x]] * len(own[x]), own[x], ".", color=palette[init], alpha=0.5, markersize=4)
-        if numeric and min(places.values()) > 0 and max(places.values()) >= 8 * min(places.values()):
-            axes.set_xscale("log")
-        axes.set_xticks(list(places.values()), xs)
-        axes.minorticks_off()
-        axes.set_xlabel(_short(key))
-        axes.set_ylabel(metric_name(metric))
+        draw_points(axes, points, colours(comparison.inits))
+        axes.set_xlabel(short_name(key))
+        axes.set_ylabel(on_axis(metric))
         legend(axes)
 
-    title = f"{metric_name(metric)} over {_short(key)}{where}"
-    return render(name, title, "Lines join the means over seeds; small dots are seeds.", draw)
+    title = f"{metric.label} over {short_name(key)}{where}"
+    return render(name, title, CURVE_CAPTION, draw)
 
 
-def _axes(figure: Figure, count: int) -> list[Axes]:
+def grid_points(
+    group: Sequence[Summary], key: str, metric: str, label: Callable[[Setting], str] = lambda setting: setting.init
+) -> Points:
+    """The seeds' figures of settings that differ in the grid key `key`; a setting outside the grid has no place."""
+    points: Points = {}
+    for summary in group:
+        value = dict(grid_point(summary.setting)).get(key)
+        figures = list(summary.by_seed(metric).values())
+        if value is not None and figures:
+            points.setdefault(label(summary.setting), {}).setdefault(value, []).extend(figures)
+    return points
+
+
+def draw_points(axes: Axes, points: Points, palette: Mapping[str, str]) -> None:
+    """A line through the means over the seeds for each label, and the seeds as small dots."""
+    xs = _ordered({x for seeds in points.values() for x in seeds})
+    numeric = all(_number(x) is not None for x in xs)
+    places = {x: (_number(x) or 0.0) if numeric else float(index) for index, x in enumerate(xs)}
+    for label, seeds in points.items():
+        known = [x for x in xs if x in seeds]
+        means = [mean_interval(seeds[x]).mean for x in known]
+        axes.plot([places[x] for x in known], means, "o-", color=palette[label], label=label, markersize=4)
+        for x in known:
+            axes.plot([places[x]] * len(seeds[x]), seeds[x], ".", color=palette[label], alpha=0.5, markersize=4)
+    if numeric and min(places.values()) > 0 and max(places.values()) >= 8 * min(places.values()):
+        axes.set_xscale("log")
+    axes.set_xticks(list(places.values()), xs)
+    axes.minorticks_off()
+
+
+def _axes(figure: plots.Figure, count: int) -> list[Axes]:
     columns = min(_COLUMNS, count)
     lines = math.ceil(count / columns)
     return [figure.add_subplot(lines, columns, place + 1) for place in range(count)]
@@ -163,7 +182,8 @@ def _size(count: int) -> tuple[float, float]:
     return (1.2 + 3.1 * min(_COLUMNS, count), 0.3 + 2.9 * math.ceil(count / _COLUMNS))
 
 
-def _point(setting: Setting) -> tuple[tuple[str, str], ...]:
+def grid_point(setting: Setting) -> tuple[tuple[str, str], ...]:
+    """(grid key, value) of both stages."""
     return (*setting.pretrain_grid, *setting.detection_grid)
 
 
@@ -178,6 +198,7 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _short(key: str) -> str:
+def short_name(key: str) -> str:
+    """ "SOLVER.BASE_LR" -> "learning rate"."""
     names = {"SOLVER.BASE_LR": "learning rate", "SOLVER.IMS_PER_BATCH": "batch size"}
     return names.get(key, key.split(".")[-1].lower().replace("_", " "))

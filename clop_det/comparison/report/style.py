@@ -99,6 +99,7 @@ def _settings(ink: Ink) -> dict[str, object]:
         "grid.color": ink.line,
         "grid.linewidth": 0.8,
         "text.color": ink.strong,
+        "text.parse_math": False,  # a name may hold dollars
         "xtick.major.size": 0,
         "ytick.major.size": 0,
         "legend.fontsize": 10,

@@ -7,33 +7,20 @@ from collections.abc import Iterable, Sequence
 
 from tabulate import tabulate
 
-from clop_det.comparison.results.rows import BOX_METRICS, FAMILIES, PROBES
+from clop_det.comparison.report.escaping import latex, markdown
 from clop_det.comparison.results.statistics import Interval, PairedDifference
 from clop_det.comparison.results.summary import Comparison, Summary
+from clop_det.figures import ACCURACY, AFTER, BOX, CLASSES, FAMILIES, LOWER, PRECISION, SETTING, Figure
 
-NAMES = {
-    "knn_top1": "kNN",
-    "linear_top1": "linear",
-    "rankme": "RankMe",
-    "object_knn_top1": "kNN on boxes",
-    "object_linear_top1": "linear on boxes",
-    "embedding_rankme": "RankMe of embeddings",
-    "embedding_mean_norm": "length of the mean embedding",
-    "knn_top1_finetuned": "kNN after",
-    "linear_top1_finetuned": "linear after",
-    "rankme_finetuned": "RankMe after",
-    "object_knn_top1_finetuned": "kNN on boxes after",
-    "object_linear_top1_finetuned": "linear on boxes after",
-}
-FAMILY_NAMES = {"coco": "COCO", "voc07": "VOC07", "voc12": "VOC12", "segm": "mask"}
 MISSING = "–"  # noqa: RUF001 (a dash)
 
 
 def main_columns(comparison: Comparison) -> list[str]:
     """Figures of the main table: the metric, the AP family, the probes of the initialisation and after fine-tuning."""
     found = {column for summary in comparison.summaries for column in summary.metrics}
-    after = [f"{probe}_finetuned" for probe in PROBES[:2]]
-    wanted = [comparison.metric, *BOX_METRICS[:3], *PROBES, *after]
+    catalogue = comparison.catalogue
+    after = [probe + AFTER for probe in catalogue.names(ACCURACY)]
+    wanted = [comparison.metric, *catalogue.names(PRECISION), *catalogue.probe_columns(), *after]
     return [column for column in dict.fromkeys(wanted) if column in found or column == comparison.metric]
 
 
@@ -42,14 +29,14 @@ def main_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     columns = main_columns(comparison)
     several = len({summary.setting.detection for summary in comparison.summaries}) > 1
     header = ["initialisation", *(["detection"] if several else []), "labels", "seeds"]
-    header += [NAMES.get(columns[0], columns[0]), f"against {comparison.baseline}"]
-    header += [NAMES.get(column, column) for column in columns[1:]]
+    shown = [comparison.catalogue.find(column) for column in columns]
+    header += [shown[0].label, f"against {comparison.baseline}", *(figure.label for figure in shown[1:])]
     lines = []
     for summary in comparison.summaries:
         setting = summary.setting
-        cells = [setting.label, *([setting.detection] if several else []), percent(setting.label_fraction)]
+        cells = [comparison.label(summary), *([setting.detection] if several else []), percent(setting.label_fraction)]
         cells.append(seeds(summary))
-        figures = [spread(summary.metrics.get(column), column) for column in columns]
+        figures = [spread(summary.metrics.get(figure.name), figure) for figure in shown]
         lines.append([*cells, figures[0], difference_text(summary, comparison), *figures[1:]])
     return header, lines
 
@@ -57,29 +44,32 @@ def main_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
 def printed_table(comparison: Comparison) -> str:
     """The main table for the terminal, with its notes."""
     header, lines = main_table(comparison)
-    return "\n".join([tabulate(lines, header, tablefmt="simple", disable_numparse=True), "", *notes(comparison)])
+    table = tabulate(lines, header, tablefmt="simple", disable_numparse=True)
+    return "\n".join([*comparison.code.notes, table, "", *notes(comparison)])
 
 
 def markdown_table(comparison: Comparison) -> str:
     """The main table in Markdown."""
     header, lines = main_table(comparison)
-    return tabulate(lines, header, tablefmt="github", disable_numparse=True)
+    cells = [[markdown(cell) for cell in line] for line in lines]
+    return tabulate(cells, [markdown(name) for name in header], tablefmt="github", disable_numparse=True)
 
 
 def latex_table(comparison: Comparison) -> str:
     """The main table as a LaTeX tabular (booktabs)."""
     header, lines = main_table(comparison)
-    body = [r"% needs \usepackage{booktabs}", rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\toprule"]
-    body += [" & ".join(map(_latex, header)) + r" \\", r"\midrule"]
-    body += [" & ".join(map(_latex, cells)) + r" \\" for cells in lines]
+    body = [*(f"% {' '.join(note.split())}" for note in comparison.code.notes), r"% needs \usepackage{booktabs}"]
+    body += [rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\toprule"]
+    body += [" & ".join(map(latex, header)) + r" \\", r"\midrule"]
+    body += [" & ".join(map(latex, cells)) + r" \\" for cells in lines]
     body += [r"\bottomrule", r"\end{tabular}"]
-    return "\n".join([*body, *(f"% {note}" for note in notes(comparison))]) + "\n"
+    return "\n".join([*body, *(f"% {' '.join(note.split())}" for note in notes(comparison))]) + "\n"
 
 
 def notes(comparison: Comparison) -> list[str]:
     """What a reader must know beside the figures."""
     texts = []
-    metric = NAMES.get(comparison.metric, comparison.metric)
+    metric = comparison.catalogue.find(comparison.metric).label
     if comparison.most_seeds == 1:
         texts.append(
             "One seed: no interval and no test, so this table ranks nothing. Add seeds (COMPARE.SEEDS) for a verdict."
@@ -99,22 +89,22 @@ def notes(comparison: Comparison) -> list[str]:
 
 def verdicts(comparison: Comparison) -> list[str]:
     """Sentences for the head of the report; nothing is ranked from one seed."""
-    metric = NAMES.get(comparison.metric, comparison.metric)
+    figure = comparison.catalogue.find(comparison.metric)
     sentences = []
     for summary in comparison.summaries:
         difference = summary.difference
         if difference is None or difference.interval.n < 2:
             continue
-        interval, places = difference.interval, digits(comparison.metric)
+        interval = difference.interval
         where = ", ".join(filter(None, [summary.setting.detection, percent(summary.setting.label_fraction, "labels")]))
-        higher, lower = ("is ahead of", "is behind") if more_is_better(comparison.metric) else ("is above", "is below")
-        text = {"ahead": higher, "behind": lower}.get(difference.verdict, "cannot be told from")
+        higher, lower = ("is ahead of", "is behind") if figure.better else ("is above", "is below")
+        text = {"ahead": higher, "behind": lower}.get(standing(difference, figure), "cannot be told from")
         head = f"{summary.setting.label} {text} {comparison.baseline}{f' ({where})' if where else ''}:"
-        head += f" {interval.mean:+.{places}f} {metric},"
+        head += f" {figure.text(interval.mean, '+')} {figure.label},"
         sentences.append(
             f"{head} equal in all {interval.n} seeds, so there is no spread to test."
             if difference.verdict == "no spread"
-            else f"{head} 95 % interval {interval.low:+.{places}f} to {interval.high:+.{places}f},"
+            else f"{head} 95 % interval {figure.text(interval.low, '+')} to {figure.text(interval.high, '+')},"
             f" {interval.n} seeds, p = {p_text(difference.p_corrected)}."
         )
     return sentences
@@ -126,27 +116,23 @@ def compared(comparison: Comparison) -> int:
     return sum(difference is not None and not math.isnan(difference.p_t) for difference in found)
 
 
-def more_is_better(column: str) -> bool:
-    """Whether a higher figure is plainly the better one (AP, accuracies, ranks); of lengths and gaps nobody can say."""
-    name = column.rsplit("/", 1)[-1]
-    return name.startswith("AP") or "top1" in name or "rankme" in name
+def standing(difference: PairedDifference, figure: Figure) -> str:
+    """The verdict of a difference, where "ahead" means better: lower, for a figure where lower is better."""
+    swapped = {"ahead": "behind", "behind": "ahead"} if figure.better == LOWER else {}
+    return swapped.get(difference.verdict, difference.verdict)
 
 
 def family_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """Header and cells: AP, AP50 and AP75 by COCO's and by VOC's rules, from the same detections."""
-    columns = [f"{family}/{metric}" for family in FAMILIES[1:] for metric in BOX_METRICS[:3]]
+    columns = [f"{family}/{name}" for family in FAMILIES for name in comparison.catalogue.names(PRECISION)]
     return _table(comparison, [column for column in columns if column in _found(comparison)])
 
 
 def further_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Header and cells of what the other tables have no room for: probes, geometry, sizes; no classes."""
-    shown = {*main_columns(comparison), "linear_l2", "linear_l2_finetuned"}
-    columns = [column for column in _found(comparison) if column not in shown and not _in_family(column)]
-    return _table(comparison, columns)
-
-
-def _in_family(column: str) -> bool:
-    return "AP-" in column or column.split("/")[0] in FAMILIES
+    """Header and cells of what the other tables have no room for: probes, geometry, sizes; no classes, no settings."""
+    shown, apart = main_columns(comparison), (BOX, *FAMILIES, CLASSES, SETTING)
+    columns = [column for column in _found(comparison) if column not in shown]
+    return _table(comparison, [column for column in columns if comparison.catalogue.find(column).group not in apart])
 
 
 def _found(comparison: Comparison) -> list[str]:
@@ -154,29 +140,21 @@ def _found(comparison: Comparison) -> list[str]:
 
 
 def _table(comparison: Comparison, columns: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    figures = [comparison.catalogue.find(column) for column in columns]
     lines = [
-        [summary.setting.label, percent(summary.setting.label_fraction)]
-        + [spread(summary.metrics.get(column), column) for column in columns]
+        [comparison.label(summary), percent(summary.setting.label_fraction)]
+        + [spread(summary.metrics.get(figure.name), figure) for figure in figures]
         for summary in comparison.summaries
     ]
-    names = [NAMES.get(column, _spoken(column)) for column in columns]
-    return ["initialisation", "labels", *names], lines
+    return ["initialisation", "labels", *(figure.label for figure in figures)], lines
 
 
-def _spoken(column: str) -> str:
-    """ "coco/AP50" -> "COCO AP50", "nc1_finetuned" -> "nc1 after"."""
-    family, _, rest = column.rpartition("/")
-    text = f"{FAMILY_NAMES.get(family, family)} {rest}" if family else rest
-    return text.replace("_finetuned", " after").replace("_", " ")
-
-
-def spread(interval: Interval | None, column: str) -> str:
+def spread(interval: Interval | None, figure: Figure) -> str:
     """ "31.2 ± 1.4", or "31.2" for one seed."""
     if interval is None:
         return MISSING
-    places = digits(column)
-    text = f"{interval.mean:.{places}f}"
-    return text if interval.n < 2 else f"{text} ± {interval.half:.{places}f}"
+    text = figure.text(interval.mean)
+    return text if interval.n < 2 else f"{text} ± {figure.text(interval.half)}"
 
 
 def difference_text(summary: Summary, comparison: Comparison) -> str:
@@ -185,20 +163,18 @@ def difference_text(summary: Summary, comparison: Comparison) -> str:
         return "baseline"
     if summary.difference is None:
         return MISSING
-    return paired_text(summary.difference, comparison.metric)
+    return paired_text(summary.difference, comparison.catalogue.find(comparison.metric))
 
 
-def paired_text(difference: PairedDifference, column: str) -> str:
+def paired_text(difference: PairedDifference, figure: Figure) -> str:
     """ "+3.1 [+1.2, +5.0] p .02", or "+3.1 (1 seed)"."""
-    interval, places = difference.interval, digits(column)
+    interval = difference.interval
+    mean, low, high = (figure.text(value, "+") for value in (interval.mean, interval.low, interval.high))
     if interval.n < 2:
-        return f"{interval.mean:+.{places}f} (1 seed)"
+        return f"{mean} (1 seed)"
     if difference.verdict == "no spread":
-        return f"{interval.mean:+.{places}f} (equal in {interval.n} seeds)"
-    return (
-        f"{interval.mean:+.{places}f} [{interval.low:+.{places}f}, {interval.high:+.{places}f}]"
-        f" p {p_text(difference.p_corrected)}"
-    )
+        return f"{mean} (equal in {interval.n} seeds)"
+    return f"{mean} [{low}, {high}] p {p_text(difference.p_corrected)}"
 
 
 def p_text(p: float) -> str:
@@ -215,27 +191,6 @@ def seeds(summary: Summary) -> str:
     """ "3", or "2 of 3" while some are missing."""
     total = len(summary.rows)
     return str(total) if summary.finished == total else f"{summary.finished} of {total}"
-
-
-def digits(column: str) -> int:
-    """Decimals that a column deserves: three for shares, lengths and gaps, one for AP and ranks."""
-    return 3 if any(part in column for part in ("top1", "gap", "nc1", "mean_norm")) else 1
-
-
-_LATEX = {character: f"\\{character}" for character in "%_&#${}"} | {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": "$<$",
-    ">": "$>$",
-    "±": r"$\pm$",
-    "·": r"$\cdot$",
-    MISSING: "--",
-}
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(character, character) for character in text)
 
 
 def join_lines(parts: Iterable[str] | Sequence[str]) -> str:

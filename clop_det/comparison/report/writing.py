@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from clop_det.comparison.report import csv_files, tables
+from clop_det.comparison.report.escaping import file_name, markdown
 from clop_det.comparison.report.examples import galleries, sheet
 from clop_det.comparison.report.figures import all_figures
 from clop_det.comparison.report.html import problems, render_page
@@ -25,11 +27,11 @@ def write_report(comparison: Comparison, folder: Path) -> Path:
     write_text(folder / "results.csv", csv_files.results_csv(comparison))
     write_text(folder / "differences.csv", csv_files.differences_csv(comparison))
     write_text(folder / "results.tex", tables.latex_table(comparison))
-    names = [(picture.title, f"figures/{picture.name}.png") for picture in pictures]
+    names = [(picture.title, f"figures/{file_name(picture.name)}.png") for picture in pictures]
     for picture in pictures:
         _write_picture(picture, folder / "figures")
     for index, gallery in enumerate(shown):
-        name = f"detections_{gallery.title or index}.png"
+        name = f"{file_name(f'detections_{gallery.title or index}')}.png"
         with atomic_write(folder / "figures" / name) as file:
             file.write(sheet(gallery))
         names.append((f"Detections on the same test images ({gallery.title})", f"figures/{name}"))
@@ -40,21 +42,25 @@ def write_report(comparison: Comparison, folder: Path) -> Path:
 
 
 def _write_picture(picture: Picture, folder: Path) -> None:
-    write_text(folder / f"{picture.name}.svg", picture.svg)
-    with atomic_write(folder / f"{picture.name}.png") as file:
+    name = file_name(picture.name)
+    write_text(folder / f"{name}.svg", picture.svg)
+    with atomic_write(folder / f"{name}.png") as file:
         file.write(picture.png)
 
 
 def _markdown(comparison: Comparison, pictures: list[tuple[str, str]]) -> str:
-    parts = [f"# {comparison.name}", comparison.description, tables.markdown_table(comparison)]
-    parts += tables.notes(comparison)
+    parts = [f"# {markdown(comparison.name)}", *map(markdown, comparison.code.notes)]
+    parts += [markdown(comparison.description), tables.markdown_table(comparison)]
+    parts += map(markdown, tables.notes(comparison))
     if comparison.choices:
-        parts.append("\n".join(f"- {choice.sentence}" for choice in comparison.choices))
-    verdicts = tables.verdicts(comparison)
-    if verdicts:
-        parts.append("\n".join(f"- {sentence}" for sentence in verdicts))
+        parts.append(_items(choice.sentence for choice in comparison.choices))
+    parts.append(_items(tables.verdicts(comparison)))
     incomplete = problems(comparison)
     if incomplete:
-        parts.append("Not complete:\n\n" + "\n".join(f"- {line}" for line in incomplete))
-    parts += [f"## {title}\n\n![{title}]({path})" for title, path in pictures]
+        parts.append(f"Not complete:\n\n{_items(incomplete)}")
+    parts += [f"## {markdown(title)}\n\n![{markdown(title)}]({path})" for title, path in pictures]
     return tables.join_lines(parts)
+
+
+def _items(sentences: Iterable[str]) -> str:
+    return "\n".join(f"- {markdown(sentence)}" for sentence in sentences)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from clop_det.comparison.planning.jobs import KINDS
+from clop_det.comparison.names import KINDS
 from clop_det.comparison.results.rows import Row
 from clop_det.comparison.results.runs import Cost, Run
 from clop_det.comparison.results.summary import Comparison
-from clop_det.comparison.running.progress import clock
+from clop_det.engine.clock import clock
 
 _SHOWN = ("commit", "clop_det", "torch", "torchvision", "detectron2", "python", "device")
 JOB_HEADER = ("job", "state", "wall time", "cost", "starts", "device", "commit", "config", "finished")
@@ -53,7 +53,7 @@ def job_lines(comparison: Comparison) -> list[list[str]]:
                 run.status,
                 seconds,
                 run.cost.text if run.cost else "",
-                str(len(run.record.get("attempts", [])) or ""),
+                str(len(run.record.get("attempts") or []) or ""),
                 run.provenance("device"),
                 run.provenance("commit")[:10],
                 (run.record.get("digest") or run.provenance("config_sha256"))[:10],

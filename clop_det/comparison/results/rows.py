@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from clop_det.comparison.results.reading import clean, number
 from clop_det.comparison.results.runs import Run
 from clop_det.engine.metrics import read_metrics
+from clop_det.figures import AFTER, BOX, FAMILIES, PROBE
 
 GridPoint = tuple[tuple[str, str], ...]
-PROBES = ("knn_top1", "linear_top1", "rankme", "object_knn_top1", "object_linear_top1")
-ACCURACIES = tuple(probe for probe in PROBES if probe.endswith("top1"))
-BOX_METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
-FAMILIES = ("bbox", "coco", "voc07", "voc12", "segm")
 
 
 @dataclass(frozen=True)
@@ -111,7 +108,7 @@ def one_a_seed(rows: Iterable[Row]) -> tuple[list[Row], list[str]]:
 
 def _lone_row(run: Run, runs: Mapping[str, Run]) -> Row:
     facts = {**(run.results or {}), **run.record}
-    facts.setdefault("init", run.folder.name)
+    facts["init"] = facts.get("init") or clean(run.folder.name)
     if not run.record and run.kind == "detect":
         facts["detection"] = "detection"
     parts: dict[str, Run | None] = {run.kind: run}
@@ -149,37 +146,40 @@ def _row(setting: Setting, seed: int, parts: Mapping[str, Run | None]) -> Row:
     row = Row(setting, seed, "missing", folders={kind: run.folder for kind, run in present.items()})
     row.results = {kind: run.results for kind, run in present.items() if run.results is not None}
     for run in present.values():
-        row.values |= run.record.get("values", {})
+        row.values |= run.record.get("values") or {}
     failed = [run for kind, run in present.items() if run.status == "failed" and kind != "inspect"]
     if main in present and present[main].status != "missing":
         row.status = present[main].status
     elif any(run.status != "missing" for run in present.values()):
         row.status = "partial"
     if failed:
-        row.status, row.reason = "failed", str(failed[0].record["attempts"][-1].get("reason", ""))
+        row.status, row.reason = "failed", str(failed[0].record["attempts"][-1]["reason"])
     if main in present:
         row.finished = present[main].finished
-        row.history = [entry for entry in read_metrics(present[main].folder) if any("/" in key for key in entry)]
+        lines = [clean(line) for line in read_metrics(present[main].folder) if number(line["iteration"], -1, 1e12)]
+        row.history = [
+            _floats(line) | {"iteration": line["iteration"]} for line in lines if any("/" in k for k in line)
+        ]
         row.metrics = _metrics(row, main)
     return row
 
 
 def _metrics(row: Row, main: str) -> dict[str, float]:
     """Figures by column: final AP, the initialisation's probes, and the same probes after fine-tuning."""
-    final = _floats(row.results.get(main, {}).get("metrics", {}))
+    final = _floats(row.results.get(main, {}).get("metrics") or {})
     if main == "pretrain":
         return {_column(key): value for key, value in final.items()}
-    figures = {_column(key) + ("_finetuned" if "probe/" in key else ""): value for key, value in final.items()}
+    figures = {_column(key) + (AFTER if f"{PROBE}/" in key else ""): value for key, value in final.items()}
     first = row.history[0] if row.history and row.history[0]["iteration"] <= 0 else {}
-    probes = {_column(key): value for key, value in _floats(first).items() if "probe/" in key}
-    before = _floats(row.results.get("pretrain", {}).get("metrics", {}))
+    probes = {_column(key): value for key, value in _floats(first).items() if f"{PROBE}/" in key}
+    before = _floats(row.results.get("pretrain", {}).get("metrics") or {})
     return {**{_column(key): value for key, value in before.items()}, **probes, **figures}
 
 
 def report_on(row: Row, data_set: str) -> None:
     """Of several test sets ("NAME/AP") make `data_set`, or the first, the row's AP, the others AP@NAME; in place."""
     names = [key.split("/")[0] for key in row.metrics if key.endswith("/AP") and key.count("/") == 1]
-    names = [name for name in names if name not in FAMILIES]
+    names = [name for name in names if name not in (BOX, *FAMILIES)]
     main = data_set or (names[0] if names else "")
     metrics = {}
     for key, value in row.metrics.items():
@@ -196,12 +196,8 @@ def report_on(row: Row, data_set: str) -> None:
 
 def _column(key: str) -> str:
     """Column of results.csv for a key of metrics.json: "bbox/AP" -> "AP", "probe/object_rankme" -> "object_rankme"."""
-    return key.replace("probe/", "").replace("bbox/", "")
+    return key.replace(f"{PROBE}/", "").replace(f"{BOX}/", "")
 
 
 def _floats(values: Mapping[str, Any]) -> dict[str, float]:
-    return {
-        key: float(value)
-        for key, value in values.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    }
+    return {key: float(value) for key, value in values.items() if number(value)}

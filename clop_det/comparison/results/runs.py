@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from clop_det.comparison.planning.jobs import JOB_NAME
-from clop_det.comparison.planning.plan import PLAN_NAME
+from clop_det.comparison.names import ASIDE_FOLDER, JOB_NAME, KINDS, PLAN_NAME
+from clop_det.comparison.results.reading import read_object, sound, sound_plan
+from clop_det.config.files import load_yaml
+from clop_det.engine.leaving import EXIT_STOPPED
 from clop_det.engine.run_folder import CONFIG_NAME, RESULTS_NAME
-from clop_det.engine.stop import EXIT_STOPPED
 from clop_det.errors import UserError
 
 _KINDS = {"pretraining": "pretrain", "detection": "detect", "conversion": "convert", "inspection": "inspect"}
@@ -21,19 +19,24 @@ _KINDS = {"pretraining": "pretrain", "detection": "detect", "conversion": "conve
 
 @dataclass
 class Run:
-    """A run folder: the record of its job (empty for a run outside a comparison) and its results (None: not done)."""
+    """A run folder: the record of its job (empty for a run outside a comparison) and its results (None: not done).
+
+    Attributes:
+        faults: entries that were left out, because they have another form than expected.
+    """
 
     folder: Path
     kind: str
     record: dict[str, Any]
     results: dict[str, Any] | None
+    faults: list[str] = field(default_factory=list)
 
     @property
     def status(self) -> str:
         """ "done", "failed", "partial" (begun, not ended) or "missing" (prepared, never begun)."""
         if self.results is not None:
             return "done"
-        attempts = self.record.get("attempts", [])
+        attempts = self.record.get("attempts") or []
         last = attempts[-1] if attempts else {}
         if last.get("reason") and not last.get("stopped") and last.get("exit_code") != EXIT_STOPPED:
             return "failed"
@@ -47,7 +50,7 @@ class Run:
     @property
     def seconds(self) -> float | None:
         """Wall time over all attempts that ended."""
-        times = [attempt.get("seconds") for attempt in self.record.get("attempts", [])]
+        times = [attempt.get("seconds") for attempt in self.record.get("attempts") or []]
         known = [float(seconds) for seconds in times if seconds is not None]
         return sum(known) if known else None
 
@@ -58,14 +61,14 @@ class Run:
         unit = "gpus" if str(device).startswith("cuda") else "cores"
         shares = [
             attempt["seconds"] * attempt[unit]
-            for attempt in self.record.get("attempts", [])
+            for attempt in self.record.get("attempts") or []
             if attempt.get("seconds") is not None and attempt.get(unit)
         ]
         return Cost(float(sum(shares)), "GPU-seconds" if unit == "gpus" else "core-seconds") if shares else None
 
     def provenance(self, key: str) -> str:
         """An entry of the provenance in its results; "" if there is none."""
-        value = (self.results or {}).get("provenance", {}).get(key)
+        value = ((self.results or {}).get("provenance") or {}).get(key)
         return "" if value is None else str(value)
 
 
@@ -84,16 +87,20 @@ class Cost:
 
 def read_run(folder: Path) -> Run | None:
     """The run in `folder`; None if it holds none."""
-    record = read_object(folder / JOB_NAME)
-    results = read_object(folder / RESULTS_NAME)
+    record, wrong = sound(read_object(folder / JOB_NAME))
+    results, wrong_results = sound(read_object(folder / RESULTS_NAME))
     if not record and not results and not (folder / CONFIG_NAME).exists():
         return None
-    kind = record.get("kind") or _KINDS.get(str(results.get("kind")), "") or _kind_of_config(folder)
-    return Run(folder, kind, record, results or None) if kind else None
+    kind = record.get("kind") if record.get("kind") in KINDS else _KINDS.get(str(results.get("kind")), "")
+    kind = kind or _kind_of_config(folder)
+    faults = [f"{key} in {name}" for name, keys in ((JOB_NAME, wrong), (RESULTS_NAME, wrong_results)) for key in keys]
+    return Run(folder, kind, record, results or None, faults) if kind else None
 
 
 def find_runs(folders: Iterable[Path]) -> dict[str, Run]:
     """All runs in and below `folders`, by folder name (the same job in two places: the finished one).
+
+    What a comparison moved aside is not read with it.
 
     Raises:
         UserError: a folder does not exist.
@@ -102,7 +109,12 @@ def find_runs(folders: Iterable[Path]) -> dict[str, Run]:
     for top in folders:
         if not top.is_dir():
             raise UserError(f"no folder {top}: give folders that hold run folders.")
-        candidates = {path.parent for name in (JOB_NAME, RESULTS_NAME, CONFIG_NAME) for path in top.rglob(name)}
+        candidates = {
+            path.parent
+            for name in (JOB_NAME, RESULTS_NAME, CONFIG_NAME)
+            for path in top.rglob(name)
+            if ASIDE_FOLDER not in path.relative_to(top).parts
+        }
         for folder in sorted(candidates):
             run = read_run(folder)
             key = folder.name if run and run.record else str(folder)
@@ -114,23 +126,14 @@ def find_runs(folders: Iterable[Path]) -> dict[str, Run]:
 def find_plans(folders: Iterable[Path]) -> list[tuple[Path, dict[str, Any]]]:
     """(folder, content) of every plan.json in and below `folders`."""
     paths = sorted({path for top in folders for path in top.rglob(PLAN_NAME)})
-    plans = [(path.parent, read_object(path)) for path in paths]
-    return [(folder, plan) for folder, plan in plans if isinstance(plan.get("cells"), list)]
-
-
-def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; empty if it is missing, damaged or something else: a report shows what there is."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    plans = [(path.parent, sound_plan(read_object(path))) for path in paths]
+    return [(folder, plan) for folder, plan in plans if plan]
 
 
 def _kind_of_config(folder: Path) -> str:
     """Kind of a run that has left no results: only detection fills DATASETS.TEST."""
     try:
-        cfg = yaml.safe_load((folder / CONFIG_NAME).read_text(encoding="utf-8"))
+        cfg = load_yaml(str(folder / CONFIG_NAME))
         return "detect" if cfg["DATASETS"]["TEST"] else "pretrain"
-    except (OSError, ValueError, yaml.YAMLError, KeyError, TypeError):
+    except (UserError, KeyError, TypeError):
         return ""

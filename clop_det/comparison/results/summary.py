@@ -8,12 +8,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clop_det.comparison.planning.config import nearest
+import clop_det.detection.average_precision
+import clop_det.probes.tasks  # noqa: F401  (both register the figures that the package ships)
+from clop_det.comparison.results.code import MARK, CodeMarks, code_marks
+from clop_det.comparison.results.reading import clean
 from clop_det.comparison.results.rows import Row, Setting, one_a_seed, other_rows, planned_rows, report_on
 from clop_det.comparison.results.runs import Run, find_plans, find_runs
 from clop_det.comparison.results.statistics import Interval, PairedDifference, holm, mean_interval, paired_difference
 from clop_det.comparison.results.tuning import Choice, choose
 from clop_det.errors import UserError
+from clop_det.figures import ACCURACY, CATALOGUE, Catalogue
+from clop_det.keys import nearest
 
 
 @dataclass
@@ -45,7 +50,10 @@ class Summary:
 
 @dataclass
 class Comparison:
-    """Everything that the report shows; detections are drawn from `example_score` on."""
+    """Everything that the report shows.
+
+    Detections are drawn from `example_score` on, columns named by `catalogue`; `code` says whose code ran.
+    """
 
     name: str
     description: str
@@ -57,6 +65,8 @@ class Comparison:
     choices: list[Choice] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     example_score: float = 0.5
+    catalogue: Catalogue = CATALOGUE
+    code: CodeMarks = field(default_factory=CodeMarks)
 
     @property
     def inits(self) -> list[str]:
@@ -67,6 +77,11 @@ class Comparison:
     def complete(self) -> bool:
         """Whether every row has its figures."""
         return all(row.status == "done" for row in self.rows)
+
+    def label(self, summary: Summary) -> str:
+        """The name of a setting in tables, marked if any of its figures come from other code."""
+        marked = any(self.code.of(row.folders.values()) for row in summary.rows)
+        return f"{summary.setting.label} {MARK}" if marked else summary.setting.label
 
     @property
     def most_seeds(self) -> int:
@@ -83,20 +98,25 @@ def read_comparison(folders: Sequence[Path], baseline: str = "", metric: str = "
     plans = find_plans(folders)
     runs = find_runs(folders)
     rows, remarks = _rows(runs, plans)
+    remarks += [
+        f"{run.folder}: entries of another form than expected are left out: {_some(run.faults)}."
+        for run in runs.values()
+        if run.faults
+    ]
     if not rows:
         raise UserError(f"no runs to report in {', '.join(map(str, folders))}.")
-    select = {name: pair for _, item in plans for name, pair in item.get("select", {}).items()}
+    select = {name: pair for _, item in plans for name, pair in (item.get("select") or {}).items()}
     for row in rows:
         report_on(row, select.get(row.setting.detection, ("", ""))[1])
     plan: Mapping[str, Any] = plans[0][1] if plans else {}
     names = list(dict.fromkeys(row.setting.init for row in rows))
-    chosen = baseline or str(plan.get("baseline", ""))
+    chosen = baseline or str(plan.get("baseline") or "")
     if baseline and baseline not in names:
         raise UserError(f'the baseline "{baseline}" is not among the runs: {", ".join(names)}.')
     chosen = chosen or ("random" if "random" in names else names[0])
-    wanted = metric or str(plan.get("metric", "AP"))
+    wanted = metric or str(plan.get("metric") or "AP")
     if not any(row.setting.detection for row in rows) and wanted == "AP":
-        wanted = "knn_top1"  # a comparison that ends with pretraining
+        wanted = CATALOGUE.names(ACCURACY)[0]  # a comparison that ends with pretraining
     columns = sorted({column for row in rows if row.status == "done" for column in row.metrics})
     if columns and wanted not in columns:
         text = f'no run has a figure "{wanted}";{nearest(wanted, columns)} There are {", ".join(columns)}.'
@@ -105,11 +125,22 @@ def read_comparison(folders: Sequence[Path], baseline: str = "", metric: str = "
         remarks.append(f"{text} Name one by COMPARE.METRIC, or report --metric.")
     compared, choices = choose(rows, select)
     summaries = summarise(compared, chosen, wanted)
-    title = str(plan.get("name") or folders[0].resolve().name)
-    score = float(plan.get("example_score", 0.5))
+    title = str(plan.get("name") or clean(folders[0].resolve().name))
+    description, score = str(plan.get("description") or ""), float(plan.get("example_score") or 0.5)
+    given = [plan["kept"] for _, plan in plans if isinstance(plan.get("kept"), dict)]
+    kept = {name: item for items in given for name, item in items.items() if isinstance(item, dict)}
+    used = {folder for row in rows for kind, folder in row.folders.items() if kind != "inspect"}
     return Comparison(
-        title, str(plan.get("description", "")), chosen, wanted, rows, summaries, runs, choices, remarks, score
+        *(title, description, chosen, wanted, rows, summaries, runs, choices, remarks, score),
+        catalogue=CATALOGUE.with_facts(fact for row in rows for fact in _figure_facts(row)),
+        code=code_marks([run for run in runs.values() if run.folder in used], kept),
     )
+
+
+def _figure_facts(row: Row) -> Iterable[Any]:
+    """What the row's runs wrote of figures that this package does not ship; nobody vouches for it."""
+    found = (results.get("figures") for results in row.results.values())
+    return [fact for facts in found if isinstance(facts, list) for fact in facts]
 
 
 def _rows(runs: Mapping[str, Run], plans: Sequence[tuple[Path, Mapping[str, Any]]]) -> tuple[list[Row], list[str]]:

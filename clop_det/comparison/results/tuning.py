@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from clop_det.comparison.results.rows import Row, Setting, grid_text
 from clop_det.comparison.results.statistics import mean_interval
+from clop_det.figures import CATALOGUE
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,15 @@ class Choice:
         """The choice in words, with every alternative's figure."""
         most = max(seeds for *_, seeds in self.tried)
         figures = ", ".join(
-            f"{text}: {'–' if mean is None else f'{mean:.1f}'}{'' if seeds == most else f' ({seeds} of {most} seeds)'}"  # noqa: RUF001
+            f"{text}: {_mean_text(mean)}{'' if seeds == most else f' ({seeds} of {most} seeds)'}"
             for text, mean, seeds in self.tried
         )
         labels = "" if self.setting.label_fraction is None else f", {100 * self.setting.label_fraction:g} % labels"
         return f"{self.setting.label}{labels}: {self.chosen}, chosen by AP on {self.by} among {figures}."
+
+
+def _mean_text(mean: float | None) -> str:
+    return "–" if mean is None else CATALOGUE.find("AP").text(mean)  # noqa: RUF001 (a dash)
 
 
 def choose(rows: Sequence[Row], select: Mapping[str, Sequence[str]]) -> tuple[list[Row], list[Choice]]:

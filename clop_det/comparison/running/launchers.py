@@ -13,7 +13,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
-from clop_det.comparison.planning.jobs import JOB_CONFIG, Job
+from clop_det.comparison.names import JOB_CONFIG
+from clop_det.comparison.planning.jobs import Job
 from clop_det.engine.descent import kill_tree, stop_with_parent
 from clop_det.engine.run_folder import CONFIG_NAME
 from clop_det.engine.workers import cores
@@ -78,7 +79,9 @@ def command(job: Job, folder: Path, commands: Commands = COMMANDS, gpus: int = 1
         return [*words, "--resume"] if (folder / CONFIG_NAME).exists() else words
     if job.kind == "convert":
         words += [job.arguments["source"], str(folder / job.arguments["output"])]
-        return [*words, "--format", job.arguments["format"]] if job.arguments["format"] else words
+        words += ["--format", job.arguments["format"]] if job.arguments["format"] else []
+        imports = job.arguments.get("imports", "").splitlines()
+        return [*words, "--imports", *imports] if imports else words
     words += [job.arguments["run"], str(folder), "--examples", job.arguments["examples"]]
     return [*words, "--weights", job.arguments["weights"]]
 
@@ -116,14 +119,19 @@ class LocalLauncher:
     def environment(self, slot: int) -> dict[str, str]:
         """The environment of the job in `slot`: one process's share of threads and of GPUs."""
         environment = dict(os.environ)
-        if self.slots > 1:
-            threads = str(self.share()["cores"])
-            environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
+        if self.slots > 1 or self._gpus > 1:
+            environment |= threads(self.share()["cores"], self._gpus)
         if len(self._visible) > 1:
             groups = len(self._visible) // self._gpus
             first = slot % groups * self._gpus
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(self._visible[first : first + self._gpus])
         return environment
+
+
+def threads(cores: int, processes: int) -> dict[str, str]:
+    """Environment variables that share a job's cores among its processes, one for each GPU."""
+    share = str(max(1, cores // max(1, processes)))
+    return dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), share)
 
 
 class LocalProcess:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clop_det.comparison.planning.jobs import JOB_NAME, Job
+from clop_det.comparison.names import JOB_NAME
+from clop_det.comparison.planning.jobs import Job
 from clop_det.engine.metrics import METRICS_NAME, TIMING_NAME
 from clop_det.errors import UserError
 from clop_det.files import read_json
@@ -83,13 +84,6 @@ class Estimator:
             complete = complete and seconds is not None
             known.append(seconds or 0.0)
         return max([sum(known) / max(slots, 1), *known], default=0.0), complete
-
-
-def clock(seconds: float) -> str:
-    """h:mm:ss or m:ss."""
-    minutes, rest = divmod(round(max(seconds, 0)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _similar(job: Job) -> tuple[Any, ...]:

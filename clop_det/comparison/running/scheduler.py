@@ -11,11 +11,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from clop_det.comparison.planning.jobs import JOB_NAME, Job, is_done, prepare_folder
+from clop_det.comparison.names import JOB_NAME
+from clop_det.comparison.planning.jobs import Job, is_done, prepare_folder
 from clop_det.comparison.running.display import Display
 from clop_det.comparison.running.launchers import FolderBusy, Launcher, Running, failure_reason
-from clop_det.comparison.running.progress import Estimator, clock, finished_seconds, read_progress
-from clop_det.engine.stop import EXIT_STOPPED
+from clop_det.comparison.running.progress import Estimator, finished_seconds, read_progress
+from clop_det.engine.clock import clock
+from clop_det.engine.leaving import EXIT_STOPPED
 from clop_det.files import write_json
 
 _REDRAW = 1.0  # seconds between looks at how far the jobs are, and at a folder in which something still works

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from clop_det.comparison.planning.jobs import Job
-from clop_det.comparison.running.launchers import COMMANDS, Commands, FolderBusy, LocalProcess, Running, command
+from clop_det.comparison.running.launchers import (
+    COMMANDS,
+    Commands,
+    FolderBusy,
+    LocalProcess,
+    Running,
+    command,
+    threads,
+)
 from clop_det.errors import UserError
 
 STOP_NAME = ".stop"  # its presence in a run folder asks the job to save and leave
@@ -52,16 +62,22 @@ class SubmititLauncher:
         own = {key: value for key, value in parameters.items() if key in _OF_THE_EXECUTOR}
         try:
             self._cores = int(parameters.get("cpus_per_task", 1))
-            self._executor = submitit.AutoExecutor(folder=(folder / _LOGS).resolve(), cluster=cluster, **own)
             rest = {key: value for key, value in parameters.items() if key not in own}
+            self._executor, self._quick = (
+                submitit.AutoExecutor(folder=(folder / _LOGS).resolve(), cluster=cluster, **own) for _ in range(2)
+            )
             self._executor.update_parameters(name="clop_det", **rest)
+            self._quick.update_parameters(name="clop_det", **_of_one_process(rest, gpus))
         except (RuntimeError, NameError, ValueError, TypeError) as error:
             raise UserError(f"submitit refuses COMPARE.LAUNCH.SLURM {dict(parameters)}: {error}") from error
 
-    def group(self) -> AbstractContextManager[Any]:
-        """Jobs that are started inside become one array."""
-        batch: AbstractContextManager[Any] = self._executor.batch()
-        return batch
+    @contextmanager
+    def group(self) -> Iterator[None]:
+        """Jobs that are started inside become one array of trainings and one of quick jobs."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "No submission happened")  # one of the two may stay empty
+            with self._executor.batch(), self._quick.batch():
+                yield
 
     def share(self) -> dict[str, int]:
         """The cores that a task asks Slurm for, and its GPUs."""
@@ -70,7 +86,22 @@ class SubmititLauncher:
     def start(self, job: Job, folder: Path, slot: int) -> Running:
         """Submit `job`."""
         (folder / STOP_NAME).unlink(missing_ok=True)
-        return SubmittedJob(self._executor.submit(RunJob(job, folder, self._commands, self._gpus)), folder)
+        executor = self._quick if job.config is None else self._executor
+        return SubmittedJob(executor.submit(RunJob(job, folder, self._commands, self._gpus, self._cores)), folder)
+
+
+def _of_one_process(parameters: Mapping[str, Any], gpus: int) -> dict[str, Any]:
+    """What a job of one process asks for, of `parameters` for a group of `gpus` processes: one GPU, its share of cores.
+
+    Conversions and inspections are such jobs; eight GPUs would wait for them.
+    """
+    own = dict(parameters)
+    for key in ("gpus_per_node", "slurm_gpus_per_node", "slurm_gpus_per_task"):
+        if str(own.get(key, "")).isdecimal() and int(own[key]) > 1:
+            own[key] = 1
+    if gpus > 1 and "cpus_per_task" in own:
+        own["cpus_per_task"] = max(1, int(own["cpus_per_task"]) // gpus)
+    return own
 
 
 class SubmittedJob:
@@ -103,8 +134,10 @@ class SubmittedJob:
 class RunJob:
     """What runs on the node: the job's command, with submitit's protocol for preemption."""
 
-    def __init__(self, job: Job, folder: Path, commands: Commands, gpus: int, spent: float = 0.0) -> None:
-        self._arguments = job, folder, commands, gpus
+    def __init__(
+        self, job: Job, folder: Path, commands: Commands, gpus: int, cores: int = 1, spent: float = 0.0
+    ) -> None:
+        self._arguments = job, folder, commands, gpus, cores
         self._spent = spent  # seconds that it ran before it was preempted
         self._started = time.time()
         self._process: LocalProcess | None = None
@@ -112,10 +145,12 @@ class RunJob:
     def __call__(self) -> tuple[int, float]:
         """Run to the end; returns the exit code and the seconds that the command ran, earlier pieces included."""
         self._started = time.time()
-        job, folder, commands, gpus = self._arguments
+        job, folder, commands, gpus, cores = self._arguments
+        # torchrun would give each of its processes one thread.
+        environment = {**os.environ, **threads(cores, gpus)} if gpus > 1 and job.config is not None else None
         while True:
             try:
-                self._process = LocalProcess(command(job, folder, commands, gpus), folder)
+                self._process = LocalProcess(command(job, folder, commands, gpus), folder, environment)
                 break
             except FolderBusy:  # the process that was preempted is still saving
                 time.sleep(_POLL)

@@ -1,7 +1,7 @@
 """The projects whose checkpoints people have, and by what each is recognised.
 
 Names are those of the file with dots between nested keys and without wrapper parts such as `module.`. An entry fits
-when one residual network's prefix matches `root` and every pattern of `marks` is found in some name or outermost key.
+when one network's prefix matches `root` and every pattern of `marks` is found in some name or outermost key.
 The first entry that fits wins, so the particular stand before the general.
 """
 
@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+
+from clop_det.backbones.base import Family
+from clop_det.backbones.parts import DETECTRON2, NUMBERED, OWN, TRANSFORMERS, Root
+from clop_det.backbones.registry import BACKBONES
 
 # Outermost keys under which training scripts keep their state dict.
 _BOX = r"(?:state_dict\.|model\.|model_state_dict\.|model_state\.|net\.)?"
@@ -26,9 +30,10 @@ class Source:
         name: what `--source` takes and the provenance records.
         root: pattern of the backbone's prefix, matched whole.
         marks: patterns, each of which must be found at the start of a name, or be an outermost key.
-        why: the reason, in words.
-        layouts: how the network may be spelled (see `roots.Root.layout`).
-        fc_is_projector: the network's own `fc` is the projector (MoCo, SimSiam), not a classifier.
+        why: the reason, in words; {shown}, {shown_detectron2} and {layout} are the family's.
+        forms: how the network may be spelled (see `clop_det.backbones.parts.Root`).
+        layout: the family's layout that the entry asks for; "" takes any.
+        classifier_is_projector: the network's own classifier is the projector (MoCo, SimSiam).
         extra_drops: further (reason, pattern at the start of a name) of this project.
         warning: what the file cannot say and a person should check.
         by_content: whether it can be recognised; the others are only taken when `--source` names them.
@@ -38,15 +43,22 @@ class Source:
     root: str
     why: str
     marks: tuple[str, ...] = ()
-    layouts: tuple[str, ...] = ("torchvision",)
-    fc_is_projector: bool = False
+    forms: tuple[str, ...] = (OWN,)
+    layout: str = ""
+    classifier_is_projector: bool = False
     extra_drops: tuple[tuple[str, str], ...] = field(default=())
     warning: str = ""
     by_content: bool = True
 
-    def fits(self, prefix: str, layout: str) -> bool:
-        """Whether a network under this prefix, spelled this way, can be this source's backbone."""
-        return layout in self.layouts and re.fullmatch(self.root, prefix) is not None
+    def fits(self, root: Root) -> bool:
+        """Whether a network of a file can be this source's backbone."""
+        named = root.form in self.forms and self.layout in ("", BACKBONES[root.family].layout)
+        return named and re.fullmatch(self.root, root.prefix) is not None
+
+    def reason(self, family: Family) -> str:
+        """`why`, with the family's words."""
+        detectron2 = family.shown_detectron2 or f"{family.name}."
+        return self.why.format(shown=family.shown, shown_detectron2=detectron2, layout=family.layout)
 
 
 _ENTRIES = (
@@ -64,22 +76,41 @@ _ENTRIES = (
     ),
     Source(
         "dino",
-        r"teacher\.(?:backbone\.)?",
+        rf"{_BOX}teacher\.(?:backbone\.)?",
         "teacher. beside student.: DINO; the teacher is the network that DINO evaluates",
-        marks=(r"student\.",),
-        extra_drops=(("student twin", r"student\."), ("projector", r"teacher\.head\.")),
+        marks=(rf"{_BOX}student\.",),
+        extra_drops=(("student twin", rf"{_BOX}student\."), ("projector", rf"{_BOX}teacher\.head\.")),
+    ),
+    Source(
+        "lightly",
+        rf"{_BOX}teacher_backbone\.",
+        "teacher_backbone. beside student_backbone.: lightly's DINO; the teacher is the network that DINO evaluates",
+        marks=(rf"{_BOX}student_backbone\.",),
+        forms=(OWN, NUMBERED),
+        extra_drops=(("student twin", rf"{_BOX}student_"), ("projector", rf"{_BOX}teacher_head\.")),
+    ),
+    Source(
+        "huggingface",
+        r"(?:.+\.)?",
+        "embedder. and encoder.stages.: the ResNet of Hugging Face's transformers",
+        forms=(TRANSFORMERS,),
+    ),
+    Source(
+        "huggingface",
+        r"timm_model\.",
+        "timm_model.: a timm network in Hugging Face's TimmWrapper",
     ),
     Source(
         "moco",
         rf"{_BOX}encoder_q\.",
         "encoder_q., MoCo's query encoder",
-        fc_is_projector=True,
+        classifier_is_projector=True,
     ),
     Source(
         "moco_v3",
         rf"{_BOX}base_encoder\.",
         "base_encoder., MoCo v3's encoder",
-        fc_is_projector=True,
+        classifier_is_projector=True,
     ),
     Source(
         "openselfsup",
@@ -104,8 +135,8 @@ _ENTRIES = (
     Source(
         "lightly",
         rf"{_BOX}(?:backbone|model\.backbone)\.",
-        "backbone. with numbered children (conv1, bn1, ..., layer4 of an nn.Sequential): lightly",
-        layouts=("numbered",),
+        "backbone. with numbered children ({shown} of an nn.Sequential): lightly",
+        forms=(NUMBERED,),
     ),
     Source(
         "byol_pytorch",
@@ -117,7 +148,7 @@ _ENTRIES = (
         "byol_pytorch",
         r"online_network_state_dict\.(?:encoder|net|backbone)\.",
         "online_network_state_dict beside target_network_state_dict: PyTorch-BYOL",
-        layouts=("torchvision", "numbered"),
+        forms=(OWN, NUMBERED),
     ),
     Source(
         "supcontrast",
@@ -130,7 +161,7 @@ _ENTRIES = (
         rf"{_BOX}encoder\.",
         "encoder. with a projector as its fc, beside predictor.: SimSiam",
         marks=(rf"{_BOX}encoder\.fc\.\d", rf"{_BOX}predictor\."),
-        fc_is_projector=True,
+        classifier_is_projector=True,
     ),
     Source(
         "solo_learn",
@@ -143,56 +174,62 @@ _ENTRIES = (
         rf"{_BOX}(?:backbone|encoder|convnet|f)\.",
         "an encoder beside a projection (or with one as its fc): SimCLR in PyTorch",
         marks=(rf"{_BOX}(?:projector|projection|projection_head|g|(?:backbone|encoder|convnet)\.fc\.\d)",),
-        layouts=("torchvision", "numbered"),
-        fc_is_projector=True,
+        forms=(OWN, NUMBERED),
+        classifier_is_projector=True,
         warning=_INPUT_01,
     ),
     Source(
         "swav",
         _BOX,
-        "conv1 ... layer4 beside projection_head. and prototypes.: SwAV, DeepCluster v2",
+        "{shown} beside projection_head. and prototypes.: SwAV, DeepCluster v2",
         marks=(rf"{_BOX}(?:projection_head|prototypes)\.",),
     ),
     Source(
         "timm",
         r"state_dict\.",
-        "conv1 ... layer4 under 'state_dict' with 'arch' and 'version': a timm training run",
+        "{shown} under 'state_dict' with 'arch' and 'version': a timm training run",
         marks=(r"arch$", r"version$"),
         extra_drops=(("momentum twin", r"state_dict_ema\."),),
     ),
     Source(
         "timm",
         r"",
-        "forced; timm's residual networks bear torchvision's names",
+        "forced; under {layout}'s names",
         by_content=False,
     ),
     Source(
         "lightning",
         r"state_dict\.(?:.+\.)?",
-        "one torchvision network in a Lightning checkpoint",
+        "one {layout} network in a Lightning checkpoint",
         marks=(r"pytorch-lightning_version$",),
-        layouts=("torchvision", "numbered"),
+        forms=(OWN, NUMBERED),
     ),
     Source(
         "torchvision",
         _BOX,
-        "conv1 ... layer4 without a prefix: torchvision's names, which timm's and many released backbones share",
+        "{shown} without a prefix: torchvision's names, which timm's and many released backbones share",
+        layout="torchvision",
+    ),
+    Source(
+        "bare",
+        _BOX,
+        "{shown} without a prefix: {layout}'s names",
     ),
     Source(
         "detectron2",
         r"(?:model\.)?(?:backbone\.)?(?:bottom_up\.)?",
-        "stem., res2 ... res5: Detectron2",
+        "{shown_detectron2}: Detectron2",
         warning=(
             "Detectron2's own MSRA networks (R-50.pkl, R-101.pkl) want --channel-order BGR, --pixel-mean 103.53 116.28"
             " 123.675, --pixel-std 1 1 1 and --stride-in-1x1"
         ),
-        layouts=("detectron2",),
+        forms=(DETECTRON2,),
     ),
     Source(
         "prefixed",
         r".+\.",
-        "one torchvision network under a prefix of no known project",
-        layouts=("torchvision", "numbered"),
+        "one {layout} network under a prefix of no known project",
+        forms=(OWN, NUMBERED),
     ),
 )
 

@@ -2,14 +2,16 @@
 
 from clop_det.data.image_list import ImageList
 from clop_det.data.layouts import cifar, folder, imagenet, stl10, table, tiny_imagenet
-from clop_det.data.layouts.registry import layout_names, read_images, register_layout
+from clop_det.data.layouts.registry import LAYOUTS, layout_names, layout_options, read_images, register_layout
 
 __all__ = [
+    "LAYOUTS",
     "ImageList",
     "cifar",
     "folder",
     "imagenet",
     "layout_names",
+    "layout_options",
     "read_images",
     "register_layout",
     "stl10",

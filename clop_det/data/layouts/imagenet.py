@@ -60,7 +60,7 @@ def _numbers(table: Path, classes: Sequence[str]) -> dict[str, int]:
         if comma and text == "PredictionString":  # Kaggle's header
             continue
         wnid = text.split()[0] if text else ""
-        number = places.get(wnid, int(wnid) if wnid.isascii() and wnid.isdigit() else -1)
+        number = places.get(wnid, int(wnid) if wnid.isascii() and wnid.isdigit() and len(wnid) < 10 else -1)
         if not 0 <= number < len(classes):
             raise UserError(f"{table}: {wnid!r} of {name} is none of the {len(classes)} class folders of train")
         numbers[Path(name).stem] = number

@@ -3,58 +3,78 @@
 from __future__ import annotations
 
 import csv
+import io
+import logging
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 import torch
 
-from clop_det.data.image_list import ImageList
+from clop_det.data.image_list import ImageList, is_no_label
 from clop_det.data.layouts.registry import register_layout
 from clop_det.errors import UserError
 
 _HEADER = ["path", "label"]
+_log = logging.getLogger(__name__)
 
 
-@register_layout("csv")
+def table_classes(root: Path, split: str) -> list[str]:
+    """The class names in `root/<split>.csv`; none where there is no such table."""
+    path = root / f"{split}.csv"
+    return sorted({label for _, label in _rows(path) if not is_no_label(label)}) if path.is_file() else []
+
+
+@register_layout("csv", classes=table_classes)
 def read_csv(root: Path, split: str) -> ImageList:
     """`root/<split>.csv` with the header `path,label`: a path relative to `root`, and a class name or nothing.
 
-    An empty label is an unlabelled image. The classes are those of all such tables in `root`, in alphabetical order.
+    An image whose label is empty, -1, nan or unlabelled has none. Tables as Excel and Notepad write them are read, too:
+    separated by semicolons or tabs, in UTF-16, with a byte order mark or backslashes in the paths.
     """
-    own = root / f"{split}.csv"
-    tables = {path: _rows(path) for path in sorted(root.glob("*.csv")) if path == own or _is_ours(path)}
-    if own not in tables:
-        found = ", ".join(path.stem for path in tables) or "none"
-        raise UserError(f"no table {own.name} in {root}; tables of path,label there: {found}")
-    classes = sorted({label for rows in tables.values() for _, label in rows if label})
-    if not tables[own]:
-        raise UserError(f"{own} lists no image")
-    numbers = {name: number for number, name in enumerate(classes)} | {"": -1}
-    labels = torch.tensor([numbers[label] for _, label in tables[own]], dtype=torch.int64)
-    return ImageList(root, tuple(path for path, _ in tables[own]), labels, tuple(classes))
+    path = root / f"{split}.csv"
+    if not path.is_file():
+        found = ", ".join(sorted(table.stem for table in root.glob("*.csv"))) or "none"
+        raise UserError(f"no table {path.name} in {root}; tables there: {found}")
+    rows = _rows(path)
+    if not rows:
+        raise UserError(f"{path} lists no image")
+    marks = Counter(label for _, label in rows if label and is_no_label(label))
+    for mark, count in marks.items():
+        _log.warning("%s: %d images with the label %r count as unlabelled", path, count, mark)
+    classes = table_classes(root, split)
+    numbers = {name: number for number, name in enumerate(classes)}
+    labels = torch.tensor([numbers.get(label, -1) for _, label in rows], dtype=torch.int64)
+    return ImageList(root, tuple(name for name, _ in rows), labels, tuple(classes))
 
 
-def _is_ours(path: Path) -> bool:
-    try:
-        with open(path, newline="", encoding="utf-8-sig", errors="replace") as file:
-            return _header(csv.reader(file)) == _HEADER
-    except (OSError, csv.Error):  # a folder of that name, a table of something else
-        return False
+def read_text(path: Path, errors: str = "strict") -> str:
+    """A text file in UTF-8, or in UTF-16 where its byte order mark says so; the mark is taken off.
+
+    Raises:
+        OSError, UnicodeDecodeError: it cannot be read, or is no such text.
+    """
+    content = path.read_bytes()
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return content.decode("utf-16", errors)
+    return content.decode("utf-8-sig", errors)
 
 
-def _header(rows: Iterator[list[str]]) -> list[str]:
-    """The names in the first line, in lower case."""
-    return [name.strip().lower() for name in next(rows, [])]
+def existing_name(root: Path, name: str) -> str:
+    """A file's name with forward slashes, unless a file is called so with backslashes."""
+    return name if "\\" not in name or (root / name).exists() else name.replace("\\", "/")
 
 
 def _rows(path: Path) -> list[tuple[str, str]]:
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
-            header = _header(reader)
-            if header != _HEADER:
-                raise UserError(f"{path}: the first line is {','.join(header)!r}; it must be 'path,label'")
-            return list(_checked(path, reader))
+        text = read_text(path)
+        first = text.partition("\n")[0]
+        separator = next((mark for mark in (",", ";", "\t") if mark in first), ",")
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        header = [name.strip().lower() for name in next(reader, [])]
+        if header != _HEADER:
+            raise UserError(f"{path}: the first line is {separator.join(header)!r}; it must be 'path,label'")
+        return list(_checked(path, reader))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"cannot read {path} as a table: {error}") from error
 
@@ -67,7 +87,7 @@ def _checked(path: Path, rows: Iterator[list[str]]) -> Iterator[tuple[str, str]]
         where = f"{path}, line {number}"
         if len(row) != 2:
             raise UserError(f"{where}: {len(row)} fields; it must have a path and a label (which may be empty)")
-        name, label = row[0].strip(), row[1].strip()
+        name, label = existing_name(path.parent, row[0].strip()), row[1].strip()
         place = PurePosixPath(name)
         if not name or place.is_absolute() or ".." in place.parts:
             raise UserError(f"{where}: {name!r} must be a path below {path.parent}, relative to it")
@@ -88,7 +108,7 @@ def label_rows(path: Path, separator: str | None = None) -> Iterator[tuple[str, 
         UserError: the file cannot be read, or a line has fewer than two fields.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
     for number, line in enumerate(lines, 1):

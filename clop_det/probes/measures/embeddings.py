@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from clop_det.probes.measures.checks import check_features
-from clop_det.probes.measures.spectrum import rankme
+from clop_det.probes.measures.spectrum import gram_singular_values, rankme_of
 
 
 def mean_norm(embeddings: Tensor) -> float:
@@ -39,6 +39,6 @@ def embedding_figures(embeddings: Tensor) -> dict[str, float]:
     embeddings = check_features("embeddings", embeddings).double()
     return {
         "embedding_mean_norm": mean_norm(embeddings),
-        "embedding_rankme": rankme(F.normalize(embeddings, dim=1)),
+        "embedding_rankme": rankme_of(gram_singular_values(F.normalize(embeddings, dim=1))),
         "embedding_length": float(torch.linalg.vector_norm(embeddings, dim=1).mean()),
     }

@@ -10,9 +10,12 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from clop_det.probes.measures.checks import check_features, check_labels
-from clop_det.probes.measures.spectrum import effective_rank
+from clop_det.probes.measures.spectrum import centred, effective_ranks_of, gram_singular_values
+
+_CHUNK_VALUES = 1 << 25  # float64 held at once for the spectra of the classes: 256 MB
 
 
 def class_means(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -139,9 +142,17 @@ def within_class_effective_rank(features: Tensor, labels: Tensor) -> float:
     Raises:
         ValueError: as `class_means`.
     """
-    means, index = class_means(features, labels)
-    ranks = [effective_rank(features[index == c], centre=True) for c in range(len(means))]
-    return sum(ranks) / len(ranks)
+    _, index = class_means(features, labels)
+    order = index.argsort(stable=True)[(index < 0).sum() :]
+    sizes = index[order].bincount().tolist()
+    classes = [centred(rows) for rows in torch.split(features.detach()[order].double(), sizes)]
+    rows, dim = max(sizes), features.shape[1]
+    at_once = max(1, _CHUNK_VALUES // (rows * dim + min(rows, dim) ** 2))
+    # Classes of fewer rows are filled up with zeros, which add singular values of 0.
+    batches = (
+        pad_sequence(classes[first : first + at_once], batch_first=True) for first in range(0, len(classes), at_once)
+    )
+    return float(torch.cat([effective_ranks_of(gram_singular_values(batch)) for batch in batches]).mean())
 
 
 def geometry(features: Tensor, labels: Tensor) -> dict[str, float]:

@@ -19,13 +19,33 @@ def singular_values(features: Tensor, centre: bool = False) -> Tensor:
         ValueError: not a finite floating-point matrix.
     """
     matrix = check_features("features", features).double()
-    if centre:
-        scale = matrix.abs().max()
-        matrix = matrix - matrix.mean(dim=0)
-        # Equal rows leave rounding noise behind, whose spectrum looks like a full-rank one.
-        if matrix.abs().max() <= 8 * torch.finfo(torch.float64).eps * scale:
-            matrix = torch.zeros_like(matrix)
-    values: Tensor = torch.linalg.svdvals(matrix)
+    values: Tensor = torch.linalg.svdvals(centred(matrix) if centre else matrix)
+    return values
+
+
+def centred(matrix: Tensor) -> Tensor:
+    """`matrix` (N, D) float64 less its mean row; zeros if all rows are equal."""
+    rest = matrix - matrix.mean(dim=0)
+    # Equal rows leave rounding noise behind, whose spectrum looks like a full-rank one.
+    noise = 8 * torch.finfo(torch.float64).eps * matrix.abs().max()
+    return torch.where(rest.abs().max() <= noise, 0.0, rest)
+
+
+def gram_singular_values(matrices: Tensor) -> Tensor:
+    """Singular values of `matrices` (..., N, D) float64 by the eigenvalues of the smaller Gram matrix, largest first.
+
+    Much faster than `singular_values`, on GPUs above all, and batched. Squaring costs the small ones: those below about
+    1e-7 of the largest are 0 here. Sums over the values, such as entropies, agree to 1e-9 and better.
+
+    Returns:
+        (..., min(N, D)) float64.
+    """
+    rows, columns = matrices.shape[-2:]
+    transposed = matrices.transpose(-1, -2)
+    gram = matrices @ transposed if rows < columns else transposed @ matrices
+    squares = torch.linalg.eigvalsh(gram).flip(-1)
+    noise = gram.shape[-1] * torch.finfo(squares.dtype).eps * squares[..., :1]
+    values: Tensor = torch.where(squares > noise, squares, 0.0).sqrt()
     return values
 
 
@@ -67,11 +87,14 @@ def effective_rank(features: Tensor, centre: bool = False) -> float:
 
 def effective_rank_of(values: Tensor) -> float:
     """`effective_rank` from singular values (R,) that are already at hand."""
-    total = values.sum()
-    if not total > 0:
-        return 0.0
-    p = values / total
-    return float(torch.special.entr(p).sum().exp())
+    return float(effective_ranks_of(values))
+
+
+def effective_ranks_of(values: Tensor) -> Tensor:
+    """Effective ranks (...) from singular values (..., R)."""
+    total = values.sum(-1, keepdim=True)
+    p = torch.where(total > 0, values / total, 0.0)
+    return torch.where(total[..., 0] > 0, torch.special.entr(p).sum(-1).exp(), 0.0)
 
 
 def nesum(features: Tensor) -> float:

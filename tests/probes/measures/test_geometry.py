@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from clop_det.probes.measures import geometry as geometry_module
 from clop_det.probes.measures.geometry import (
     class_means,
     geometry,
@@ -15,6 +16,7 @@ from clop_det.probes.measures.geometry import (
     simplex_etf_gap,
     within_class_effective_rank,
 )
+from clop_det.probes.measures.spectrum import effective_rank
 
 
 def orthonormal(k: int, d: int) -> Tensor:
@@ -140,3 +142,16 @@ def test_bad_input_is_named() -> None:
         prototype_alignment(x, y, torch.ones(1, 3))
     with pytest.raises(ValueError, match="all are -1"):
         prototype_alignment(x, y * 0 - 1, torch.ones(1, 3))
+
+
+@pytest.mark.parametrize("chunk", [1, 1 << 25])
+def test_within_class_ranks_at_once_are_those_of_each_class(chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(geometry_module, "_CHUNK_VALUES", chunk)
+    draws = torch.Generator().manual_seed(5)
+    features, labels = torch.randn(90, 12, generator=draws), torch.randint(-1, 5, (90,), generator=draws)
+    labels[labels == 3] = 7  # a class that does not occur, and uneven counts
+    labels[:30] = 0
+    features[labels == 4] = features[0].clone()  # one point
+    expected = [effective_rank(features[labels == k], centre=True) for k in (0, 1, 2, 4, 7)]
+    assert expected[3] == 0
+    assert within_class_effective_rank(features, labels) == pytest.approx(sum(expected) / 5, rel=1e-9)

@@ -5,7 +5,15 @@ import math
 import pytest
 import torch
 
-from clop_det.probes.measures.spectrum import effective_rank, nesum, rankme, singular_values
+from clop_det.probes.measures.spectrum import (
+    effective_rank,
+    effective_ranks_of,
+    gram_singular_values,
+    nesum,
+    rankme,
+    rankme_of,
+    singular_values,
+)
 
 
 def by_formula(values: list[float], epsilon: float) -> float:
@@ -87,3 +95,19 @@ def test_bad_input_is_named(bad: torch.Tensor) -> None:
     for measure in (rankme, effective_rank, nesum, singular_values):
         with pytest.raises(ValueError, match="features must be"):
             measure(bad)
+
+
+@pytest.mark.parametrize("shape", [(300, 20), (20, 300), (64, 64)])
+def test_eigenvalues_of_the_gram_matrix_are_the_squares(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    found = gram_singular_values(matrix)
+    torch.testing.assert_close(found, singular_values(matrix), rtol=1e-9, atol=1e-9)
+    assert rankme_of(found) == pytest.approx(rankme(matrix), rel=1e-10)
+
+
+def test_gram_spectra_of_collapsed_matrices_have_no_noise_and_are_taken_in_batches() -> None:
+    one = torch.linspace(1, 2, 30, dtype=torch.float64).outer(torch.linspace(-1, 1, 8, dtype=torch.float64))
+    batch = torch.stack([one, torch.zeros_like(one), with_singular_values([3.0, 3.0], 30, 8).double()])
+    ranks = effective_ranks_of(gram_singular_values(batch))
+    torch.testing.assert_close(ranks, torch.tensor([1.0, 0.0, 2.0], dtype=torch.float64), rtol=1e-9, atol=0)
+    assert rankme_of(gram_singular_values(one)) == pytest.approx(rankme(one), rel=1e-6)

@@ -1,0 +1,107 @@
+"""A COCO file as a source: its categories, its table, its images' folder, and what tells that it has changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from detectron2.structures import BoxMode
+
+from clop_det.annotations.checks import Checks
+from clop_det.annotations.coco import CocoSource, find_categories, load_coco
+from clop_det.annotations.coco_file import CocoFile, read_coco
+from clop_det.annotations.names import find_file
+from clop_det.annotations.table import Table
+from clop_det.errors import UserError
+from clop_det.files import sha256_of
+
+_FEW = 20  # images that are looked for in a folder before it is held to be theirs
+
+
+class CocoSet:
+    """One COCO annotation file, all of it or a list of its images.
+
+    Args:
+        path: the JSON file.
+        folders: where its images may lie; the first that holds some of them is taken.
+        given: class names; empty: the file's.
+        only: file names of the images to take; empty: all.
+        mode: of the boxes.
+        known: category id -> class name, where another source says so.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        folders: Sequence[Path],
+        given: tuple[str, ...] = (),
+        only: tuple[str, ...] = (),
+        mode: BoxMode = BoxMode.XYWH_ABS,
+        known: dict[Any, str] | None = None,
+    ) -> None:
+        self.path, self._folders, self._given, self._only, self._mode = path, folders, given, only, mode
+        self._known = known
+
+    def key(self) -> str:
+        """The entry and the content of the file."""
+        entry = (self.path, self._folders, self._given, self._only, self._mode, self._known)
+        return f"coco {entry} {self._sha256}"
+
+    @cached_property
+    def _sha256(self) -> str:
+        try:
+            return sha256_of(self.path)
+        except OSError as error:
+            raise UserError(f"cannot read {self.path}: {error.strerror or error}") from error
+
+    @cached_property
+    def _file(self) -> CocoFile:
+        return read_coco(self.path)
+
+    @cached_property
+    def source(self) -> CocoSource:
+        """The file with its folder of images and its categories.
+
+        Raises:
+            UserError: see `read_coco` and `find_categories`.
+        """
+        categories = self._known or find_categories(self._file, self._given, self.path)
+        return CocoSource(self.path, self._image_dir(), categories, self._given, self._mode)
+
+    def classes(self) -> tuple[str, ...]:
+        """Class names."""
+        return self.source.names
+
+    def metadata(self) -> dict[str, Any]:
+        """Class names, category ids and the folder of the images."""
+        source = self.source
+        categories = [[category, index] for category, index in source.index.items()]
+        return {
+            "thing_classes": list(source.names),
+            "categories": categories,
+            "image_root": str(source.image_dir),
+        }
+
+    def read(self, checks: Checks) -> Table:
+        """See `load_coco`."""
+        source, file = self.source, self._file
+        del self.__dict__["_file"]  # its arrays go into the table
+        return load_coco(source, checks, self._only, file)
+
+    def find(self, path: str) -> str | None:
+        """The file that an image's name means in another spelling."""
+        folder = self.source.image_dir
+        found = find_file(folder, os.path.relpath(path, folder))
+        return None if found is None else str(found)
+
+    def _image_dir(self) -> Path:
+        there = [folder for folder in self._folders if folder.is_dir()]
+        if len(there) > 1:
+            names = (self._only or self._file.names)[:_FEW]
+            for folder in there:
+                if any(os.path.isfile(folder / name) or find_file(folder, name) for name in names if "\0" not in name):
+                    return folder
+        return there[0] if there else self._folders[-1]

@@ -1,0 +1,181 @@
+"""One Pascal VOC annotation file: what its elements say.
+
+Plain files, which nearly all are (elements and text; no attributes, entities, comments), are read by a regular
+expression that accounts for every character. Anything else takes Python's parser, which then also words what is wrong.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from clop_det.annotations.checks import Fault
+
+Box = tuple[float, ...]
+Fields = dict[str, str]
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
+_WORDS = {"": 0, "true": 1, "yes": 1, "y": 1, "t": 1, "false": 0, "no": 0, "n": 0, "f": 0, "none": 0}
+_LARGEST = 16 << 20  # bytes; the largest known annotations have some hundred thousand
+_HEAD = re.compile(r"<\?xml version=[\"']1\.0[\"'](?: encoding=[\"']utf-8[\"'])?\s*\?>", re.IGNORECASE)
+_ODD = re.compile("[&\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]|]]>")
+_PLAIN = re.compile(r"\s*(?:</?[A-Za-z_][\w.\-]*\s*>[^<]*)+", re.ASCII)
+_TOKEN = re.compile(r"<(/?)([A-Za-z_][\w.\-]*)\s*>([^<]*)", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """One object.
+
+    Attributes:
+        name: of its class.
+        box: xmin, ymin, xmax, ymax as written: pixel indices from 1, corners included.
+        difficult: 0 or 1.
+        unclear: the word in `difficult` that says neither; empty: none.
+        outlined: whether the box is that of a polygon.
+    """
+
+    name: str
+    box: Box
+    difficult: int
+    unclear: str
+    outlined: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Annotation:
+    """One annotation file.
+
+    Attributes:
+        width, height: pixels; 0: absent or unreadable.
+        objects: in the order of the file.
+        faults: of each object that could not be read, what it lacks.
+    """
+
+    width: int
+    height: int
+    objects: tuple[Described, ...]
+    faults: tuple[str, ...]
+
+
+def read_annotation(path: Path) -> Annotation:
+    """One annotation file.
+
+    Raises:
+        Fault: missing_file; doctype (entities could read other files or exhaust the memory); unreadable_annotation.
+    """
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_LARGEST + 1)
+    except FileNotFoundError as error:
+        raise Fault("missing_file", f"the annotation {path} does not exist") from error
+    except OSError as error:
+        raise Fault("unreadable_annotation", f"cannot read the annotation {path}: {error.strerror or error}") from error
+    if len(content) > _LARGEST:
+        raise Fault("unreadable_annotation", f"{path} has more than {_LARGEST >> 20} MiB, as no annotation file has")
+    size, entries = _plain_fields(content) or _parsed_fields(content, path)
+    objects, faults = [], []
+    for entry in entries:
+        try:
+            objects.append(_object(entry))
+        except (TypeError, ValueError) as error:
+            faults.append(f"{path}: an object lacks a name or a box of four numbers ({error})")
+    return Annotation(_whole(size.get("width")), _whole(size.get("height")), tuple(objects), tuple(faults))
+
+
+def _plain_fields(content: bytes) -> tuple[Fields, list[Fields]] | None:
+    """Fields of the size and of each object; None if the file is not as plain as that."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return None
+    head = _HEAD.match(text)
+    text = text[head.end() :] if head else text
+    if _ODD.search(text) or not _PLAIN.fullmatch(text):
+        return None
+    size: Fields = {}
+    objects: list[Fields] = []
+    stack: list[str] = []
+    tokens = _TOKEN.findall(text)
+    for close, tag, inner in tokens:
+        if close:
+            if not stack or stack.pop() != tag:
+                return None
+            continue
+        if not stack and tokens[0][1] is not tag:
+            return None  # a second root
+        stack.append(tag)
+        depth = len(stack)
+        if depth == 2 and tag == "object":
+            objects.append({})
+        elif depth == 3 and stack[1] == "size":
+            size.setdefault(tag, inner)
+        elif depth == 3 and stack[1] == "object":
+            objects[-1].setdefault(tag, inner)
+        elif depth == 4 and stack[1] == "object":
+            objects[-1].setdefault(f"{stack[2]}/{tag}", inner)
+    return None if stack or tokens[-1][2].strip() else (size, objects)
+
+
+def _parsed_fields(content: bytes, path: Path) -> tuple[Fields, list[Fields]]:
+    """The same by Python's parser, for any well-formed file without a DOCTYPE."""
+    # Any encoding that the parser would take a declaration in: without the zeros, UTF-16 reads like ASCII.
+    plain = content.replace(b"\x00", b"").lower()
+    if b"<!doctype" in plain or b"<!entity" in plain:
+        raise Fault("doctype", f"{path} holds a DOCTYPE or an entity, which annotations do not need; refused")
+    try:
+        root = ElementTree.fromstring(content)
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise Fault("unreadable_annotation", f"{path} is not well-formed XML: {error}") from error
+    size: Fields = {}
+    for part in root.iterfind("size/*"):
+        size.setdefault(part.tag, part.text or "")
+    objects = []
+    for entry in root.iterfind("object"):
+        fields: Fields = {}
+        for part in entry:
+            fields.setdefault(part.tag, part.text or "")
+            for inner in part:
+                fields.setdefault(f"{part.tag}/{inner.tag}", inner.text or "")
+        objects.append(fields)
+    return size, objects
+
+
+def _object(fields: Fields) -> Described:
+    name = fields.get("name", "").strip()
+    if not name:
+        raise ValueError("no <name>")
+    outlined = not any(f"bndbox/{corner}" in fields for corner in _CORNERS)
+    box = _outline(fields) if outlined else tuple(float(fields.get(f"bndbox/{corner}", "")) for corner in _CORNERS)
+    word = fields.get("difficult", "").strip()
+    difficult = _WORDS.get(word.lower(), -1)
+    if difficult < 0:
+        number = _number(word)
+        difficult, word = (0, word) if number is None else (int(number != 0), "")
+    else:
+        word = ""
+    return Described(name, box, difficult, word, outlined)
+
+
+def _outline(fields: Fields) -> Box:
+    """The smallest box around <polygon><x1>..</x1><y1>..</y1><x2>.."""
+    points = {key.removeprefix("polygon/"): float(v) for key, v in fields.items() if key.startswith("polygon/")}
+    xs, ys = ([value for key, value in points.items() if key[:1] == axis and key[1:].isdigit()] for axis in "xy")
+    if len(xs) < 3 or len(xs) != len(ys):
+        raise ValueError("no <bndbox>")
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _whole(text: str | None) -> int:
+    value = _number(text or "0") or 0
+    return int(value) if 0 <= value < 1e9 else 0

@@ -1,0 +1,47 @@
+"""The side of a detector: the network that it carries, and the one that a proof runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from detectron2.config import CfgNode, get_cfg
+from detectron2.modeling import build_backbone
+from torch import Tensor, nn
+
+from clop_det.config import add_clop_config
+
+
+class TargetDetector(nn.Module):
+    """The parts of a detector that hold backbone weights, under the names that a detector gives them."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        super().__init__()
+        self.backbone = build_backbone(cfg)
+
+    def stages(self, images: Tensor) -> dict[str, Tensor]:
+        """Images (N,3,H,W), normalised -> {stage: (N,C,H,W)} of the network below the feature pyramid."""
+        return dict(bottom_up(self)(images))
+
+
+def bottom_up(detector: Any) -> Any:
+    """The network that a detector carries: the one below its feature pyramid, or its backbone."""
+    return getattr(detector.backbone, "bottom_up", detector.backbone)
+
+
+def last_map(detector: Any, images: Tensor) -> Tensor:
+    """The map (N,C,H,W) of largest stride that the network below a detector's feature pyramid gives, in fp32."""
+    network = bottom_up(detector)
+    strides = {name: shape.stride for name, shape in network.output_shape().items()}
+    last: Tensor = network(images)[max(strides, key=lambda name: strides[name])]
+    return last.float()
+
+
+def fpn_config(builder: str) -> CfgNode:
+    """A Detectron2 config on the CPU with a feature pyramid made by `builder`, a name of MODEL.BACKBONE.NAME."""
+    cfg = get_cfg()
+    add_clop_config(cfg)
+    cfg.MODEL.DEVICE = "cpu"
+    cfg.MODEL.BACKBONE.NAME = builder
+    cfg.MODEL.BACKBONE.FREEZE_AT = 0
+    cfg.MODEL.ROI_HEADS.NAME = "StandardROIHeads"
+    return cfg

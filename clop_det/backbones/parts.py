@@ -1,0 +1,123 @@
+"""What the interface of a family speaks of: networks, their stages and names, and the settings of a detector."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+# The forms in which a file may spell a network.
+OWN, NUMBERED, DETECTRON2, TRANSFORMERS = "own", "numbered", "detectron2", "transformers"
+IMAGENET_MEAN = (123.675, 116.280, 103.530)
+IMAGENET_STD = (58.395, 57.120, 57.375)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Width C and stride of a stage's map (N,C,H/stride,W/stride)."""
+
+    width: int
+    stride: int
+
+
+class Backbone(nn.Module):
+    """A network that is pretrained: called with images (N,3,H,W), normalised, it returns pooled features (N,D).
+
+    Attributes:
+        feature_dim: D.
+        map_shapes: name of each map -> its width and stride, from the first stage to the last.
+    """
+
+    feature_dim: int
+    map_shapes: dict[str, Stage]
+
+    def maps(self, images: Tensor) -> dict[str, Tensor]:
+        """Images (N,3,H,W), normalised -> {stage: (N,C,H/stride,W/stride)}."""
+        raise NotImplementedError
+
+    @property
+    def stride_before_last(self) -> int:
+        """Stride of the map that the last stage reads."""
+        return list(self.map_shapes.values())[-2].stride
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """One network of a family; a family that must tell more of it adds fields and overrides `facts`.
+
+    Attributes:
+        name: the value of ENCODER.ARCH.
+    """
+
+    name: str
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The provenance's fields that say which network it is."""
+        return {"arch": self.name}
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network that was recognised by its tensors.
+
+    Attributes:
+        architecture: which it is.
+        stem: name of what stands before its first stage; "" where the family has only one.
+        misfit: completes "it has a ..." where a detector has no place for that stem; "" where it has.
+    """
+
+    architecture: Architecture
+    stem: str = ""
+    misfit: str = ""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A config key of a detector that must agree with its weights.
+
+    Attributes:
+        key: the config key.
+        field: the field of the provenance that holds the weights' value.
+        label: two or three words for reports.
+        default: value of a source that does not say it.
+        help: meaning, for `--help` of the converter; "" where the converter has no such option.
+    """
+
+    key: str
+    field: str
+    label: str
+    default: Any = None
+    help: str = ""
+
+
+INPUT_SETTINGS = (
+    Setting("INPUT.FORMAT", "channel_order", "channel order", "RGB"),
+    Setting("MODEL.PIXEL_MEAN", "pixel_mean", "pixel mean", IMAGENET_MEAN),
+    Setting("MODEL.PIXEL_STD", "pixel_std", "pixel std", IMAGENET_STD),
+)
+
+
+@dataclass(frozen=True)
+class Root:
+    """One network in a file.
+
+    Attributes:
+        family: the family's name.
+        prefix: what stands before its tensors' names, "" or ending in a dot.
+        form: `OWN`, `NUMBERED` (children of an `nn.Sequential`), `DETECTRON2` or `TRANSFORMERS`.
+        layout: the form in words, for messages.
+        names: name in the file -> own name, or the name in the file's terms where there is none.
+    """
+
+    family: str
+    prefix: str
+    form: str
+    layout: str
+    names: dict[str, str] = field(repr=False)
+
+    @property
+    def shown(self) -> str:
+        """The prefix for messages."""
+        return repr(self.prefix) if self.prefix else "no prefix"

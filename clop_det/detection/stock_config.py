@@ -1,0 +1,28 @@
+"""The config of a run for stock Detectron2, which knows none of this package's keys."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from detectron2.config import CfgNode, get_cfg
+
+from clop_det.config.files import flatten
+from clop_det.files import write_text
+from clop_det.keys import value_of
+
+FILE_NAME = "detectron2_config.yaml"
+
+
+def write_stock_config(cfg: CfgNode) -> Path:
+    """Write OUTPUT_DIR/detectron2_config.yaml: Detectron2's own keys as the run has them, with its final weights.
+
+    `get_cfg().merge_from_file(...)` reads it, and `DefaultPredictor` then gives the run's boxes. A ROI head or backbone
+    of this package still needs `import clop_det.detection.model` before the model is built.
+    """
+    stock = get_cfg()
+    for key, default in list(flatten(stock)):
+        stock.merge_from_list([key, value_of(cfg, key, default)])
+    folder = Path(cfg.OUTPUT_DIR)
+    stock.MODEL.WEIGHTS = str((folder / "model_final.pth").absolute())
+    write_text(folder / FILE_NAME, stock.dump())
+    return folder / FILE_NAME

@@ -1,0 +1,116 @@
+"""Reading one XML file: the short way gives what Python's parser gives, and takes nothing that the parser refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clop_det.annotations import voc_xml
+from clop_det.annotations.checks import Fault
+from clop_det.annotations.voc_xml import read_annotation
+
+BOX = "<bndbox><xmin>3</xmin><ymin>4</ymin><xmax>12</xmax><ymax>13</ymax></bndbox>"
+PIECES = [
+    *("<annotation>", "</annotation>", "<object>", "</object>", "<name>cat</name>", "<name> dog\r\n</name>", "<name/>"),
+    *(
+        BOX,
+        "<part>",
+        "</part>",
+        "<size><width>40</width><height>24</height></size>",
+        "<difficult>1</difficult>",
+        "\n\t",
+    ),
+    *(
+        "&amp;",
+        "&lt;",
+        "<!-- <object> -->",
+        "<![CDATA[<object>]]>",
+        ' a="b"',
+        "text",
+        "\x01",
+        "]]>",
+        "<",
+        ">",
+        "é",
+        "<?p?>",
+    ),
+]
+
+
+def both(content: bytes) -> tuple[object, object]:
+    try:
+        parsed: object = voc_xml._parsed_fields(content, Path("x.xml"))
+    except Fault as fault:
+        parsed = fault
+    return voc_xml._plain_fields(content), parsed
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12), st.integers(0, 3))
+def test_the_short_way_agrees_with_the_parser_or_steps_back(pieces: list[str], wraps: int) -> None:
+    middle = "".join(pieces)
+    middle = middle if wraps < 1 else f"<annotation>{middle}</annotation>"
+    middle = middle if wraps < 2 else middle.replace("<annotation>", "<annotation><object>" + BOX + "</object>", 1)
+    head = '<?xml version="1.0" encoding="utf-8"?>\n' if wraps == 3 else ""
+    plain, parsed = both((head + middle).encode())
+    assert plain is None or plain == parsed
+
+
+def test_real_files_are_read_the_short_way(real_data: Path) -> None:
+    for name in ("bccd_voc", "aquarium_det"):
+        for path in sorted((real_data / name / "Annotations").glob("*.xml"))[::5]:
+            plain, parsed = both(path.read_bytes())
+            assert plain is not None
+            assert plain == parsed
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["", '<?xml version="1.0"?>', '<?xml version="1.0" encoding="UTF-8"?>\n', "\ufeff", "<!-- made by hand -->"],
+)
+def test_heads(tmp_path: Path, head: str) -> None:
+    path = tmp_path / "a.xml"
+    path.write_text(f"{head}<annotation><object><name>cat</name>{BOX}</object></annotation>", encoding="utf-8")
+    (found,) = read_annotation(path).objects
+    assert (found.name, found.box) == ("cat", (3, 4, 12, 13))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "iso-8859-1"])
+def test_other_encodings(tmp_path: Path, encoding: str) -> None:
+    text = (
+        f'<?xml version="1.0" encoding="{encoding}"?><annotation><object><name>café</name>{BOX}</object></annotation>'
+    )
+    (tmp_path / "a.xml").write_bytes(text.encode(encoding))
+    assert read_annotation(tmp_path / "a.xml").objects[0].name == "café"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("declaration", ['<!DOCTYPE a [<!ENTITY x "y">]>', "<!doctype a>", '<!ENTITY x "y">'])
+def test_doctypes_and_entities_are_refused(tmp_path: Path, declaration: str, encoding: str) -> None:
+    (tmp_path / "a.xml").write_bytes(f"{declaration}<annotation/>".encode(encoding))
+    with pytest.raises(Fault, match="holds a DOCTYPE or an entity"):
+        read_annotation(tmp_path / "a.xml")
+
+
+def test_limits(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_bytes(b" " * ((16 << 20) + 1))
+    with pytest.raises(Fault, match="more than 16 MiB"):
+        read_annotation(tmp_path / "a.xml")
+    (tmp_path / "b.xml").write_text("<a>" * 50_000 + "</a>" * 50_000)
+    assert read_annotation(tmp_path / "b.xml").objects == ()
+
+
+@pytest.mark.parametrize(
+    ("word", "difficult", "unclear"),
+    [
+        *(("", 0, ""), ("0", 0, ""), ("1", 1, ""), ("0.0", 0, ""), (" 1.0\n", 1, ""), ("True", 1, ""), ("no", 0, "")),
+        *(("Unspecified", 0, "Unspecified"), ("nan", 0, "nan"), ("1e999", 0, "1e999"), ("7", 1, "")),
+    ],
+)
+def test_difficult_in_words(tmp_path: Path, word: str, difficult: int, unclear: str) -> None:
+    text = f"<annotation><object><name>cat</name><difficult>{word}</difficult>{BOX}</object></annotation>"
+    (tmp_path / "a.xml").write_text(text)
+    (found,) = read_annotation(tmp_path / "a.xml").objects
+    assert (found.difficult, found.unclear) == (difficult, unclear)

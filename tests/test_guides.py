@@ -1,0 +1,116 @@
+"""The guides and the README's five commands, word for word; overrides at the end make them short."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+RUN = ["MODEL.DEVICE", "cpu", "SOLVER.WARMUP_ITERS", "0", "DATALOADER.NUM_WORKERS", "0"]
+PRETRAIN = [
+    *RUN,
+    "SOLVER.MAX_ITER",
+    "1",
+    "SOLVER.IMS_PER_BATCH",
+    "8",
+    "PROBE.ENABLED",
+    "False",
+    "TEST.EVAL_PERIOD",
+    "0",
+]
+PRETRAIN += ["CLASSIFICATION.ROOT", "digits://cluttered?train=40&val=20&size=32", "CLASSIFICATION.IMAGE_SIZE", "32"]
+SCENES = "digits://scenes?train=4&val=1&test=2&size=64"
+TRAIN = [*RUN, "SOLVER.MAX_ITER", "1", "SOLVER.IMS_PER_BATCH", "2", "PROBE.ENABLED", "False", "DATASETS.REGISTER"]
+TRAIN += [str([{"NAME": f"digit_scenes_{s}", "LAYOUT": "voc", "ROOT": SCENES, "SPLIT": s} for s in ("train", "test")])]
+STEPS = {"SOLVER.MAX_ITER": 1, "SOLVER.WARMUP_ITERS": 0, "SOLVER.IMS_PER_BATCH": 2, "DATALOADER.NUM_WORKERS": 0}
+
+
+def blocks(page: str, kind: str) -> list[str]:
+    return re.findall(rf"^```{kind}\n(.*?)^```", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+
+
+def write_files(page: str, folder: Path) -> None:
+    """The files of a guide, each named by its first line."""
+    for kind in ("yaml", "python"):
+        for text in blocks(page, kind):
+            (folder / text.split("\n", 1)[0].removeprefix("# ")).write_text(text)
+
+
+def run(line: str, folder: Path, *more: str) -> str:
+    words = shlex.split(line, comments=True)
+    assert words[0] == "clop-det"
+    command = [sys.executable, "-W", "ignore", "-m", "clop_det.commands.main", *words[1:], *more]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CLOP_DET_CACHE": str(folder / "cache")}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, f"{line}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
+    return done.stdout
+
+
+def test_the_five_commands_of_the_readme(tmp_path: Path) -> None:
+    (block,) = [text for text in blocks("README.md", "") if text.startswith("clop-det pretrain")]
+    pretrain, convert, train, predict, compare = block.splitlines()
+    Image.new("RGB", (64, 48), "grey").save(tmp_path / "photo.jpg")
+    run(pretrain, tmp_path, *PRETRAIN)
+    assert "proof" in run(convert, tmp_path)
+    run(train, tmp_path, *TRAIN)
+    run(predict, tmp_path)
+    assert (tmp_path / "output" / "found" / "pictures").is_dir()
+    assert "jobs" in run(compare.replace("compare --", "compare --dry-run --"), tmp_path)
+
+
+def test_my_own_loss(tmp_path: Path) -> None:
+    page = "docs/guides/own_loss.md"
+    write_files(page, tmp_path)
+    (line,) = blocks(page, "bash")
+    assert "my_loss.py" in run(line.strip(), tmp_path, *PRETRAIN)
+    config = (tmp_path / "output" / "spread" / "config.yaml").read_text()
+    assert re.search(r"SPREAD:\n\s+WEIGHT: 0.5", config)
+
+
+@pytest.fixture
+def own_data(tmp_path: Path) -> Path:
+    """mydata/ and two checkpoints, as the guide's first step says."""
+    (tmp_path / "mydata" / "annotations").mkdir(parents=True)
+    (tmp_path / "mydata" / "images").mkdir()
+    for split in ("train", "val"):
+        images = [{"id": i, "file_name": f"{split}{i}.jpg", "width": 64, "height": 48} for i in range(1, 5)]
+        boxes = [
+            {"id": i, "image_id": i, "category_id": 1, "bbox": [5, 5, 20, 20], "area": 400, "iscrowd": 0}
+            for i in range(1, 5)
+        ]
+        for item in images:
+            picture = Image.effect_noise((8, 6), 90).resize((64, 48)).convert("RGB")
+            picture.paste((250, 250, 40 * item["id"]), (5, 5, 25, 25))
+            picture.save(tmp_path / "mydata" / "images" / item["file_name"])
+        content = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "thing"}]}
+        (tmp_path / "mydata" / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+    for seed, name in enumerate(("first", "second")):
+        torch.manual_seed(seed)
+        torch.save(torchvision.models.resnet18().state_dict(), tmp_path / f"{name}.pth")
+    return tmp_path
+
+
+def test_two_checkpoints_on_my_own_coco_data(own_data: Path) -> None:
+    page = "docs/guides/compare_checkpoints.md"
+    write_files(page, own_data)
+    commands, last = blocks(page, "bash")
+    dry, whole = commands.strip().splitlines()
+    short = ["COMPARE.SEEDS", "[0]", "COMPARE.DEVICE", "cpu", "COMPARE.EXAMPLES", "0", "COMPARE.DETECTION"]
+    short += [json.dumps([{"NAME": "mydata", "CONFIG": "detector.yaml", "OPTS": STEPS}])]
+    listed = run(dry, own_data, *short)
+    run(whole, own_data, *short)
+    assert (own_data / "comparison" / "report" / "report.html").is_file()
+    pattern = shlex.split(last)[2]
+    (job,) = own_data.glob(pattern)
+    assert job.name in listed
+    run(last.strip().replace(pattern, str(job)), own_data)
