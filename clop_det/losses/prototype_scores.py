@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from clop_det.keys import Key, above, at_least
+from clop_det.keys import Key, above, at_least, one_of
 from clop_det.losses.base import Loss, check_positive
 from clop_det.losses.batch import Batch
 from clop_det.losses.prototype_pull import checked_prototypes
