@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from tabulate import tabulate
 
 from clop_det.comparison.report.escaping import latex, markdown
+from clop_det.comparison.results.overlap import overlap_notes
 from clop_det.comparison.results.statistics import Interval, PairedDifference
 from clop_det.comparison.results.summary import Comparison, Summary
 from clop_det.figures import ACCURACY, AFTER, BOX, CLASSES, FAMILIES, LOWER, PRECISION, SETTING, Figure
@@ -84,7 +85,8 @@ def notes(comparison: Comparison) -> list[str]:
     missing = sum(row.status != "done" for row in comparison.rows)
     if missing:
         texts.append(f"{missing} of {len(comparison.rows)} runs have no final {metric} yet.")
-    return texts
+    ran = [row.folders["detect"] for row in comparison.rows if row.status == "done" and "detect" in row.folders]
+    return texts + overlap_notes(ran)
 
 
 def verdicts(comparison: Comparison) -> list[str]:
