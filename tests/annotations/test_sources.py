@@ -164,8 +164,8 @@ _PRINT = """
 import json, sys
 import clop_det
 from clop_det.commands.train import main
-from clop_det.commands import train as cli
-cli.launch_workers = lambda worker, cfg, args: None
+from clop_det import api
+api.launch_workers = lambda worker, cfg, args: None
 assert main(sys.argv[1:]) == 0
 from clop_det.annotations.datasets import class_names, load_dataset
 from clop_det.detection.evaluation import TestSet, main_family
