@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -57,15 +58,17 @@ def disturbed(
     folders = [folder / str(number) for number in range(runs + 1)]
     began = time.monotonic()
     assert not killed_after(10_000, main, words(folders[0], False))
-    whole = time.monotonic() - began
-    kills = 0
+    whole, kills, saved = time.monotonic() - began, 0, 0
     for one in folders[1:]:
-        for _ in range(rng.choice((1, 2))):
-            resume = any(one.glob("*.pth"))
-            kills += killed_after(rng.uniform(0.1, 1.0) * whole, main, words(one, resume))
+        while not killed_after(rng.uniform(0, whole), main, words(one, False)):
+            shutil.rmtree(one)  # it was over before: the machine has become faster
+            whole *= 0.7
+        saved += any(one.glob("*.pth"))
+        kills += 1
+        if rng.random() < 0.5:
+            kills += killed_after(rng.uniform(0, whole), main, words(one, True))
         assert not killed_after(10_000, main, words(one, True))
-    print(f"{runs} runs, {kills} kills, {whole:.1f} s a whole run")
-    assert kills >= runs // 2, "most runs were over before they were killed"
+    print(f"{runs} runs, {kills} kills, {saved} runs had a checkpoint at the first")
     return folders
 
 
