@@ -118,7 +118,9 @@ def training_records(cfg: CfgNode) -> Chosen:
         UserError: nothing is left; see `fractions.choose`.
     """
     candidates = candidate_records(cfg)
-    records = candidates.take(choose(cfg, image_keys(candidates.heads())))
+    records = candidates
+    if cfg.DATASETS.TRAIN_FRACTION != 1 or cfg.DATASETS.TRAIN_SPLIT_FILE:
+        records = candidates.take(choose(cfg, image_keys(candidates.heads())))
     logging.getLogger(__name__).info("training on %d of %d images", len(records), len(candidates))
     return records
 

@@ -39,7 +39,7 @@ def untrained(monkeypatch: pytest.MonkeyPatch) -> None:
         log_checks(cfg, train=not args.eval_only)
 
     monkeypatch.setattr(cli, "launch_workers", start)
-    monkeypatch.setattr(cli, "fetch_weights", lambda cfg: None)
+    monkeypatch.setattr("clop_det.detection.run.fetch_weights", lambda cfg: None)
 
 
 def command(options: list[str], root: Path, folder: Path, *flags: str, **changes: Any) -> list[str]:
