@@ -45,8 +45,9 @@ class Chosen(Sequence[Record]):
 
     def gather(self, what: Any) -> Array:
         """(N,) of each image what `what(table)`, an array over the images of a table, says."""
-        values = [what(table) for _, table in self.parts]
-        return np.array([values[part][row] for part, row in zip(self._part.tolist(), self._row.tolist(), strict=True)])
+        values = np.concatenate([what(table) for _, table in self.parts])
+        before = np.cumsum([0, *(len(table) for _, table in self.parts)])
+        return np.asarray(values[before[self._part] + self._row])
 
     def take(self, chosen: Sequence[int] | Array) -> Chosen:
         """Some of these images."""

@@ -102,7 +102,8 @@ def load_coco(source: CocoSource, checks: Checks, only: Sequence[str] = (), file
     number = images.number.tolist()
     order = np.array(sorted(range(len(number)), key=lambda i: (isinstance(number[i], str), number[i])), dtype=np.int64)
     chosen = order[_chosen(images.file[order].tolist(), only, source.path)]
-    images.file = column_of([str(source.image_dir / name) for name in images.file])
+    folder = f"{source.image_dir}/"
+    images.file = column_of([folder + name.removeprefix("./") for name in images.file])
     checks.listed = {IMAGE: len(file.image_ids), ANNOTATION: len(file.annotations.number)}
     return Table(images, boxes, shapes, COCO, pending=pending).take_images(chosen)
 

@@ -13,10 +13,10 @@ from detectron2.structures import BoxMode
 from clop_det.annotations.checks import Checks
 from clop_det.annotations.coco import CocoSource, find_categories, load_coco
 from clop_det.annotations.coco_file import CocoFile, read_coco
+from clop_det.annotations.file_content import content_sha256
 from clop_det.annotations.names import find_file
 from clop_det.annotations.table import Table
 from clop_det.errors import UserError
-from clop_det.files import sha256_of
 
 _FEW = 20  # images that are looked for in a folder before it is held to be theirs
 
@@ -53,7 +53,7 @@ class CocoSet:
     @cached_property
     def _sha256(self) -> str:
         try:
-            return sha256_of(self.path)
+            return content_sha256(self.path)
         except OSError as error:
             raise UserError(f"cannot read {self.path}: {error.strerror or error}") from error
 

@@ -6,6 +6,7 @@ expression that accounts for every character. Anything else takes Python's parse
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ def read_annotation(path: Path) -> Annotation:
 def _plain_fields(content: bytes) -> tuple[Fields, list[Fields]] | None:
     """Fields of the size and of each object; None if the file is not as plain as that."""
     try:
-        text = content.decode("utf-8-sig")
+        text = content.removeprefix(codecs.BOM_UTF8).decode()
     except UnicodeDecodeError:
         return None
     head = _HEAD.match(text)

@@ -135,6 +135,8 @@ def training_records(cfg: CfgNode) -> Chosen:
         UserError: nothing is left; see `fractions.choose`.
     """
     candidates = candidate_records(cfg)
+    if cfg.DATASETS.TRAIN_FRACTION == 1 and not cfg.DATASETS.TRAIN_SPLIT_FILE:
+        return candidates
     return candidates.take(choose(cfg, image_keys(candidates.heads())))
 
 

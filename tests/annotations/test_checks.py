@@ -7,6 +7,7 @@ import threading
 import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -209,3 +210,41 @@ def test_the_documentation_lists_every_kind_as_it_is() -> None:
     for kind in KINDS.values():
         row = f"| `{kind.name.upper()}` | {kind.meaning} | {kind.default} | {kind.repair or '-'} | {kind.dropped} |"
         assert row in text
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"progressive": True},
+        {"comment": b"x" * 5000},
+        {"icc_profile": b"p" * 3000},
+        {"quality": 5},
+        {"exif": b"Exif\0\0"},
+    ],
+)
+def test_the_short_way_through_a_jpeg_says_what_pillow_says(tmp_path: Path, mode: str, options: dict[str, Any]) -> None:
+    path = tmp_path / "a.jpg"
+    Image.fromarray(pixels(30, 50)).convert(mode).save(path, **options)
+    whole = path.read_bytes()
+    for content in (
+        whole,
+        whole[:-2],
+        whole[: len(whole) // 2],
+        whole[:300],
+        whole + b"\0\0",
+        b"\0" + whole,
+        whole[:20],
+    ):
+        path.write_bytes(content)
+        with open(path, "rb") as file:
+            plain = image_facts.plain_jpeg(file)
+            assert plain is not None or file.tell() == 0
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(image_facts, "plain_jpeg", lambda file: None)
+            assert plain is None or plain == read_facts(path)
+    path.write_bytes(whole)
+    with open(path, "rb") as file:
+        simple = mode != "CMYK" and not set(options) & {"exif", "icc_profile", "comment"}
+        assert (image_facts.plain_jpeg(file) is not None) == simple

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clop_det.annotations import coco_set, kept
+from clop_det.annotations import coco_set, file_content, kept
 from clop_det.annotations.checks import Policies
 from clop_det.annotations.coco_set import CocoSet
 from clop_det.annotations.kept import Loaded, load, metadata_of
 from clop_det.annotations.table_file import read_table, write_table
 from clop_det.annotations.voc import voc_source
 from clop_det.annotations.voc_set import VocSet
+from clop_det.files import sha256_of
 from tests.detection.spoiled import VOC, spoiled
 
 BOX = {"image_id": 1, "bbox": [1.5, 2, 8, 9], "iscrowd": 0}
@@ -175,3 +176,18 @@ def test_processes_of_a_machine_read_it_once(root: Path) -> None:
         process.join()
     assert found.count("made") == 1
     assert len(set(found) - {"made"}) == 1
+
+
+def test_a_checksum_is_remembered_until_the_file_changes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = root / "a.json"
+    first = file_content.content_sha256(path)
+    assert first == sha256_of(path)
+    monkeypatch.setattr(file_content, "_SETTLED", -1.0)
+    assert file_content.content_sha256(path) == first
+    with monkeypatch.context() as patch:
+        patch.setattr(file_content, "sha256_of", None)
+        assert file_content.content_sha256(path) == first
+    times = path.stat()
+    path.write_bytes(path.read_bytes().replace(b"1.5", b"2.5"))
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert file_content.content_sha256(path) == sha256_of(path) != first

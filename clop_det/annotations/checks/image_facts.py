@@ -30,6 +30,9 @@ from clop_det.files import StrPath, read_json, write_text
 
 _FORMAT = "clop_det image facts 3"
 MISSING, UNREADABLE, TRUNCATED = "missing", "unreadable", "truncated"
+_HEAD = 4096  # bytes of a JPEG file in which its frame begins, if nothing large stands before it
+_PLAIN_MARKERS = {0xC4, 0xDB, 0xDD, 0xE0, 0xFE}  # tables, JFIF, comments
+_TASK = 256  # files that a thread reads before it asks for more
 _log = logging.getLogger(__name__)
 
 
@@ -64,11 +67,39 @@ def read_facts(path: StrPath) -> ImageFacts:
     """Read the header and the end of one file; never raises for what is in it."""
     try:
         with open(path, "rb") as file:
-            return _facts(file)
+            return plain_jpeg(file) or _facts(file)
     except FileNotFoundError:
         return ImageFacts(fault=MISSING)
     except BROKEN:
         return ImageFacts(fault=UNREADABLE)
+
+
+def plain_jpeg(file: BinaryIO) -> ImageFacts | None:
+    """What `read_facts` says of a whole JPEG file without EXIF and colour profile, in a quarter of Pillow's time.
+
+    None: it is something else, and the file stands at its beginning again.
+    """
+    head = file.read(_HEAD)
+    facts, place = None, 2
+    while head.startswith(b"\xff\xd8\xff") and place + 9 < len(head) and head[place] == 0xFF:
+        marker, length = head[place + 1], int.from_bytes(head[place + 2 : place + 4], "big")
+        if marker in (0xC0, 0xC1, 0xC2):  # the frame: bits, height, width, channels
+            height, width = (int.from_bytes(head[place + k : place + k + 2], "big") for k in (5, 7))
+            channels = head[place + 9]
+            limit = Image.MAX_IMAGE_PIXELS or 1 << 32
+            sound = head[place + 4] == 8 and length == 8 + 3 * channels and 0 < width * height <= limit
+            if facts is not None or not sound or channels not in (1, 3):
+                break
+            facts = ImageFacts(width, height, "JPEG", "L" if channels == 1 else "RGB")
+        elif marker == 0xDA:  # the data
+            if facts is not None and _jpeg_end(file)[0]:
+                return facts
+            break
+        elif marker not in _PLAIN_MARKERS:
+            break
+        place += 2 + length
+    file.seek(0)
+    return None
 
 
 def _facts(file: BinaryIO) -> ImageFacts:
@@ -136,7 +167,9 @@ def facts_of(paths: Sequence[StrPath]) -> list[ImageFacts]:
     # Around the threads, not in them: filters belong to the process, and threads would restore each other's.
     with warnings.catch_warnings(), ThreadPoolExecutor(min(8, cores())) as pool:
         warnings.simplefilter("ignore")
-        facts = list(pool.map(read_facts, paths))
+        # Many files a task: a task costs about as much as the header of a file.
+        parts = pool.map(_read_all, (paths[i : i + _TASK] for i in range(0, len(paths), _TASK)))
+        facts = [entry for part in parts for entry in part]
     try:
         write_text(path, json.dumps({"format": _FORMAT, "facts": [[*vars(entry).values()] for entry in facts]}))
     except UserError as error:  # a convenience, not a result
@@ -144,15 +177,18 @@ def facts_of(paths: Sequence[StrPath]) -> list[ImageFacts]:
     return facts
 
 
+def _read_all(paths: Sequence[StrPath]) -> list[ImageFacts]:
+    return [read_facts(path) for path in paths]
+
+
 def marks(paths: Sequence[StrPath]) -> str:
     """SHA-256 over the paths, sizes and modification times of files: what tells whether one of them has changed."""
-    here = os.getcwd()
-    digest = hashlib.sha256()
-    for path in paths:
+    here, lines = os.getcwd(), []
+    for path in map(str, paths):
         try:
             status = os.stat(path)
             mark = f"{status.st_size} {status.st_mtime_ns}"
         except (OSError, ValueError):
             mark = MISSING
-        digest.update(f"{mark} {os.path.join(here, path)}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
+        lines.append(f"{mark} {path}\n" if path[:1] == "/" else f"{mark} {here}/{path}\n")
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogatepass")).hexdigest()

@@ -136,7 +136,6 @@ _ALL = (
         "its numbers are multiplied by the image's width and height",
         ANNOTATION,
         "the boxes may be written as shares of the image's width and height, as YOLO's are",
-        loud=True,
     ),
     Kind(
         "out_of_image_box",
@@ -155,12 +154,11 @@ _ALL = (
     ),
     Kind(
         "near_box",
-        "two boxes of one class differ by less than a hundredth of their width and height",
+        "two boxes of one class differ by at most a twentieth of their width and height",
         REPAIR,
         "both are kept",
         ANNOTATION,
         "the objects may be there twice, from two exports that round differently",
-        loud=True,
     ),
     Kind("zero_area", "an area of 0 stands beside a box of some extent", REPAIR, "the box's area is used", ANNOTATION),
     Kind(
