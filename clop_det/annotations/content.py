@@ -30,7 +30,7 @@ def dataset_digest(name: str, cfg: CfgNode, digests: Digests) -> str:
         address = address_of(entry.get("ROOT", "")) if entry else None
         if address is not None:
             return [own, address]
-        use_datasets(cfg, reread=False)
+        use_datasets(cfg)  # what this process read for an earlier plan may have changed
         if name not in DatasetCatalog:
             raise UserError(f"data set {name} is not registered; name it in DATASETS.REGISTER.")
         files = load_dataset(name).images.file.tolist()

@@ -62,6 +62,7 @@ def settle_best(cfg: CfgNode) -> list[str]:
     if f"/{BOX}/" in f"/{full}" and families[test_set].startswith("voc") and name in CATALOGUE.names(SIZES):
         raise UserError(
             f"TEST.KEEP_BEST is {best!r}, but {test_set} is scored by Pascal VOC's rule, which has no sizes."
+            f" Name coco/{name}."
         )
     return lines
 

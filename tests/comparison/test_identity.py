@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import shutil
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from clop_det.comparison.planning.jobs import jobs_to_run, prepare_folder
 from clop_det.comparison.planning.matrix import read_matrix
 from clop_det.comparison.planning.plan import Plan, build_plan
 from clop_det.config.content import content_of
+from clop_det.config.imports import IMPORTED
 from clop_det.config.reading import read_config
 from clop_det.data.image_sources import ArrayFile, ArraySource, FileSource, ImageSource, JoinedSource
 from clop_det.digests import Digests
@@ -253,6 +253,7 @@ def test_of_voc_data_the_listed_annotations_and_images_count(tmp_path: Path) -> 
     assert known({**entry, "ROOT": str(tmp_path / "copy")}) == first
     (tmp_path / "voc/JPEGImages/b.png").unlink()  # not of this split
     assert known(entry) == first
+    shutil.copy(tmp_path / "copy/JPEGImages/b.png", tmp_path / "voc/JPEGImages/b.png")
     (tmp_path / "voc/ImageSets/Main/train.txt").write_text("a\nb\n")
     second = known(entry)
     assert second != first
@@ -296,20 +297,18 @@ def test_a_file_of_imports_counts_unless_all_it_registers_is_not_in_use(tmp_path
         "from clop_det.losses import register_loss\n@register_loss('lab')\ndef lab(options, context): ...\n"
     )
     (tmp_path / "lab_patch.py").write_text("SIZE = 3\n")
-    for name in ("lab_losses", "lab_patch"):
-        spec = importlib.util.spec_from_file_location(name, tmp_path / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    imports = [str(tmp_path / "lab_losses.py"), str(tmp_path / "lab_patch.py")]
+    before = dict(IMPORTED)
     try:
         files = {}
         for loss in ("clop", "lab"):
-            cfg = read_config("", ["CLASSIFICATION.ROOT", "digits://cluttered", "LOSS.NAME", loss]).clone()
-            cfg.defrost()
-            cfg.IMPORTS = [str(tmp_path / "lab_losses.py"), str(tmp_path / "lab_patch.py")]
-            files[loss] = {name for name in of_pretraining(cfg, Digests()).code_files() if name.startswith("lab")}
+            options = ["CLASSIFICATION.ROOT", "digits://cluttered", "LOSS.NAME", loss, "IMPORTS", str(imports)]
+            cfg = read_config("", options)
+            files[loss] = {name for name in of_pretraining(cfg, Digests()).code_files() if "lab_" in name}
     finally:
         del LOSSES._entries["lab"]
+        IMPORTED.clear()
+        IMPORTED.update(before)
     assert files == {"clop": {"lab_patch.py"}, "lab": {"lab_losses.py", "lab_patch.py"}}
 
 

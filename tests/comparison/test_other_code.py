@@ -40,6 +40,7 @@ def test_an_edited_loss_stops_a_start_and_names_the_file(workplace: Workplace, t
     """The package itself is edited: a copy of it."""
     copy = tmp_path / "checkout"
     shutil.copytree(ROOT / "clop_det", copy / "clop_det", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "docs" / "reference", copy / "docs" / "reference")  # what --help shows
     workplace.write({"INITS": ["clop", "supcon"], "BASELINE": "supcon", "DETECTION": []})
 
     def start(*arguments: str) -> tuple[int, str]:

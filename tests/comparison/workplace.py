@@ -32,7 +32,9 @@ def pretrain_config(steps: int = 6) -> str:
 def detect_config(steps: int = 8, tests: Sequence[str] = ("b",)) -> str:
     """A detection config on digit scenes: data set `a` to train on, and `tests`."""
     entry = {"LAYOUT": "coco", "ROOT": "digits://scenes?train=4&val=2&test=2"}
-    sets = {"REGISTER": [{"NAME": name, **entry} for name in ("a", *tests)], "TRAIN": ["a"], "TEST": list(tests)}
+    splits = {"a": "train", **dict.fromkeys(tests, "test")}
+    register = [{"NAME": name, "SPLIT": split, **entry} for name, split in splits.items()]
+    sets = {"REGISTER": register, "TRAIN": ["a"], "TEST": list(tests)}
     return yaml.safe_dump({"SOLVER": {"MAX_ITER": steps}, "DATASETS": sets})
 
 

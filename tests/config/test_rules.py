@@ -57,7 +57,6 @@ REFUSED = [
     ([PRETRAINING], "SOLVER.CLIP_GRADIENTS.CLIP_VALUE", "0", "above 0"),
     ([PRETRAINING], "SOLVER.LR_SCALING", "cubic", "one of none, linear, sqrt"),
     ([PRETRAINING], "SOLVER.LR_REFERENCE_BATCH", "0", "at least 1"),
-    ([PRETRAINING], "SOLVER.AMP.ENABLED", "True", "it must be False. .*SOLVER.PRECISION bf16"),
     ([PRETRAINING], "INPUT.FORMAT", "BGR", "it must be RGB"),
     ([PRETRAINING], "COLLAPSE.MIN_RANKME", "-1.0", "at least 0"),
     ([PRETRAINING], "COLLAPSE.MAX_MEAN_NORM", "1.5", r"lie in \(0, 1\]"),

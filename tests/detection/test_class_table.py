@@ -8,6 +8,10 @@ from typing import Any
 import pytest
 from detectron2.config import CfgNode
 
+from clop_det.annotations.checked_masks import usable_masks
+from clop_det.annotations.checks import Checks, Policies
+from clop_det.annotations.given import table_of
+from clop_det.annotations.table import Table
 from clop_det.detection import class_table as module
 from clop_det.detection.best_figure import settle_best
 from clop_det.detection.class_table import class_counts, class_table, remarks
@@ -25,8 +29,13 @@ def sets(tiny_cfg: CfgNode, monkeypatch: pytest.MonkeyPatch) -> dict[str, list[d
         "training": [{"file_name": "a.png", "annotations": [box(0), box(1), box(2)]}],
         "test": [{"file_name": "b.png", "annotations": [box(0), box(1), box(1, iscrowd=1)]}],
     }
-    monkeypatch.setattr(module, "training_records", lambda cfg: records["training"])
-    monkeypatch.setattr(module, "load_dataset", lambda name: records["test"])
+
+    def table(name: str) -> Table:
+        heads = [{"image_id": i, "height": 9, "width": 9, **record} for i, record in enumerate(records[name])]
+        return usable_masks(table_of(heads, ["disc", "square", "triangle"], Checks(name, Policies())))[0]
+
+    monkeypatch.setattr(module, "training_records", lambda cfg: table("training"))
+    monkeypatch.setattr(module, "load_dataset", lambda name: table("test"))
     return records
 
 

@@ -196,6 +196,5 @@ def test_a_failing_picture_does_not_cost_the_results(
         raise Crash
 
     monkeypatch.setattr(DetectionTrainer, "draw", fail)
-    with pytest.raises(Crash):
-        main(command(tiny_options, tmp_path / "run", "--resume"))
+    assert main(command(tiny_options, tmp_path / "run", "--resume")) == 0
     assert (tmp_path / "run" / "results.json").is_file()

@@ -150,7 +150,6 @@ def test_a_diverged_run_is_one_clear_error(
     ("changes", "message"),
     [
         ({"MODEL__WEIGHTS": "no/such.pth"}, "does not exist"),
-        ({"SEED": -1}, "SEED is -1"),
         ({"MODEL__BACKBONE__FREEZE_AT": 2}, "would never learn"),
         ({"MODEL__RESNETS__NORM": "FrozenBN"}, "would never learn"),
         ({"MODEL__ROI_HEADS__NUM_CLASSES": 7}, "3 classes"),

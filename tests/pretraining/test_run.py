@@ -166,7 +166,6 @@ BAD = [
     (["PROJECTOR.OUT_DIM", "2"], "3 .*2|2 .*3"),
     (["CLASSIFICATION.ROOT", "no/such/folder"], "no/such/folder"),
     (["SOLVER.IMS_PER_BATCH", "1000"], r"SOLVER\.IMS_PER_BATCH"),
-    (["SEED", "-1"], "SEED"),
     (["SOLVER.CHECKPOINT_PERIOD", "0"], r"SOLVER\.CHECKPOINT_PERIOD"),
     (["INPUT.FORMAT", "BGR"], r"INPUT\.FORMAT"),
     (["AUGMENT.FLIP_PROB", "2"], r"AUGMENT\.FLIP_PROB"),
