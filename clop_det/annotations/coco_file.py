@@ -124,6 +124,9 @@ def read_coco(path: Path) -> CocoFile:
         found = [_image(entry, parse_image, path) for entry in images]
         known = _categories(categories, path)
         column = _column(entries, parse, path)
+    except UnicodeEncodeError as error:
+        half = error.object[error.start : error.end]
+        raise UserError(f"{path} holds {half!r}, half of a surrogate pair, which is no text. Correct it.") from error
     except RecursionError as error:
         raise UserError(f"{path}: its lists and objects are nested too deeply for an annotation file.") from error
     ids, names, sizes = zip(*found, strict=True) if found else ((), (), ())
@@ -189,6 +192,7 @@ def _category(entry: dict[str, Any], path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: a category without a name: {str(entry)[:80]}.")
     parent = entry.get("supercategory")
     parent = str(parent) if isinstance(parent, int | str) else None
+    f"{entry['id']} {name} {parent}".encode()  # msgspec asks the same of the texts of the other lists
     return {"id": entry["id"], "name": str(name), "supercategory": parent}
 
 

@@ -183,6 +183,17 @@ def test_json_of_any_depth_is_one_error(tmp_path: Path, text: str, inner: str) -
         data.load()
 
 
+@pytest.mark.parametrize(("part", "key"), [("annotations", "a\ud800"), ("categories", "name"), ("images", "a\ud800")])
+def test_half_a_surrogate_pair_is_one_error(tmp_path: Path, part: str, key: str) -> None:
+    data = spoiled(tmp_path, COCO, lambda d: None)
+    path = data.root / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text())
+    content[part][0][key] = "a\ud800"
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"holds '\\ud800', half of a surrogate pair"):
+        data.load()
+
+
 def categories(*names: str, **first: Any) -> Callable[[dict[str, Any]], None]:
     def change(content: dict[str, Any]) -> None:
         content["categories"] = [{"id": k + 1, "name": name} for k, name in enumerate(names)]
