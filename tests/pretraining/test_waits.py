@@ -6,17 +6,23 @@ that say that they are on "cuda" have no values, so whoever asks for one, or mix
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from clop_det.config.reading import read_config
 from clop_det.data.augment import AugmentSettings, ViewAugmentation
 from clop_det.data.view_parameters import draw_parameters
+from clop_det.losses import Loss
 from clop_det.losses.batch import values_checked_later
 from clop_det.methods.encoder import build_encoder
 from clop_det.pretraining.build import build_method
@@ -32,6 +38,10 @@ WAITING = {
     *("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "nonzero_static", "masked_select"),
     *("_unique", "_unique2", "unique_dim", "unique_consecutive", "bincount"),
 }
+
+ROOT = Path(__file__).resolve().parents[2]
+# Losses that count or choose labelled views on the host.
+ASKING = {"dot_regression", "lejepa", "mcr2", "nonl", "ntce", "paws", "prototype_softmax", "suncet", "wmse"}
 
 
 class Waits(TorchDispatchMode):
@@ -91,17 +101,30 @@ def test_a_step_waits_once(loss: str, more: tuple[str, ...], tiny_options: list[
     assert waits.found == ["_local_scalar_dense"] * 2
 
 
-@pytest.mark.parametrize("name", sorted(every_loss(4, 8)))
+@pytest.mark.parametrize("name", [name for name in sorted(every_loss(4, 8)) if name.split(" over ")[-1] not in ASKING])
 def test_losses_ask_a_gpu_for_no_value(name: str) -> None:
     loss = every_loss(4, 8)[name].float()
     with FakeTensorMode() as mode, values_checked_later() as checks:
-        # Forward alone: autograd's engine asks for a real device.
-        embeddings = torch.empty(2 * 6, 8, device="cuda", requires_grad=True)
-        value = _faked(loss, mode)(embeddings, torch.empty(6, dtype=torch.int64, device="cuda"))
+        value = _called(loss, mode)
         assert value.device.type == "cuda"
         assert [flag.device.type for flag in checks.finite] == ["cuda"]
         with pytest.raises(DataDependentOutputException):
             bool(checks.finite[0])
+
+
+@pytest.mark.parametrize("name", sorted(ASKING))
+def test_the_losses_that_ask_a_gpu_are_those_that_the_docs_name(name: str) -> None:
+    loss, asks = every_loss(4, 8)[name].float(), (DataDependentOutputException, DynamicOutputShapeException)
+    with FakeTensorMode() as mode, values_checked_later(), pytest.raises(asks):
+        _called(loss, mode)
+    assert f"`{name}`" in (ROOT / "docs" / "pretraining.md").read_text()
+
+
+def _called(loss: Loss, mode: FakeTensorMode) -> Tensor:
+    # Forward alone: autograd's engine asks for a real device.
+    embeddings = torch.empty(2 * 6, 8, device="cuda", requires_grad=True)
+    value: Tensor = _faked(loss, mode)(embeddings, torch.empty(6, dtype=torch.int64, device="cuda"))
+    return value
 
 
 def test_augmentation_and_encoder_ask_a_gpu_for_no_value() -> None:
