@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pytest
 from detectron2.config import CfgNode, get_cfg
 from torch import nn
@@ -36,8 +39,8 @@ class OtherFamily(ResidualFamily):
     def find(self, arch: str) -> object:  # type: ignore[override]
         return ARCHITECTURES.get(arch.removeprefix("other:")) if arch.startswith("other:") else None
 
-    def options(self, cfg: CfgNode) -> dict[str, object]:
-        return super(ResidualFamily, self).options(cfg)
+    def options(self, cfg: CfgNode, own: Mapping[str, Any]) -> dict[str, Any]:
+        return super(ResidualFamily, self).options(cfg, own)
 
     def carried_by(self, cfg: CfgNode) -> bool:
         return False

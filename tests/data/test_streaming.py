@@ -148,8 +148,6 @@ def test_probes_see_the_central_squares(listed: ImageList) -> None:
 
 
 def test_bad_arguments_are_refused(listed: ImageList) -> None:
-    with pytest.raises(UserError, match="NUM_WORKERS is -1"):
-        open_stream(listed, SIZE, -1).views(_plan(listed), CPU)
     with pytest.raises(UserError, match="no image in"):
         open_stream(ImageList(listed.root, (), torch.empty(0, dtype=torch.int64), ("a",)), SIZE)
     with pytest.raises(ValueError, match="crops must be"):
