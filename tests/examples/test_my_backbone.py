@@ -38,7 +38,7 @@ from clop_det.errors import UserError
 example, out, *short = sys.argv[1:]
 example, out = Path(example), Path(out)
 found = {}
-common = [*short, "PROBE.MAX_BANK", "64", "PROBE.MAX_QUERIES", "64", "PROBE.MAX_OBJECTS", "16"]
+common = [*short, "PROBE.MAX_BANK", "64", "PROBE.MAX_QUERIES", "64", "PROBE.OBJECTS.MAX", "16"]
 pretrain.main(["--config-file", f"{example}/pretrain.yaml", "--num-gpus", "0", *common,
                "SOLVER.IMS_PER_BATCH", "16", "OUTPUT_DIR", f"{out}/pretrain"])
 report = convert_checkpoint(out / "pretrain/model_final.pth", out / "d2.pth")
