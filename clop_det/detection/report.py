@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from tabulate import tabulate
 
+import clop_det.detection.average_precision  # noqa: F401  (registers its figures)
 from clop_det.detection.evaluation import split_figure
 from clop_det.figures import BOX, CATALOGUE, CLASSES, ON_BOXES, PRECISION, PROBE, SIZES
 
@@ -58,8 +59,9 @@ def _in_words(values: Mapping[str, float], names: Iterable[str], without: str = 
     words = []
     for name in names:
         if name in values:
-            figure, short = CATALOGUE.find(name), CATALOGUE.find(name.removeprefix(without))
-            words.append(f"{short.label} {figure.text(values[name], more=1)}")
+            figure, short = CATALOGUE.find(name), name.removeprefix(without)
+            label = short if figure.group == CLASSES else CATALOGUE.find(short).label  # a class's name stays as it is
+            words.append(f"{label} {figure.text(values[name], more=1)}")
     return _wrapped(words)
 
 
