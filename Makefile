@@ -3,13 +3,16 @@
 PYTHON ?= python3
 PYTEST_ARGS ?= -n 2 --dist loadfile
 DETECTRON2_COPY := labgym==3.1.2
-# Where torch and torchvision come from, for another CUDA build than the package index's own:
-# make setup TORCH_INDEX=https://download.pytorch.org/whl/cu126
-TORCH_INDEX ?=
 EXTRAS := test,report,fast-eval,slurm
 
 VENV := .venv
 BIN := $(VENV)/bin
+# Where torch and torchvision come from, for another CUDA build than the package index's own:
+# make setup TORCH_INDEX=https://download.pytorch.org/whl/cu126
+# The environment remembers it, so that later targets need not repeat it; `TORCH_INDEX=` goes back to the default.
+ifeq ($(origin TORCH_INDEX),undefined)
+TORCH_INDEX := $(shell cat $(VENV)/torch_index 2>/dev/null)
+endif
 REQUIREMENTS := $(shell (cat constraints.txt setup.py; $(PYTHON) tools/make_environment.py --stamp; echo $(DETECTRON2_COPY) $(TORCH_INDEX)) 2>&1 | cksum | cut -d' ' -f1)
 READY := $(VENV)/.ready-$(REQUIREMENTS)
 
@@ -26,7 +29,7 @@ $(READY): constraints.txt setup.py
 	@echo "setting up $(VENV) (a few minutes, once)"
 	@rm -rf $(VENV)
 	@set -e; if [ "$$($(PYTHON) tools/make_environment.py $(VENV))" = official ]; then \
-		echo "using the Detectron2 installed for $(PYTHON)"; \
+		echo "using the Detectron2 installed for $(PYTHON)$(if $(TORCH_INDEX), and its torch: TORCH_INDEX is not used)"; \
 		$(BIN)/pip install -q -e '.[$(EXTRAS)]'; \
 	else \
 		[ -z "$(TORCH_INDEX)" ] || $(BIN)/pip install -q -c constraints.txt --index-url $(TORCH_INDEX) torch torchvision; \
@@ -34,6 +37,7 @@ $(READY): constraints.txt setup.py
 		$(BIN)/pip install -q --no-deps --ignore-requires-python $(DETECTRON2_COPY); \
 	fi
 	@$(BIN)/python -c 'import clop_det, torch, torchvision; from clop_det import detectron2_provider as d; print("ready: torch", torch.__version__, "torchvision", torchvision.__version__, "|", d.describe())'
+	@echo '$(TORCH_INDEX)' > $(VENV)/torch_index
 	@touch $@
 
 demo: $(READY)  ## The whole chain on embedded real digits: random, InfoNCE, CLOP -> output/demo/report

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from detectron2.config import CfgNode
 
-from clop_det.config.files import value_from
+from clop_det.config.files import read_pairs, value_from
 from clop_det.config.reading import COMMAND_LINE, merge_mapping, read_config
 from clop_det.conversion.convert import convert_checkpoint as convert
 from clop_det.conversion.export import export_checkpoint as export
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from clop_det.comparison.experiment import Compared
     from clop_det.detection.predict import Predictions, Progress
 
-__all__ = ["Launch", "Run", "compare", "convert", "evaluate", "export", "finetune", "predict", "pretrain"]
+__all__ = ["Launch", "Run", "compare", "convert", "evaluate", "export", "finetune", "predict", "pretrain", "read"]
 
 Config: TypeAlias = StrPath | CfgNode
 Overrides: TypeAlias = Mapping[str, Any] | Sequence[str]
@@ -181,8 +181,7 @@ def read(config: Config, overrides: Overrides = ()) -> CfgNode:
         return read_config(str(config), _words(overrides))
     cfg = config.clone()
     cfg.defrost()
-    words = _words(overrides)
-    for key, text in zip(words[::2], words[1::2], strict=True):
+    for key, text in read_pairs(_words(overrides)):
         merge_mapping(cfg, {key: value_from(text, value_of(cfg, key, None))}, COMMAND_LINE)
     cfg.freeze()
     return cfg
@@ -190,7 +189,7 @@ def read(config: Config, overrides: Overrides = ()) -> CfgNode:
 
 def _seeded(config: Config, overrides: Overrides, how: Launch) -> CfgNode:
     cfg = read(config, overrides)
-    settle_seed(cfg, how.resume, alone=not under_torchrun() and how.num_machines == 1)
+    settle_seed(cfg, how.resume or how.eval_only, alone=not under_torchrun() and how.num_machines == 1)
     return cfg
 
 

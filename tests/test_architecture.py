@@ -37,11 +37,6 @@ RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
 # Rooms of equal height that never import each other.
 APART = {"pretraining", "detection", "comparison.results", "comparison.running"}
 
-# Imports that run up or across today (module, imported module); whoever mends one takes it off.
-KNOWN: set[tuple[str, str]] = set()
-# Circles of today, each as the sorted modules in it.
-KNOWN_CIRCLES: set[tuple[str, ...]] = set()
-
 
 def room(module: str) -> str:
     parts = module.split(".")[1:]
@@ -82,14 +77,12 @@ def runs_up(module: str, other: str) -> bool:
 
 def test_no_import_runs_up() -> None:
     found = {(module, other) for module in modules() for other in imports(module) if runs_up(module, other)}
-    assert found - KNOWN == set()
-    assert KNOWN - found == set(), "mended: take it off the list"
+    assert found == set()
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
     found = {tuple(sorted(group)) for group in _components() if len(group) > 1}
-    assert found - KNOWN_CIRCLES == set()
-    assert KNOWN_CIRCLES - found == set(), "mended: take it off the list"
+    assert found == set()
 
 
 @pytest.mark.parametrize(

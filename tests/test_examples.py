@@ -109,3 +109,9 @@ def test_the_example_loss_of_the_docs_runs_when_pasted(place: Path) -> None:
     words = ["--config-file", str(ROOT / "configs/pretrain/Base-pretrain.yaml"), *PRETRAIN, "IMPORTS", "pasted.py"]
     run(place, "pretrain.py", *words, "LOSS.NAME", "clop", "LOSS.CLOP.BASE", "uniformity", "OUTPUT_DIR", "output/docs")
     assert read_json(place / "output/docs/results.json")["init"] == "clop"
+
+
+def test_a_method_of_ones_own(place: Path) -> None:
+    words = ["--config-file", "examples/my_method/two_heads.yaml", *PRETRAIN, "OUTPUT_DIR", "output/two_heads"]
+    run(place, "pretrain.py", *words)
+    assert "two_heads.py" in (place / "output/two_heads/config.yaml").read_text()

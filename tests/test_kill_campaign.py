@@ -78,7 +78,7 @@ def test_pretraining(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         write_images(tmp_path / "images", split, classes=3, per_class=each)
     options = [
         *("CLASSIFICATION.ROOT", str(tmp_path / "images"), "CLASSIFICATION.IMAGE_SIZE", "32", "MODEL.DEVICE", "cpu"),
-        *("SOLVER.IMS_PER_BATCH", "8", "SOLVER.MAX_ITER", "24", "SOLVER.WARMUP_ITERS", "2", "PROBE.KNN_K", "(3, 5)"),
+        *("SOLVER.IMS_PER_BATCH", "8", "SOLVER.MAX_ITER", "24", "SOLVER.WARMUP_ITERS", "2", "PROBE.KNN.K", "(3, 5)"),
         *("SOLVER.CHECKPOINT_PERIOD", "4", "TEST.EVAL_PERIOD", "6", "LABELS.FRACTION", "0.5"),
         *("PROJECTOR.HIDDEN_DIM", "16", "PROJECTOR.OUT_DIM", "8"),
     ]

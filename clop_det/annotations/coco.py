@@ -126,11 +126,11 @@ def _images(file: CocoFile, source: CocoSource, checks: Checks) -> tuple[Images,
             place.setdefault(number, -1)
         elif number in place:
             checks.found("duplicate_image_id", f"{source.path}: image id {number} is not unique ({name})")
-        elif name in first:
-            text = f"{source.path}: images {first[name]} and {number} are both {name}"
-            place[number] = place[first[name]] if checks.found("repeated_image", text) else -1
+        elif (plain := name.removeprefix("./")) in first:
+            text = f"{source.path}: images {first[plain]} and {number} are both {plain}"
+            place[number] = place[first[plain]] if checks.found("repeated_image", text) else -1
         else:
-            place[number], first[name] = len(kept), number
+            place[number], first[plain] = len(kept), number
             kept.append(i)
     rows = np.array(kept, dtype=np.int64)
     size = file.sizes[rows]

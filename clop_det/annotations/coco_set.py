@@ -47,7 +47,8 @@ class CocoSet:
 
     def key(self) -> str:
         """The entry and the content of the file."""
-        entry = (self.path, self._folders, self._given, self._only, self._mode, self._known)
+        there = [folder for folder in self._folders if folder.is_dir()]  # what decides where the images are looked for
+        entry = (self.path, self._folders, there, self._given, self._only, self._mode, self._known)
         return f"coco {entry} {self._sha256}"
 
     @cached_property

@@ -36,4 +36,6 @@ def dataset_digest(name: str, cfg: CfgNode, digests: Digests) -> str:
         files = load_dataset(name).images.file.tolist()
         return [own, checksum_of(name), [size_of(Path(file)) for file in files]]
 
-    return digests.of(f"data set {name}", [name, entry, dict(cfg.DATASETS.CHECKS)], read)
+    # `use_datasets` may lend this set the classes of the first.
+    first = next(iter([*cfg.DATASETS.TRAIN, *cfg.DATASETS.TEST]), "")
+    return digests.of(f"data set {name}", [name, entry, dict(cfg.DATASETS.CHECKS), first], read)

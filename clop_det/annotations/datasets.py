@@ -169,7 +169,8 @@ def _load_foreign(name: str) -> Loaded:
     """A data set that Detectron2 or the user's own code registered."""
     metadata, source = MetadataCatalog.get(name), foreign_source(name)
     if source is not None:
-        metadata.set(**metadata_of(source, _policies))
+        found = metadata_of(source, _policies)
+        metadata.set(**{key: value for key, value in found.items() if metadata.get(key) is None})
         return load(source, name, _policies)
     checks, records = Checks(name, _policies), given_records(name)
     classes = _required(name, "thing_classes", "its class names in the order of category_id")

@@ -24,7 +24,9 @@ _TYPES: dict[str, tuple[tuple[type, ...], str]] = {
     "IMAGE_DIR": (_PATH, "a path relative to ROOT"),
     "ANNOTATION_DIR": (_PATH, "a path relative to ROOT"),
     "LIST": (_PATH, "a path relative to ROOT"),
+    "BOXES": ((str,), "xywh or xyxy"),
 }
+_OF_ONE_LAYOUT = {"YEAR": "voc", "ANNOTATION_DIR": "voc", "JSON": "coco", "BOXES": "coco"}
 
 
 def checked_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,6 +49,11 @@ def checked_entry(entry: Mapping[str, Any]) -> dict[str, Any]:
         raise UserError(
             f"DATASETS.REGISTER, {entry['NAME']}: LAYOUT is {entry['LAYOUT']!r}; it must be {' or '.join(LAYOUTS)}."
         )
+    for key, layout in _OF_ONE_LAYOUT.items():
+        if entry.get(key) and entry["LAYOUT"] != layout:
+            raise UserError(
+                f"DATASETS.REGISTER, {entry['NAME']}: {key} is a key of LAYOUT {layout} alone; leave it out."
+            )
     absent = dict.fromkeys(("SPLIT", "JSON", "IMAGE_DIR", "ANNOTATION_DIR", "LIST"), "")
     spec = {**absent, "YEAR": 2007, "CLASSES": (), "BOXES": "xywh", **entry}
     if spec["BOXES"] not in MODES:

@@ -83,6 +83,8 @@ def load(source: Source, name: str, policies: Policies) -> Loaded:
         if kept is not None:
             return kept
         made, facts = _make(source, name, policies)
+        if "missing_file" in made.checks.entries:  # another folder or spelling may hold it next time
+            return made
         try:
             write_table(path, key, made.table, facts)
         except UserError as error:

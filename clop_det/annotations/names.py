@@ -8,9 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
-# Endings of the image formats that are read, as they are written in lower case; the first is taken where there are two.
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".jfif")
-
 
 def leads_out(name: str) -> bool:
     """Whether a file name from an annotation file leads out of its folder."""

@@ -26,7 +26,7 @@ from PIL import Image
 
 from clop_det.annotations.datasets import load_dataset
 from clop_det.data.building import cache_folder, cache_lock
-from clop_det.data.decoding import BROKEN, UnreadableImage, open_header, oversize, to_rgb
+from clop_det.data.decoding import BROKEN, UnreadableImage, grey_bits, open_header, oversize, to_rgb
 from clop_det.data.image_sources import FileSource, ImageSource
 from clop_det.data.opening import list_images
 from clop_det.data.orientation import upright
@@ -111,7 +111,7 @@ def _refuse(pairs: list[tuple[int, int]], learnt: Prints, tested: Prints, name: 
 
 
 def _of_data_set(name: str) -> Prints:
-    files = [str(record["file_name"]) for record in load_dataset(name)]
+    files = load_dataset(name).images.file.tolist()
     return prints_of(FileSource(Path(), files), files)
 
 
@@ -122,7 +122,9 @@ def _of_classification(cfg: CfgNode) -> Prints:
 
 def prints_of(source: ImageSource, names: Sequence[str]) -> Prints:
     """The prints of all images of `source`, kept in `image_prints` in the cache folder until a file changes."""
-    key = hashlib.sha256(f"{_FORMAT}\n".encode())
+    if not len(names):
+        return Prints(names, np.zeros((0, 32), np.uint8), np.zeros((0, _SIDE, _SIDE), np.uint8))
+    key = hashlib.sha256(f"{_FORMAT} {Image.MAX_IMAGE_PIXELS} {grey_bits()}\n".encode())
     for index, name in enumerate(names):
         try:
             stamp = source.stamp(index)
@@ -130,7 +132,6 @@ def prints_of(source: ImageSource, names: Sequence[str]) -> Prints:
             stamp = "missing"
         key.update(f"{stamp} {Path(name).absolute()}\n".encode("utf-8", "surrogateescape"))
     path = cache_folder() / "image_prints" / f"{key.hexdigest()[:24]}.npz"
-    path.parent.mkdir(parents=True, exist_ok=True)
     with cache_lock(path):
         kept = _kept(path, len(names))
         if kept is None:

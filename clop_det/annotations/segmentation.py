@@ -34,7 +34,7 @@ def smallest_box(mask: Any) -> list[float] | None:
     """x, y, width and height of the smallest box around a segmentation as annotated; None if it has none."""
     if isinstance(mask, dict):
         size = mask.get("size")
-        whole = isinstance(size, list) and len(size) == 2 and all(isinstance(side, int) for side in size)
+        whole = isinstance(size, list) and len(size) == 2 and all(isinstance(s, int) and 0 < s < 1 << 16 for s in size)
         code = _run_length_code(mask, size[0], size[1]) if whole and size else None
         return None if code is None else [float(value) for value in mask_util.toBbox(code)]
     polygons = [np.asarray(polygon) for polygon in mask if _is_polygon(polygon)] if isinstance(mask, list) else []

@@ -107,11 +107,9 @@ def foreign_source(name: str) -> Source | None:
     if metadata.get("json_file") and metadata.get("image_root") and metadata.get("evaluator_type") == "coco":
         path = Path(metadata.json_file)
         _found(name, path, lambda: None)
-        index, names = metadata.get("thing_dataset_id_to_contiguous_id"), metadata.get("thing_classes")
-        known = None
-        if index and names:
-            known = {category: names[i] for category, i in sorted(index.items(), key=lambda item: item[1])}
-        return CocoSet(path, [Path(metadata.image_root)], known=known)
+        index, names = metadata.get("thing_dataset_id_to_contiguous_id"), tuple(metadata.get("thing_classes") or ())
+        known = {category: names[i] for category, i in index.items()} if index and names else None
+        return CocoSet(path, [Path(metadata.image_root)], names, known=known)
     return None
 
 

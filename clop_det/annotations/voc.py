@@ -14,9 +14,10 @@ from detectron2.structures import BoxMode
 
 from clop_det.annotations.checked import UNKNOWN
 from clop_det.annotations.checks import ANNOTATION, IMAGE, Checks, Fault
-from clop_det.annotations.names import IMAGE_SUFFIXES, leads_out, spellings
+from clop_det.annotations.names import leads_out, spellings
 from clop_det.annotations.table import VOC, Boxes, Images, Table, column_of, no_shapes
 from clop_det.annotations.voc_xml import Annotation, Described, read_annotation
+from clop_det.data.decoding import IMAGE_SUFFIXES
 from clop_det.errors import UserError
 
 _LISTS = "ImageSets/Main"
@@ -216,7 +217,7 @@ def load_voc(
 
 
 def _no_image(source: VocSource, name: str) -> Fault:
-    endings = ", ".join(IMAGE_SUFFIXES[:4])
+    endings = f"{', '.join(IMAGE_SUFFIXES[:4])}, ..."
     return Fault("missing_file", f"{source.folder / source.image_dir} holds no image {name} ({endings})")
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from clop_det.annotations.checks import Checks, Fault, marks
-from clop_det.annotations.names import IMAGE_SUFFIXES
 from clop_det.annotations.table import Table
 from clop_det.annotations.voc import VocSource, files_below, load_voc
 from clop_det.annotations.voc_xml import Annotation, read_annotation
+from clop_det.data.decoding import IMAGE_SUFFIXES
 from clop_det.errors import UserError
 
 

@@ -69,6 +69,11 @@ class _Array:
     def __setstate__(self, state: Any) -> None:
         self.state = state
 
+    @property
+    def held(self) -> int:
+        """Bytes that the array will take."""
+        return _length(self.state[4]) if isinstance(self.state, tuple) and len(self.state) == 5 else 0
+
     def build(self) -> np.ndarray[Any, Any]:
         if not isinstance(self.state, tuple) or len(self.state) != 5:
             raise pickle.UnpicklingError("an array without content")
@@ -92,15 +97,26 @@ class _Buffer:
     def __init__(self, data: Any, dtype: Any, shape: Any, order: Any) -> None:
         self.arguments = (data, dtype, shape, order)
 
+    @property
+    def held(self) -> int:
+        """Bytes that the array will take."""
+        return _length(self.arguments[0])
+
     def build(self) -> np.ndarray[Any, Any]:
         return _from_bytes(*self.arguments)
+
+
+def _length(data: Any) -> int:
+    return len(data) if isinstance(data, str | bytes | bytearray) else 0
 
 
 def _from_bytes(data: Any, dtype: Any, shape: Any, order: Any) -> np.ndarray[Any, Any]:
     if not isinstance(dtype, _Dtype) or not isinstance(shape, tuple):
         raise pickle.UnpicklingError("an array whose type or shape is not one")
     # A pickle of Python 2 read as latin-1 gives text where bytes were meant.
-    raw = data.encode("latin1") if isinstance(data, str) else bytes(data)
+    raw = data.encode("latin1") if isinstance(data, str) else data
+    if not isinstance(raw, bytes | bytearray):
+        raise pickle.UnpicklingError("an array whose content is no bytes")
     array = np.frombuffer(raw, dtype=dtype.build()).reshape(shape, order=_text(order))  # type: ignore[call-overload]
     # Torch takes arrays in the machine's own byte order only.
     return array.astype(array.dtype.newbyteorder("="))  # type: ignore[no-any-return]
@@ -213,9 +229,8 @@ def read_array_pickle(path: Path, remedy: str = _TRUST) -> Any:
         with open(path, "rb") as file:
             check_memo(file)
             content = _ArrayUnpickler(file, encoding="latin1").load()
-        finished = _finish(content, {})
-        check_content(finished, path)
-        return finished
+        check_content(content, path)
+        return _finish(content, {})
     except UserError:
         raise
     except pickle.UnpicklingError as error:

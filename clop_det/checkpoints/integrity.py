@@ -132,7 +132,7 @@ def why_damaged(path: Path) -> str | None:
             with zipfile.ZipFile(path) as archive:
                 bad = archive.testzip()
             return None if bad is None else f"the checksum of its part {bad} does not fit"
-    except (OSError, zipfile.BadZipFile, NotImplementedError, EOFError, ValueError, zlib.error) as error:
+    except (OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, zlib.error) as error:
         return f"{type(error).__name__}: {error}"
     return None
 

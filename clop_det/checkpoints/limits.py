@@ -63,7 +63,7 @@ def check_archive(path: Path) -> None:
 
 
 def check_content(content: Any, path: Path) -> None:
-    """Refuse containers that name one another over and over, and tensors that repeat a few bytes.
+    """Refuse containers that name one another over and over, and tensors or arrays that repeat a few bytes.
 
     A file of a few hundred bytes may hold lists of lists that would take years to walk.
 
@@ -75,11 +75,14 @@ def check_content(content: Any, path: Path) -> None:
         value = left.pop()
         count += 1
         if isinstance(value, Mapping):
-            left.extend(value.values())
+            # A file may give an ordered dictionary an attribute `values`.
+            left.extend(dict.values(value) if isinstance(value, dict) else value.values())
         elif isinstance(value, list | tuple | set | frozenset):
             left.extend(value)
         elif isinstance(value, Tensor) and value.layout is torch.strided:
             size += value.numel() * value.element_size()
+        elif isinstance(getattr(type(value), "held", None), property):
+            size += value.held  # of a stand-in for an array, which will be made of a copy
         if count + len(left) > _MOST_ENTRIES:
             raise UserError(f"{path} names more than {_MOST_ENTRIES:,} values: it holds no weights.")
     if size > most_bytes(path):

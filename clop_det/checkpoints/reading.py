@@ -45,10 +45,21 @@ def read_checkpoint(path: StrPath, *, trust_pickle: bool = False, verify: bool =
     if parts.index is None:
         return _read_file(parts.files[0], trust_pickle, verify)
     shards = {file: _read_file(file, trust_pickle, verify) for file in parts.files}
+    for file, content in shards.items():
+        if not isinstance(content, dict):
+            raise UserError(f"{file} holds a {type(content).__name__}, not a shard (a dictionary of tensors).")
     absent = [name for name, file in parts.tensors if name not in shards[file]]
     if absent:
         raise UserError(
             f"{parts.index} names {len(absent)} tensors that its shards do not hold ({absent[0]}). Copy the folder"
+            " again."
+        )
+    named = set(parts.tensors)
+    held = [(name, file) for file, content in shards.items() for name in content if name != "provenance"]
+    extra = [name for name, file in held if (name, file) not in named]
+    if extra:
+        raise UserError(
+            f"the shards hold {len(extra)} tensors that {parts.index} does not name ({extra[0]}). Copy the folder"
             " again."
         )
     return {name: shards[file][name] for name, file in parts.tensors}
@@ -105,7 +116,16 @@ def _read_npz(path: Path) -> dict[str, Any]:
         check_archive(path)
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, SyntaxError) as error:
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+        SyntaxError,
+        RuntimeError,
+        MemoryError,
+    ) as error:
         raise UserError(
             f"cannot read {path} as a NumPy archive of numeric arrays ({error}). Nothing in it was run. Save the arrays"
             " again with numpy.savez."
@@ -180,7 +200,9 @@ def _read_restricted(path: Path, mmap: bool) -> Any:
             raise refusal from None
         if not stand_ins:
             raise
-    return settle(load(_HARMLESS + stand_ins))
+    content = load(_HARMLESS + stand_ins)
+    check_content(content, path)  # before the arrays are made
+    return settle(content)
 
 
 def _pickled(path: Path) -> str:
@@ -221,7 +243,7 @@ def _read_trusted(path: Path) -> Any:
 def _gist(error: Exception) -> str:
     """The sentence of torch's long message that names what was refused."""
     text = " ".join(str(error).split())
-    if found := re.search(r"(?:GLOBAL|global:?|class) ([A-Za-z_][\w.]*\.\w+)", text):
+    if found := re.search(r"(?:GLOBAL|global:?|class) '?([A-Za-z_][\w.]*\.\w+)", text):
         return f"it asks for {found.group(1)}."
     for marker in ("Unsupported", "WeightsUnpickler error: "):
         at = text.find(marker)

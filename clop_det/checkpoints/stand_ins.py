@@ -74,7 +74,9 @@ def stand_ins_for(path: Path) -> list[tuple[Any, str]]:
         elif full == "argparse.Namespace" or module == "collections":
             continue
         elif root != "torch" or full.startswith(_OF_TORCH):
-            found.append((type("Inert", (Inert,), {"named": full}), full))
+            # torch names a class by its module and name where it refuses one.
+            names = {"named": full, "__module__": module, "__qualname__": name}
+            found.append((type(name, (Inert,), names), full))
     # The unpickler gives a state only to objects of classes that it was given.
     array = ("clop_det", "_Array")
     return [*found, (NUMPY_STAND_INS[array], ".".join(array))] if found else []
@@ -90,7 +92,8 @@ def settle(value: Any, done: dict[int, Any] | None = None) -> Any:
         pass
     elif isinstance(value, dict):
         result = OrderedDict() if isinstance(value, OrderedDict) else {}
-        result.update((key, settle(item, done)) for key, item in value.items() if not isinstance(key, Inert))
+        items = [(settle(key, done), item) for key, item in dict.items(value) if not isinstance(key, Inert)]
+        result.update((key, settle(item, done)) for key, item in items)
     elif isinstance(value, argparse.Namespace):
         vars(value).update(settle(vars(value), done))
     elif type(value) in (list, tuple):

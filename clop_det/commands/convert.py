@@ -7,7 +7,7 @@ import importlib.metadata
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from clop_det.commands.common import plain_parser
 from clop_det.config.described import table_rows
@@ -69,6 +69,13 @@ def parser() -> argparse.ArgumentParser:
     for option, name, help_text in conventions:
         made.add_argument(option, dest=name, action="store_true", default=None, help=help_text)
     made.set_defaults(conventions=(*_INPUT, *(name for _, name, _ in conventions)))
+    made.add_argument(
+        "--imports",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="import a module or file of yours that registers a backbone; may be repeated",
+    )
     made.add_argument("--json", action="store_true", help="print the report as JSON")
     return made
 
@@ -102,6 +109,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     if not args.source.exists():
         raise UserError(f"cannot read checkpoint {args.source}: No such file or directory.")
+    if args.imports:
+        _import(args.imports, sys.stderr if args.json else sys.stdout)
     if args.arch is not None:
         from clop_det.backbones.registry import find_architecture
 
@@ -109,6 +118,14 @@ def main(argv: list[str] | None = None) -> int:
     report = _convert(args) if args.to == "detectron2" else _export(args)
     print(json.dumps(report.as_dict(), indent=2) if args.json else text(report))
     return 0
+
+
+def _import(entries: list[str], out: TextIO) -> None:
+    from clop_det.config.build import register_built_in
+    from clop_det.config.imports import bring_in, import_lines, resolved
+
+    register_built_in()  # before, so that a name that is taken is refused there
+    print(*import_lines(bring_in(resolved(entries, Path(), "--imports"))), sep="\n", file=out)
 
 
 def _convert(args: argparse.Namespace) -> ConversionReport:

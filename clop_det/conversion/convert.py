@@ -15,7 +15,7 @@ from clop_det.backbones.base import Family
 from clop_det.backbones.parts import Network
 from clop_det.backbones.registry import BACKBONES, family_of_weights
 from clop_det.checkpoints.folders import parts_of
-from clop_det.checkpoints.integrity import note_digest
+from clop_det.checkpoints.integrity import note_digest, sidecar_of
 from clop_det.checkpoints.reading import read_checkpoint
 from clop_det.checkpoints.writing import staged, write_detectron2
 from clop_det.conversion.contents import Contents, check_finite, flatten
@@ -118,7 +118,8 @@ def _note_digest(path: Path, record: dict[str, Any], report: ConversionReport) -
     """On first sight of a source its digest is written beside it: the next time a change of its tensors is found."""
     parts = parts_of(path)
     one = parts.index is None
-    if not all(note_digest(file, record["source_sha256"] if one else sha256_of(file)) for file in parts.files):
+    new = [file for file in parts.files if not sidecar_of(file).exists()]
+    if not all(note_digest(file, record["source_sha256"] if one else sha256_of(file)) for file in new):
         report.warnings.append(f"no digest could be written beside {path}, so a later change of it is not found")
 
 
@@ -132,13 +133,14 @@ def checked_output(source: Path, output: Path, suffixes: tuple[str, ...]) -> Pat
     """`output`, if it can be written without harm to the source.
 
     Raises:
-        UserError: wrong ending, a folder, or the source itself.
+        UserError: wrong ending, a folder, or the source itself or a part of it.
     """
     if output.suffix not in suffixes:
         raise UserError(f"the output {output} must end in {' or '.join(suffixes)}; its reader chooses by the ending.")
     if output.is_dir():
         raise UserError(f"the output {output} is a folder; name a file in it.")
-    if output.exists() and source.exists() and output.samefile(source):
+    parts = parts_of(source) if output.exists() and source.exists() else None
+    if parts and any(output.samefile(file) for file in (*parts.files, *([parts.index] if parts.index else []))):
         raise UserError(f"the output {output} is the source itself; choose another name.")
     return output
 

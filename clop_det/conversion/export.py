@@ -18,6 +18,7 @@ from torch import Tensor
 from clop_det.backbones.base import Family
 from clop_det.backbones.parts import Network
 from clop_det.backbones.registry import BACKBONES, families
+from clop_det.checkpoints.folders import parts_of
 from clop_det.checkpoints.reading import read_checkpoint
 from clop_det.checkpoints.writing import staged, write_detectron2, write_named
 from clop_det.conversion.contents import Contents, flatten
@@ -97,7 +98,7 @@ def _record(path: Path, contents: Contents, family: Family, network: Network, ve
         **family.describe(network.architecture),
         **{setting.field: setting.default for setting in family.conventions},
         "exported_from": path.name,
-        "exported_from_sha256": sha256_of(path),
+        "exported_from_sha256": parts_of(path).digest,
         "verified": verify,
         "converter": collect_provenance(),
     }

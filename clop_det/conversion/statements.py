@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from torch import Tensor
 
@@ -80,9 +81,9 @@ def statements_of(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], famil
     Raises:
         UserError: it says two things that differ.
     """
-    said = {**_in_tensors(tensors), **_in_facts(facts)}
+    said = {**_in_facts(facts), **_in_tensors(tensors)}  # in words first: tensors may be of half precision
     values = list(said.values())
-    if any(value[:2] != values[0][:2] for value in values[1:]):
+    if any(not all(map(_same, value[:2], values[0][:2])) for value in values[1:]):
         both = "; ".join(f"{where}: mean {_short(mean)}, std {_short(std)}" for where, (mean, std, _) in said.items())
         raise UserError(
             f"the file says in several ways how its images were fed, and they differ ({both}). Leave tensors out that"
@@ -123,7 +124,7 @@ def _in_facts(facts: Mapping[str, Any]) -> dict[str, _Said]:
         parent, _, last = key.rpartition(".")
         other = dict(_PAIRS).get(last)
         std = facts.get(f"{parent}.{other}" if parent else str(other))
-        if not all(isinstance(value, list | tuple) and len(value) == 3 for value in (mean, std)) or std is None:
+        if not (_is_three(mean) and _is_three(std)):
             continue
         if facts.get(f"{parent}.do_normalize") is False:
             mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
@@ -135,11 +136,21 @@ def _in_facts(facts: Mapping[str, Any]) -> dict[str, _Said]:
     return found
 
 
+def _is_three(value: Any) -> TypeGuard[Sequence[float]]:
+    three = isinstance(value, list | tuple) and len(value) == 3
+    return three and all(isinstance(item, int | float) and math.isfinite(item) for item in value)
+
+
 def _scaled(mean: tuple[float, ...], std: tuple[float, ...], of_255: bool) -> _Said:
     scale = 1.0 if of_255 or max(map(abs, (*mean, *std))) > 1 else 255.0
-    # Halves of a float32 or float16 come out as they were meant.
+    # The last binary digits of a float32 go; those of a half-precision number stay.
     mean, std = (tuple(float(f"{value * scale:.6g}") for value in values) for values in (mean, std))
     return mean, std, "RGB" if _near(mean, IMAGENET_MEAN) else "BGR" if _near(mean, IMAGENET_MEAN[::-1]) else ""
+
+
+def _same(values: tuple[float, ...], others: tuple[float, ...]) -> bool:
+    """Whether two statements agree to what bfloat16 keeps of a number."""
+    return all(math.isclose(one, two, rel_tol=0.004) for one, two in zip(values, others, strict=True))
 
 
 def _near(mean: tuple[float, ...], other: tuple[float, ...]) -> bool:

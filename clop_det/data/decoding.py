@@ -24,9 +24,9 @@ Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
 # Pillow's names of the formats that are read. Without a list it asks every plugin, and that of EPS starts Ghostscript.
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "GIF", "TIFF", "WEBP", "PPM", "JPEG2000", "AVIF")
-# How the names of such files end, in lower case.
+# How the names of such files end, in lower case; the first is taken where two files have one name.
 IMAGE_SUFFIXES = (
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp"),
+    *(".jpg", ".jpeg", ".png", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".jfif", ".jpe", ".dib"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif"),
 )
 # What Pillow raises for a file that is damaged, no image, or too large.
@@ -58,6 +58,22 @@ def use_decoding(settings: Mapping[str, Any]) -> None:
     global _grey_bits
     Image.MAX_IMAGE_PIXELS = int(settings["MAX_PIXELS"])
     _grey_bits = int(settings["GREY_BITS"])
+
+
+def used_decoding() -> dict[str, int | None]:
+    """What `use_decoding` was last given, for processes that are not forked."""
+    return {"MAX_PIXELS": Image.MAX_IMAGE_PIXELS, "GREY_BITS": _grey_bits}
+
+
+class CarriesDecoding:
+    """What is pickled for another process (one that is not forked) decodes there as it would here."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_decoding": used_decoding()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        use_decoding(state.pop("_decoding"))
+        vars(self).update(state)
 
 
 def grey_bits() -> int:

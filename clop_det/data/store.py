@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from clop_det.data.building import build_once, cache_folder, cache_lock
@@ -104,7 +105,7 @@ def _key(images: ImageList, size: int, unreadable: Unreadable) -> str:
     if grey_bits() != 16:
         digest.update(f"grey of {grey_bits()} bits\n".encode())
     if unreadable.replaces:  # which image stands in depends on the labels
-        digest.update(b"replace\n" + images.labels.numpy().tobytes())
+        digest.update(f"replace {Image.MAX_IMAGE_PIXELS}\n".encode() + images.labels.numpy().tobytes())
     for index, file in enumerate(images.files):
         try:
             stamp = images.source.stamp(index)

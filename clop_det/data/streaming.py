@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from clop_det.data.decoding import Pixels, UnreadableImage, centre_square, resized_box, whole_pixels
+from clop_det.data.decoding import CarriesDecoding, Pixels, UnreadableImage, centre_square, resized_box, whole_pixels
 from clop_det.data.image_list import ImageList
 from clop_det.data.images import Index
 from clop_det.data.unreadable import Replacements, Unreadable
@@ -75,7 +75,7 @@ class CutBatch:
     error: str = ""
 
 
-class _Cutter(Dataset[CutBatch]):
+class _Cutter(CarriesDecoding, Dataset[CutBatch]):
     """Batch i, cut."""
 
     def __init__(self, listed: ImageList, plan: ViewPlan, unreadable: Unreadable) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from detectron2.config import CfgNode
 
 from clop_det.annotations.datasets import class_names
-from clop_det.checkpoints.reading import read_checkpoint
+from clop_det.checkpoints.reading import read_provenance
 from clop_det.errors import UserError
 
 PROVENANCE_KEY = "detection_classes"  # in a checkpoint's provenance, in the order of the class indices
@@ -18,9 +17,7 @@ def classes_of_weights(weights: str) -> tuple[str, ...]:
     """The class names of the detector in a checkpoint; empty where it is none, says none, or is no local file."""
     if not weights or "://" in weights:
         return ()
-    content = read_checkpoint(Path(weights))
-    provenance = content.get("provenance") if isinstance(content, dict) else None
-    names = provenance.get(PROVENANCE_KEY) if isinstance(provenance, dict) else None
+    names = read_provenance(weights).get(PROVENANCE_KEY)
     return tuple(map(str, names)) if isinstance(names, list | tuple) else ()
 
 

@@ -15,6 +15,7 @@ from clop_det.annotations.table import Table
 from clop_det.detection.loader import training_records
 
 _SHOWN = 100  # classes in a table
+_TRAINING = "training"
 Remark = tuple[str, str]  # what was found, and what to do
 
 
@@ -27,7 +28,7 @@ def count_boxes(records: Chosen | Table) -> Counter[int]:
 
 def class_counts(cfg: CfgNode, *, train: bool = True) -> tuple[tuple[str, ...], dict[str, Counter[int]]]:
     """Class names, and for "training" (the images that the run trains on) and each test set its boxes by class."""
-    counts = {"training": count_boxes(training_records(cfg))} if train else {}
+    counts = {_TRAINING: count_boxes(training_records(cfg))} if train else {}
     counts |= {name: count_boxes(load_dataset(name)) for name in dict.fromkeys(cfg.DATASETS.TEST)}
     return tuple(class_names(cfg.DATASETS.TEST[0])), counts
 
@@ -56,11 +57,10 @@ def class_line(names: Sequence[str], counts: dict[str, Counter[int]]) -> str:
     return f"boxes by class ({' / '.join(counts)}{few}): {listed}"
 
 
-def remarks(cfg: CfgNode, *, train: bool = True) -> list[Remark]:
-    """What the class tables and the test sets show that a reader of the figures must know."""
-    names, counts = class_counts(cfg, train=train)
+def remarks(cfg: CfgNode, names: Sequence[str], counts: dict[str, Counter[int]]) -> list[Remark]:
+    """What the class tables and the test sets show that a reader of the figures must know; see `class_counts`."""
     found = _twins(names)
-    if train:
+    if _TRAINING in counts:
         found += _untrained(names, counts)
     for name in dict.fromkeys(cfg.DATASETS.TEST):
         found += _test_set_remarks(cfg, name)
@@ -83,10 +83,10 @@ def _twins(names: Sequence[str]) -> list[Remark]:
 
 
 def _untrained(names: Sequence[str], counts: dict[str, Counter[int]]) -> list[Remark]:
-    absent = [k for k in range(len(names)) if not counts["training"][k]]
+    absent = [k for k in range(len(names)) if not counts[_TRAINING][k]]
     if not absent:
         return []
-    tested = {name: sum(found[k] for k in absent) for name, found in counts.items() if name != "training"}
+    tested = {name: sum(found[k] for k in absent) for name, found in counts.items() if name != _TRAINING}
     scored = ", ".join(f"{name} has {count} boxes of them" for name, count in tested.items() if count)
     listed = ", ".join(names[k] for k in absent[:20]) + (", ..." if len(absent) > 20 else "")
     return [

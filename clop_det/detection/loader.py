@@ -20,6 +20,7 @@ from clop_det.annotations.datasets import load_dataset
 from clop_det.annotations.fractions import choose, image_keys
 from clop_det.annotations.images import read_image
 from clop_det.annotations.table import Table
+from clop_det.data.decoding import CarriesDecoding
 from clop_det.detection.batches import BatchSchedule
 from clop_det.engine.seeding import derive_seed
 from clop_det.engine.workers import batch_loader
@@ -99,7 +100,7 @@ class CachingMapper(DatasetMapper):
         return record
 
 
-class _Batches(Dataset):  # type: ignore[type-arg]
+class _Batches(CarriesDecoding, Dataset):  # type: ignore[type-arg]
     """Maps (iteration, indices, first place) to the list of mapped records."""
 
     def __init__(self, records: Sequence[Record], mapper: CachingMapper, seed: int | None) -> None:

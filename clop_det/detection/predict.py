@@ -21,7 +21,8 @@ from clop_det.detection.ground_truth import pack_instances
 from clop_det.detection.loader import CachingMapper, ImageCache
 from clop_det.detection.model import build_detector
 from clop_det.detection.pictures import draw_found
-from clop_det.engine.precision import autocast, use_bf16
+from clop_det.engine.device import check_device, set_up_device
+from clop_det.engine.precision import autocast, use_bf16, use_official_settings
 from clop_det.engine.run_folder import CONFIG_NAME
 from clop_det.errors import UserError
 from clop_det.files import StrPath, write_json
@@ -65,10 +66,13 @@ class Detector:
         self.weights = weights_of(Path(source))
         self.cfg = _config_beside(self.weights, overrides, allow_imports)
         use_decoding(self.cfg.INPUT)
+        check_device(self.cfg.MODEL.DEVICE)
+        set_up_device(self.cfg)
+        use_official_settings(self.cfg)
         self._device = torch.device(self.cfg.MODEL.DEVICE)
         self._model = build_detector(self.cfg).eval()
         DetectorCheckpointer(self._model, whole=True).load(str(self.weights))
-        self._bf16 = use_bf16(self.cfg.SOLVER.PRECISION, self._device)
+        self._bf16 = not self.cfg.SOLVER.AMP.ENABLED and use_bf16(self.cfg.SOLVER.PRECISION, self._device)
         self._mapper = CachingMapper(self.cfg, False, ImageCache(self.cfg.INPUT.FORMAT, 0))
         names = classes_of_weights(str(self.weights))
         count = max(int(self.cfg.MODEL.ROI_HEADS.NUM_CLASSES), int(self.cfg.MODEL.RETINANET.NUM_CLASSES))
@@ -80,11 +84,10 @@ class Detector:
         Raises:
             UserError: the image cannot be read.
         """
-        height, width = read_image({"file_name": path}, "RGB").shape[:2]
-        inputs = self._mapper.map({"file_name": path, "height": height, "width": width}, None)
+        inputs = self._mapper.map({"file_name": path}, None)  # which notes the image's own height and width
         with torch.no_grad(), autocast(self._bf16, self._device):
             (output,) = self._model([inputs])
-        return (height, width), pack_instances(output["instances"])
+        return (inputs["height"], inputs["width"]), pack_instances(output["instances"])
 
 
 def predict(
@@ -172,7 +175,7 @@ def _config_beside(weights: Path, overrides: Sequence[str], allow_imports: bool)
         raise UserError(f"no {CONFIG_NAME} beside {weights}: it says how the detector is built. Keep them together.")
     words = ["MODEL.WEIGHTS", json.dumps(str(weights)), *overrides]
     if not torch.cuda.is_available() and "MODEL.DEVICE" not in overrides:
-        words += ["MODEL.DEVICE", "cpu"]
+        words += ["MODEL.DEVICE", "cpu", "SOLVER.AMP.ENABLED", "False"]
     return read_config(str(file), words, allow_imports=allow_imports)
 
 

@@ -13,7 +13,7 @@ from detectron2.utils import comm
 
 from clop_det.annotations.datasets import class_names, set_num_classes, use_datasets
 from clop_det.checkpoints.newest import newest_verified
-from clop_det.checkpoints.reading import read_checkpoint
+from clop_det.checkpoints.reading import read_provenance
 from clop_det.conversion.compatibility import apply_weights_provenance, conventions_of
 from clop_det.conversion.loading import DetectorCheckpointer
 from clop_det.detection.best_figure import settle_best
@@ -150,9 +150,7 @@ def weight_facts(cfg: CfgNode) -> dict[str, Any]:
     """What the run starts from: init (the pretraining loss, the source's format, or "random") and label_fraction."""
     if not cfg.MODEL.WEIGHTS:
         return {"init": "random", "label_fraction": None}
-    content = read_checkpoint(Path(cfg.MODEL.WEIGHTS)) if "://" not in cfg.MODEL.WEIGHTS else {}
-    found = content.get("provenance") if isinstance(content, dict) else None
-    found = found if isinstance(found, dict) else {}
+    found = read_provenance(cfg.MODEL.WEIGHTS) if "://" not in cfg.MODEL.WEIGHTS else {}
     init = found.get("init") or found.get("loss") or found.get("source_format") or Path(cfg.MODEL.WEIGHTS).stem
     weights = {key: found[key] for key in WEIGHT_FACTS if key in found}
     return {"init": init, "label_fraction": found.get("label_fraction"), "weights": weights}

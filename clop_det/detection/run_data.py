@@ -43,8 +43,9 @@ def log_checks(cfg: CfgNode, *, train: bool = True) -> None:
         checks = run_checks(cfg, name, train)
         level = logging.WARNING if checks.worth_a_warning() else logging.INFO
         _log.log(level, "%s", checks.table())
-    _log.info("%s", class_table(*class_counts(cfg, train=train)))
-    for found, remedy in remarks(cfg, train=train):
+    names, counts = class_counts(cfg, train=train)
+    _log.info("%s", class_table(names, counts))
+    for found, remedy in remarks(cfg, names, counts):
         _log.warning("%s (%s)", found, remedy)
 
 

@@ -6,9 +6,7 @@ from pathlib import Path
 
 from detectron2.config import CfgNode, get_cfg
 
-from clop_det.config.files import flatten
 from clop_det.files import write_text
-from clop_det.keys import value_of
 
 FILE_NAME = "detectron2_config.yaml"
 
@@ -20,9 +18,17 @@ def write_stock_config(cfg: CfgNode) -> Path:
     of this package still needs `import clop_det.detection.model` before the model is built.
     """
     stock = get_cfg()
-    for key, default in list(flatten(stock)):
-        stock.merge_from_list([key, value_of(cfg, key, default)])
+    _take(stock, cfg)
     folder = Path(cfg.OUTPUT_DIR)
     stock.MODEL.WEIGHTS = str((folder / "model_final.pth").absolute())
     write_text(folder / FILE_NAME, stock.dump())
     return folder / FILE_NAME
+
+
+def _take(stock: CfgNode, cfg: CfgNode) -> None:
+    """Set the keys of `stock` to what `cfg` has, in place; not by words, which a CfgNode would evaluate."""
+    for key, value in stock.items():
+        if isinstance(value, CfgNode):
+            _take(value, cfg[key])
+        elif key in cfg:
+            stock[key] = cfg[key]

@@ -17,8 +17,9 @@ def check_classes(situation: Situation) -> Iterator[Finding]:
     """Boxes by class and split, and what they show; needs the check of the data."""
     if not _readable(situation):
         return
-    yield Finding("classes", OK, class_line(*class_counts(situation.cfg)))
-    for found, remedy in remarks(situation.cfg):
+    names, counts = class_counts(situation.cfg)
+    yield Finding("classes", OK, class_line(names, counts))
+    for found, remedy in remarks(situation.cfg, names, counts):
         yield Finding("classes", WARN, found, remedy)
     for line in compare_class_names(situation.cfg, train=True) if situation.weights else ():
         yield Finding("classes of the weights", WARN, line, "name the same CLASSES, in the weights' order")
@@ -27,7 +28,7 @@ def check_classes(situation: Situation) -> Iterator[Finding]:
 def check_figures(situation: Situation) -> Iterator[Finding]:
     """The figure of the best checkpoint; needs the check of the data."""
     if _readable(situation):
-        for line in settle_best(situation.cfg):
+        for line in settle_best(situation.cfg.clone()):
             yield Finding("best checkpoint", OK, line)
 
 

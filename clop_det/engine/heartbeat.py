@@ -151,11 +151,16 @@ class _Watched:
         self._limit, self._host = limit, host
         self._seen: dict[Any, tuple[Any, float]] = {}
         self._in_step: dict[int, bool] = {}
+        self._looked: float | None = None
         self._longest = 0.0  # seconds between two marks of a step
         self.standing: list[int] = []
 
     def look(self, exchanges: int, states: list[tuple[int, State]], now: float) -> str | None:
         """What stands at time `now`, as a line for people; None if all goes on."""
+        # A watcher that itself stood (a suspended job) has not seen what the others did meanwhile.
+        if self._looked is not None and now - self._looked > self._limit / 2:
+            self._seen.clear()
+        self._looked = now
         quiet, _ = self._since("store", exchanges, now)
         if quiet > self._limit and self._host is None:
             return f"torchrun, which keeps the group's store, does not answer{_ago(quiet)} (PROCESSES.MAX_STALL)."

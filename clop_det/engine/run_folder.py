@@ -101,7 +101,7 @@ def has_begun(folder: Path) -> bool:
 def settle_seed(cfg: CfgNode, resume: bool, alone: bool) -> None:
     """Give a config whose SEED is negative (Detectron2's default) a drawn one, in place, and say which.
 
-    The run folder's config.yaml records it; a run that goes on takes that one.
+    The run folder's config.yaml records it; a run that goes on, and its evaluation, take that one.
 
     Args:
         alone: whether one process draws for the whole run; processes that are started apart would differ.
@@ -117,10 +117,12 @@ def settle_seed(cfg: CfgNode, resume: bool, alone: bool) -> None:
     before = load_yaml(noted).get("SEED", -1) if resume and noted.is_file() else -1
     frozen = cfg.is_frozen()
     cfg.defrost()
-    cfg.SEED = before if isinstance(before, int) and before >= 0 else secrets.randbelow(2**31)
+    known = isinstance(before, int) and before >= 0
+    cfg.SEED = before if known else secrets.randbelow(2**31)
     if frozen:
         cfg.freeze()
-    print(f"SEED {cfg.SEED} (drawn, because the config gives none; {noted} records it)", flush=True)
+    how = f"as {noted} says" if known else "drawn, because the config gives none; the run's config.yaml records it"
+    print(f"SEED {cfg.SEED} ({how})", flush=True)
 
 
 def start_logging(cfg: CfgNode) -> None:

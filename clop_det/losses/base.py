@@ -33,6 +33,11 @@ class Loss(nn.Module):
         """Whether `match_prototypes` has to be called before the first step."""
         return False
 
+    @property
+    def needs_labels(self) -> bool:
+        """Whether a run without one label is refused."""
+        return self.num_classes is not None
+
     def match_prototypes(self, class_means: Tensor) -> None:
         """Assign prototypes to classes by the (K, d) mean embeddings of the labelled images; most losses have none."""
         raise ValueError(f"class_means: {type(self).__name__} has no prototypes to match")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from clop_det.keys import Key, at_least
@@ -27,7 +28,7 @@ class CLOP(Loss):
         weight: lambda >= 0; means the same at every number of ranks.
 
     Raises:
-        ValueError: a weight below 0, a base that already holds prototypes, or one of other K or d.
+        ValueError: a weight below 0, a base that pulls to prototypes, or one of other prototypes, K or d.
     """
 
     def __init__(self, base: Loss, prototypes: Tensor | PrototypePull, weight: float = 1.0) -> None:
@@ -43,6 +44,12 @@ class CLOP(Loss):
             theirs, ours = getattr(base, argument), getattr(self, argument)
             if theirs not in (None, ours):
                 raise ValueError(f"prototypes: {argument} {ours}, but the base has {theirs}; they must be equal")
+        held = getattr(base, "prototypes", None)
+        if held is not None and (self.needs_matching or not torch.equal(held, self.pull.prototypes)):
+            raise ValueError(
+                f"base={type(base).__name__}: holds other prototypes than the pull; give both the same PROTOTYPES and"
+                " PROTOTYPE_SEED, ASSIGNMENT random and DIRECTIONS 1"
+            )
 
     @property
     def needs_matching(self) -> bool:

@@ -1,4 +1,4 @@
-"""DirectCLR: InfoNCE on a part of the backbone's own features, without a projector."""
+"""DirectCLR: InfoNCE on a part of the dimensions."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from clop_det.losses.registry import LossContext, register_loss
 class DirectCLR(Loss):
     """InfoNCE on the first d0 dimensions.
 
-    With PROJECTOR.NUM_LAYERS 0 the embeddings are the pooled features of the backbone, as in the paper. Source: Jing et
-    al. 2021 (DirectCLR, arXiv 2110.09348), section 6. Use it to ask whether a projector is what prevents dimensional
-    collapse.
+    Source: Jing et al. 2021 (DirectCLR, arXiv 2110.09348), section 6, where the embeddings are the pooled features of
+    the backbone. Pretraining here always has a projector (PROJECTOR.NUM_LAYERS is at least 1), so the loss sees a part
+    of the projector's output.
 
     Args:
         dimensions: d0 >= 1, at most the embeddings' dimension.
@@ -36,6 +36,10 @@ class DirectCLR(Loss):
             raise ValueError(f"dimensions={dimensions}: must be at least 1")
         self.dimensions = dimensions
         self.info_nce = InfoNCE(temperature)
+
+    def critical_learning_rate(self, num_embeddings: int) -> float | None:
+        """That of InfoNCE on the dimensions that it sees."""
+        return self.info_nce.critical_learning_rate(num_embeddings)
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:
         """One term, `direct_clr`."""
@@ -59,4 +63,6 @@ class DirectCLR(Loss):
     },
 )
 def _build(options: Mapping[str, Any], context: LossContext) -> Loss:
+    if options["DIMENSIONS"] > context.embedding_dim:
+        raise ValueError(f"DIMENSIONS={options['DIMENSIONS']}: must be at most the embeddings' {context.embedding_dim}")
     return DirectCLR(options["DIMENSIONS"] or max(1, context.embedding_dim // 4), options["TEMPERATURE"])

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import math
 
 import torch
 from torch import Tensor
 
-from clop_det.keys import Key, at_least, between
+from clop_det.keys import at_least, between
 from clop_det.losses.base import Loss
 from clop_det.losses.batch import Batch
-from clop_det.losses.registry import LossContext, register_loss
+from clop_det.losses.registry import register_loss
 
 KNOTS, LAST_KNOT = 17, 3.0
 
 
+@register_loss(
+    "lejepa",
+    {
+        "REGULARISATION": ("Weight lambda of SIGReg; the agreement has 1 - lambda.", between(0, 1)),
+        "SLICES": ("Random directions a step.", at_least(1)),
+        "SEED": ("Seed of the directions.", at_least(0)),
+    },
+)
 class LeJEPA(Loss):
     """Agreement of the views and sketched isotropic Gaussian regularisation.
 
@@ -82,22 +89,10 @@ def sigreg(rows: Tensor, directions: Tensor) -> Tensor:
     total = projected.new_zeros(())
     for knot in range(KNOTS):
         t = knot * step
-        gaussian = float(torch.exp(torch.tensor(-t * t / 2, dtype=torch.float64)))
+        gaussian = math.exp(-t * t / 2)
         # The integrand is even: both halves in one, and at 0 and at the ends half a step of each.
         weight = step * (1 if knot in (0, KNOTS - 1) else 2) * gaussian
         angle = t * projected
         error = (angle.cos().mean(0) - gaussian).square() + angle.sin().mean(0).square()
         total = total + weight * error.mean()
     return total * len(rows)
-
-
-@register_loss(
-    "lejepa",
-    {
-        "REGULARISATION": Key(0.05, "Weight lambda of SIGReg; the agreement has 1 - lambda.", between(0, 1)),
-        "SLICES": Key(256, "Random directions a step.", at_least(1)),
-        "SEED": Key(0, "Seed of the directions.", at_least(0)),
-    },
-)
-def _build(options: Mapping[str, Any], context: LossContext) -> Loss:
-    return LeJEPA(options["REGULARISATION"], options["SLICES"], options["SEED"])

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from clop_det.keys import Key, above
+from clop_det.keys import above
 from clop_det.losses.base import Loss, check_positive
 from clop_det.losses.batch import Batch
-from clop_det.losses.registry import LossContext, register_loss
+from clop_det.losses.registry import register_loss
 
 
+@register_loss("mcr2", {"EPSILON": ("Squared precision eps of the code.", above(0))})
 class MCR2(Loss):
     """Coding rate of each class less that of the batch; its minimum has orthogonal class subspaces.
 
@@ -55,8 +53,3 @@ class MCR2(Loss):
     def extra_repr(self) -> str:
         """Settings for printing."""
         return f"epsilon={self.epsilon}"
-
-
-@register_loss("mcr2", {"EPSILON": Key(0.5, "Squared precision eps of the code.", above(0))})
-def _build(options: Mapping[str, Any], context: LossContext) -> Loss:
-    return MCR2(options["EPSILON"])

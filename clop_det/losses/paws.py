@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from clop_det.keys import Key, above, at_least
+from clop_det.keys import above, at_least
 from clop_det.losses.base import Loss, check_positive, check_weight
 from clop_det.losses.batch import Batch
-from clop_det.losses.registry import LossContext, register_loss
+from clop_det.losses.registry import register_loss
 
 _SMALLEST_TARGET = 1e-4  # smaller entries of a sharpened target count as 0, as in the authors' code
 
 
+@register_loss(
+    "paws",
+    {
+        "TEMPERATURE": ("Temperature tau of the soft neighbours.", above(0)),
+        "SHARPENING": ("Temperature T of the sharpened targets.", above(0)),
+        "WEIGHT": ("Weight of the mean entropy, which keeps the classes in use.", at_least(0)),
+    },
+)
 class PAWS(Loss):
     """Predicting view assignments with support samples, the support taken from the batch.
 
@@ -76,15 +81,3 @@ class PAWS(Loss):
     def _sharpened(self, probabilities: Tensor) -> Tensor:
         powered = probabilities ** (1 / self.sharpening)
         return powered / powered.sum(1, keepdim=True)
-
-
-@register_loss(
-    "paws",
-    {
-        "TEMPERATURE": Key(0.1, "Temperature tau of the soft neighbours.", above(0)),
-        "SHARPENING": Key(0.25, "Temperature T of the sharpened targets.", above(0)),
-        "WEIGHT": Key(1.0, "Weight of the mean entropy, which keeps the classes in use.", at_least(0)),
-    },
-)
-def _build(options: Mapping[str, Any], context: LossContext) -> Loss:
-    return PAWS(context.num_classes, options["TEMPERATURE"], options["SHARPENING"], options["WEIGHT"])

@@ -152,14 +152,6 @@ class NONL(LabelledScores):
         return torch.where(present, sums[labels] - own, torch.zeros_like(own)).sum() / len(own)
 
 
-PULLS: dict[str, type[LabelledScores]] = {
-    "softmax": PrototypeSoftmax,
-    "squared": DotRegression,
-    "ntce": NTCE,
-    "nonl": NONL,
-}
-
-
 def prototypes_of(options: Mapping[str, Any], context: LossContext) -> Tensor:
     """(K, d) prototypes as the options PROTOTYPES and PROTOTYPE_SEED say."""
     return build_prototypes(

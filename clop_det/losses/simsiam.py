@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -39,8 +38,8 @@ class SimSiam(Loss):
             raise ValueError(f"hidden_dim={hidden_dim}: must be at least 1")
         self.embedding_dim = embedding_dim
         self.hidden = nn.Linear(embedding_dim, hidden_dim, bias=False)
-        self.scale = nn.Parameter(torch.ones(hidden_dim))
-        self.shift = nn.Parameter(torch.zeros(hidden_dim))
+        # Holds scale and shift, so that the optimiser knows them for those of a norm; `_predict` does the rest.
+        self.norm = nn.BatchNorm1d(hidden_dim, track_running_stats=False)
         self.output = nn.Linear(hidden_dim, embedding_dim)
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:
@@ -51,17 +50,15 @@ class SimSiam(Loss):
         return {"simsiam": -agreement / 2}
 
     def _predict(self, rows: Tensor) -> Tensor:
-        hidden, scale, shift, weight, bias = (
-            parameter.to(rows.dtype)
-            for parameter in (self.hidden.weight, self.scale, self.shift, self.output.weight, self.output.bias)
-        )
+        owned = (self.hidden.weight, self.norm.weight, self.norm.bias, self.output.weight, self.output.bias)
+        hidden, scale, shift, weight, bias = (parameter.to(rows.dtype) for parameter in owned)
         # The rows are the global batch's already: this is BatchNorm over all ranks, without running statistics.
         normal = F.batch_norm(F.linear(rows, hidden), None, None, scale, shift, training=True)
         return F.linear(F.relu(normal), weight, bias)
 
     def extra_repr(self) -> str:
         """Settings for printing."""
-        return f"hidden_dim={len(self.scale)}"
+        return f"hidden_dim={self.norm.num_features}"
 
 
 @register_loss(

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from clop_det.keys import Key, above
+from clop_det.keys import above
 from clop_det.losses.base import Loss, check_positive
 from clop_det.losses.batch import Batch
-from clop_det.losses.registry import LossContext, register_loss
+from clop_det.losses.registry import register_loss
 
 
+@register_loss("suncet", {"TEMPERATURE": ("Temperature T of the softmax over similarities.", above(0))})
 class SuNCEt(Loss):
     """A labelled view's soft neighbours among the labelled views should be of its class; the others play no part.
 
@@ -28,6 +26,11 @@ class SuNCEt(Loss):
     Raises:
         ValueError: temperature not above 0.
     """
+
+    @property
+    def needs_labels(self) -> bool:
+        """Without labels it is 0."""
+        return True
 
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__()
@@ -47,8 +50,3 @@ class SuNCEt(Loss):
     def extra_repr(self) -> str:
         """Settings for printing."""
         return f"temperature={self.temperature}"
-
-
-@register_loss("suncet", {"TEMPERATURE": Key(0.1, "Temperature T of the softmax over similarities.", above(0))})
-def _build(options: Mapping[str, Any], context: LossContext) -> Loss:
-    return SuNCEt(options["TEMPERATURE"])

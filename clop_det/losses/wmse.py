@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from clop_det.keys import Key, between
+from clop_det.keys import between
 from clop_det.losses.base import Loss
 from clop_det.losses.batch import Batch, NonFiniteError
-from clop_det.losses.registry import LossContext, register_loss
+from clop_det.losses.registry import register_loss
 
 
+@register_loss("wmse", {"EPSILON": ("Share of the identity in the covariance that is whitened.", between(0, 1, "[)"))})
 class WMSE(Loss):
     """Squared distance of the unit whitened views.
 
@@ -59,10 +57,3 @@ class WMSE(Loss):
     def extra_repr(self) -> str:
         """Settings for printing."""
         return f"epsilon={self.epsilon}"
-
-
-@register_loss(
-    "wmse", {"EPSILON": Key(1e-3, "Share of the identity in the covariance that is whitened.", between(0, 1, "[)"))}
-)
-def _build(options: Mapping[str, Any], context: LossContext) -> Loss:
-    return WMSE(context.embedding_dim, options["EPSILON"])

@@ -100,6 +100,8 @@ class Method(nn.Module):
     def after_step(self, progress: float) -> None:
         """Called after the optimiser's update, and not after a step that was left out; a teacher follows here.
 
+        The loss in `loss` has counted the step already.
+
         Args:
             progress: steps done as a share of the run, above 0 and up to 1.
         """

@@ -23,7 +23,3 @@ class Single(EmbeddingMethod):
         """Embeddings (2n,d) and labels (n,) of this rank -> the loss's weighted parts over all ranks, scalars."""
         self.latest_embeddings = embeddings.detach()
         return self.loss.parts(embeddings, labels)
-
-    def after_step(self, progress: float) -> None:
-        """Passed on to the loss; some count steps."""
-        self.loss.after_step()

@@ -37,11 +37,16 @@ def prepare(cfg: CfgNode, world_size: int = 1) -> PretrainData:
     data = open_data(cfg)
     method = build_method(cfg, len(data.train.classes), torch.device("cpu"))
     BatchSource(cfg, data, method.views_needed, world_size=world_size)
-    if not len(data.visible) and method.loss is not None and method.loss.num_classes is not None:
+    if not len(data.visible) and method.loss is not None and method.loss.needs_labels:
         raise UserError(
             f"LOSS.NAME {cfg.LOSS.NAME} needs labels, but no image of {cfg.CLASSIFICATION.TRAIN_SPLIT} in"
             f" {cfg.CLASSIFICATION.ROOT} has one. Give labels, or choose a loss without: info_nce, dcl, vicreg or"
             " barlow_twins."
+        )
+    if method.loss is not None and method.loss.min_images > cfg.SOLVER.IMS_PER_BATCH:
+        raise UserError(
+            f"SOLVER.IMS_PER_BATCH is {cfg.SOLVER.IMS_PER_BATCH}; LOSS.NAME {cfg.LOSS.NAME} with these options needs at"
+            f" least {method.loss.min_images} images."
         )
     build_schedule(cfg, build_optimizer(cfg, torch.nn.ModuleList(method.trained)))
     return data

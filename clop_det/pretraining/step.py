@@ -6,7 +6,7 @@
        ->  fault?             `NonFiniteGuard`: a step that is not finite is left out, or ends the run (in fp16 it may
                               be the `LossScale` that is too high)
        ->  weights            the optimiser
-       ->  after_step         the method: a momentum teacher follows here
+       ->  after_step         the loss, which may count steps, and the method: a momentum teacher follows here
 
 Then the hooks of the trainer run: the schedule sets the learning rate of step i + 1, probes and checkpoints are made
 where they are due, and the figures of a line are written.
@@ -23,7 +23,7 @@ from detectron2.config import CfgNode
 from torch import Tensor, nn
 
 from clop_det.data.views import Views
-from clop_det.losses.batch import values_checked_later
+from clop_det.losses.batch import NonFiniteError, values_checked_later
 from clop_det.methods import EmbeddingMethod, Method
 from clop_det.pretraining.accumulation import backward_in_pieces, total
 from clop_det.pretraining.loss_scale import LossScale
@@ -85,7 +85,11 @@ class PretrainStep:
         self.guard.remember()
         self.optimizer.zero_grad(set_to_none=True)
         with values_checked_later() as checks:
-            parts = self._backward(views, labels)
+            try:
+                parts = self._backward(views, labels)
+            except (NonFiniteError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
+                self.guard.handle(i, str(checks.complaint() or error), self.optimizer)
+                return None
         gradients = [p.grad for p in self.method.parameters() if p.grad is not None]
         self.scale.unscale(gradients)
         norm = torch.nn.utils.get_total_norm(gradients)
@@ -98,6 +102,8 @@ class PretrainStep:
             return None
         self.optimizer.step()
         self.scale.step_taken()
+        if self.method.loss is not None:
+            self.method.loss.after_step()
         self.method.after_step((i + 1) / self._max_iter)
         return Taken(views, parts, norm, data_seconds)
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from clop_det.errors import UserError
 from clop_det.figures import CATALOGUE, Figure
 from clop_det.keys import BOTH, Key
 from clop_det.registry import Registry
@@ -82,6 +83,11 @@ def register_probe(name: str, options: Mapping[str, Key] | None = None) -> Calla
     """
 
     def decorate(probe: type[Probe]) -> type[Probe]:
+        if probe.needs not in (IMAGES, EMBEDDINGS, BOXES):
+            raise UserError(
+                f"the probe {name!r} of {probe.__module__} needs {probe.needs!r}; it must be {IMAGES}, {EMBEDDINGS} or"
+                f" {BOXES}."
+            )
         PROBES.register(name, options)(probe)
         CATALOGUE.register(probe.figures, probe.__module__)
         return probe

@@ -49,7 +49,7 @@ def test_finished_seconds(tmp_path: Path) -> None:
     (tmp_path / "job.json").write_text(json.dumps({"attempts": [{"seconds": 2.0}, {"seconds": 3.5}]}))
     assert finished_seconds(tmp_path) == 5.5
     (tmp_path / "job.json").write_text(json.dumps({"attempts": [{"started": "x"}, {"seconds": 3.5}]}))
-    assert finished_seconds(tmp_path) is None  # an attempt whose end nobody saw
+    assert finished_seconds(tmp_path) is None  # an attempt that ended without a record
 
 
 @pytest.mark.parametrize(

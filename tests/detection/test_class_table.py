@@ -45,7 +45,7 @@ def test_boxes_are_counted_by_class_and_split(tiny_cfg: CfgNode, sets: Any) -> N
     assert counts == {"training": Counter({0: 1, 1: 1, 2: 1}), "shapes_voc_test": Counter({0: 1, 1: 1})}
     lines = class_table(names, counts).splitlines()
     assert [cell.strip() for cell in lines[-2].split("│")[1:-1]] == ["all 3", "3", "2"]
-    assert remarks(tiny_cfg) == []
+    assert remarks(tiny_cfg, *class_counts(tiny_cfg)) == []
 
 
 def test_many_classes_show_the_rarest() -> None:
@@ -57,38 +57,40 @@ def test_many_classes_show_the_rarest() -> None:
 
 def test_a_class_without_a_training_box_is_named_with_what_it_costs(tiny_cfg: CfgNode, sets: Any) -> None:
     sets["training"][0]["annotations"] = [box(2), box(0, iscrowd=1)]
-    ((found, _),) = remarks(tiny_cfg)
+    ((found, _),) = remarks(tiny_cfg, *class_counts(tiny_cfg))
     assert found == (
         "no training image has a box of disc, square; shapes_voc_test has 2 boxes of them, which count as missed"
     )
-    assert remarks(tiny_cfg, train=False) == []
+    assert remarks(tiny_cfg, *class_counts(tiny_cfg, train=False)) == []
 
 
 def test_names_that_differ_in_case_or_blanks_are_named(
     tiny_cfg: CfgNode, sets: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "class_names", lambda name: ("traffic light", "Traffic_Light ", "disc"))
-    ((found, _),) = remarks(tiny_cfg)
+    ((found, _),) = remarks(tiny_cfg, *class_counts(tiny_cfg))
     assert found == "the classes 'traffic light', 'Traffic_Light ' differ in case or blanks alone"
 
 
 def test_more_objects_than_are_scored_are_named_with_the_keys(tiny_cfg: CfgNode, sets: Any) -> None:
     sets["test"][0]["annotations"] = [box(0) for _ in range(101)] + [box(1)]
-    ((found, remedy),) = remarks(tiny_cfg)
+    ((found, remedy),) = remarks(tiny_cfg, *class_counts(tiny_cfg))
     assert "b.png with 102 (101 of one class): COCO's AP scores 100 detections" in found
     assert remedy == "set TEST.COCO_MAX_DETECTIONS and TEST.DETECTIONS_PER_IMAGE to 102 or more"
     tiny_cfg.TEST.COCO_MAX_DETECTIONS = tiny_cfg.TEST.DETECTIONS_PER_IMAGE = 102
-    assert remarks(tiny_cfg) == []
+    assert remarks(tiny_cfg, *class_counts(tiny_cfg)) == []
 
 
 def test_boxes_without_a_mask_are_counted_for_a_detector_of_masks(tiny_cfg: CfgNode, sets: Any) -> None:
     sets["test"][0]["annotations"][0]["segmentation"] = [[0, 0, 5, 0, 5, 5]]
-    assert remarks(tiny_cfg) == []
+    assert remarks(tiny_cfg, *class_counts(tiny_cfg)) == []
     tiny_cfg.MODEL.MASK_ON = True
-    ((found, _),) = remarks(tiny_cfg)
+    ((found, _),) = remarks(tiny_cfg, *class_counts(tiny_cfg))
     assert found == "1 of 2 boxes of shapes_voc_test have no mask: mask AP leaves these boxes out, found or not"
     del sets["test"][0]["annotations"][0]["segmentation"]
-    assert remarks(tiny_cfg)[0][0].endswith("2 of 2 boxes of shapes_voc_test have no mask: mask AP is not computed")
+    assert remarks(tiny_cfg, *class_counts(tiny_cfg))[0][0].endswith(
+        "2 of 2 boxes of shapes_voc_test have no mask: mask AP is not computed"
+    )
 
 
 def test_the_best_figure_is_that_of_the_first_test_set(tiny_cfg: CfgNode) -> None:

@@ -37,6 +37,9 @@ def test_a_folder_gives_coco_results_and_pictures(finished: Path, shapes_root: P
     results = read_json(tmp_path / "found" / "detections.json")
     assert results
     assert all(entry["score"] >= 0.05 for entry in results)
+    middle = sorted(entry["score"] for entry in results)[len(results) // 2]
+    some = api.predict(finished, [images], tmp_path / "some", threshold=middle, draw=False)
+    assert 0 < some.count == sum(entry["score"] >= middle for entry in results) < len(results)
     loaded = coco.loadRes(results)
     assert len(loaded.getAnnIds()) == len(results)
     pictures = sorted((tmp_path / "found" / "pictures").iterdir())

@@ -70,8 +70,17 @@ def test_a_store_that_does_not_answer() -> None:
     assert _Watched(LIMIT, None).look(1, [], 0.0) is None
     for host, named in ((None, "torchrun, which keeps"), (0, "rank 0 stopped responding")):
         watched = _Watched(LIMIT, host)
-        assert watched.look(1, [], 0.0) is None
+        assert [watched.look(1, [], float(second)) for second in range(int(LIMIT) + 1)] == [None] * (int(LIMIT) + 1)
         assert named in str(watched.look(1, [], LIMIT + 1))
+
+
+def test_a_watcher_that_stood_itself_begins_again() -> None:
+    """A job that was suspended and goes on."""
+    watched = _Watched(LIMIT, 0)
+    states = [(1, State(1, True)), (1, State(1, True))]
+    assert watched.look(1, states, 0.0) is None
+    assert watched.look(1, states, 1000.0) is None
+    assert watched.look(2, states, 1000.0 + LIMIT / 4) is None
 
 
 def run_rank(rank: int, port: int, folder: str, argv: list[str]) -> None:

@@ -26,6 +26,7 @@ from clop_det.losses import (
     orthonormal_prototypes,
     register_loss,
 )
+from clop_det.losses.direct_clr import DirectCLR
 from clop_det.losses.registry import LOSSES
 from tests.losses.helpers import every_loss, some_labels, two_views
 
@@ -153,6 +154,7 @@ class _HasATemperature(VICReg):
         (InfoNCE(0.2), 51.2),
         (SupCon(0.5), 128.0),
         (DCL(0.1), 25.6),
+        (DirectCLR(3, 0.1), 25.6),
         (CLOP(SupCon(0.5), orthonormal_prototypes(3, 8)), 128.0),
         (CLOP(VICReg(), orthonormal_prototypes(3, 8)), None),
         (VICReg(), None),

@@ -193,7 +193,10 @@ def test_two_processes_draw_its_curve_of_one(tmp_path: Path, tiny_options: list[
         (["METHOD.NAME", "two_heads", "SOLVER.ACCUMULATE", "2"], "SOLVER.ACCUMULATE is 2, but the method two_heads"),
         (["METHOD.NAME", "asks_for_more"], "METHOD.NAME asks_for_more needs views of other kinds or sizes"),
         (["METHOD.NAME", "two_heads", "PROJECTOR.OUT_DIM", "2"], "LOSS.NAME clop, PROJECTOR.OUT_DIM 2: "),
-        (["METHOD.NAME", "two_heads", "METHOD.TWO_HEADS.OUT_DIM", "0"], r"0"),
+        (
+            ["METHOD.NAME", "two_heads", "METHOD.TWO_HEADS.OUT_DIM", "0"],
+            r"METHOD\.TWO_HEADS\.OUT_DIM is 0; it must be at least 1",
+        ),
     ],
 )
 def test_bad_input_is_one_error_and_leaves_no_folder(
