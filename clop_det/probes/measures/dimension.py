@@ -17,8 +17,8 @@ def idest(features: Tensor, seed: int = 0) -> float:
 
     Mordacq et al. 2026 (IdEst, arXiv 2606.03338). The length of the tree over n points of a d-dimensional set grows as
     n^((d-1)/d), so a straight line through log length against log n has the slope 1 - 1/d; here it runs over 8 sizes
-    from an eighth of the points to all of them, with 4 drawn subsets each. High dimensions are estimated too low (uniform points of dimension 10: about 8.6). Infinite where the slope
-    reaches 1; 0 if all points are equal.
+    from an eighth of the points to all of them, with 4 drawn subsets each. High dimensions are estimated too low
+    (uniform points of dimension 10: about 8.6). Infinite where the slope reaches 1; 0 if all points are equal.
 
     Args:
         features: (N, D), N >= 32; equal rows count once.

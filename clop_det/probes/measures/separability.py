@@ -92,6 +92,16 @@ def lidar(views: Tensor, delta: float = 1e-4, epsilon: float = 1e-7) -> float:
     return float((-(share * share.log()).sum()).exp())
 
 
+def scaled(features: Tensor) -> Tensor:
+    """Features (..., D) divided by the root mean square distance of the rows from their mean, as float64.
+
+    Features of two networks then have one scale, on which `transrate` and `lidar` depend. Equal rows stay as they are.
+    """
+    rows = features.double().reshape(-1, features.shape[-1])
+    spread = (rows - rows.mean(0)).square().sum(1).mean().sqrt()
+    return features.double() / spread if spread > 0 else features.double()
+
+
 def _checked(features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Centred features in float64, and labels without gaps."""
     matrix = check_features("features", features, min_rows=2).double()

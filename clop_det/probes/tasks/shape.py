@@ -29,4 +29,6 @@ class Shape(Probe):
     def measure(self, data: ProbeData) -> Mapping[str, float]:
         measures = {"nesum": nesum, "alpha_req": alpha_req, "idest": idest, "two_nn": two_nn, "sigreg": sigreg_value}
         least = {"idest": 64, "two_nn": 8}
-        return {name: function(data.bank) for name, function in measures.items() if len(data.bank) >= least.get(name, 2)}
+        return {
+            name: function(data.bank) for name, function in measures.items() if len(data.bank) >= least.get(name, 2)
+        }
