@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+import clop_det.probes.tasks  # noqa: F401  (registers the probes)
 from clop_det.engine.seeding import generator
 from clop_det.figures import CATALOGUE, HIGHER, ON_BOXES, Figure
 from clop_det.probes.base import IMAGES, PROBES, ProbeData

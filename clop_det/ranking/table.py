@@ -82,6 +82,6 @@ def picture(ranking: Ranking) -> Figure:
         )
     axes.set_yticks(range(len(found)), [standing.name for standing in found])
     axes.axvline(found[-1].score, color="#8a8f98", linewidth=0.8, linestyle=":")
-    axes.set_xlabel("score (standard deviations over the checkpoints); bars: 95 % of the distance to the first")
-    axes.set_title("Filled: not told apart from the first", fontsize=10)
+    axes.set_xlabel("score, in standard deviations over the checkpoints")
+    axes.set_title("Bars: 95 % of the distance to the first. Filled: not told apart from it.", fontsize=9, loc="right")
     return figure

@@ -26,8 +26,8 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture
-def words(shapes_root: Path, checkpoints: list[Path], tmp_path: Path) -> list[str]:
-    given = ["--data", str(shapes_root), "--output", str(tmp_path / "out"), "--boxes", "400", "--size", "32"]
+def words(scenes_root: Path, checkpoints: list[Path], tmp_path: Path) -> list[str]:
+    given = ["--data", str(scenes_root), "--output", str(tmp_path / "out"), "--boxes", "400", "--size", "32"]
     return ["rank", *map(str, checkpoints), *given]
 
 
@@ -59,21 +59,19 @@ def test_a_checkpoint_that_does_not_convert_is_named_and_left_out(
 
 
 def test_a_spent_budget_leaves_checkpoints_for_the_next_call(
-    shapes_root: Path, checkpoints: list[Path], tmp_path: Path
+    scenes_root: Path, checkpoints: list[Path], tmp_path: Path
 ) -> None:
-    found = rank(str(shapes_root), checkpoints, tmp_path / "out", boxes=400, side=32, budget=1e-6)
+    found = rank(str(scenes_root), checkpoints, tmp_path / "out", boxes=400, side=32, budget=1e-6)
     assert found.waiting == ["other"]
     assert found.verdict == "one is the only checkpoint that could be measured."
 
 
-def test_another_file_of_that_name_is_measured_anew(
-    shapes_root: Path, checkpoints: list[Path], tmp_path: Path
-) -> None:
+def test_another_file_of_that_name_is_measured_anew(scenes_root: Path, checkpoints: list[Path], tmp_path: Path) -> None:
     shutil.copy(checkpoints[0], tmp_path / "x.pth")
-    first = rank(str(shapes_root), [tmp_path / "x.pth"], tmp_path / "out", boxes=400, side=32)
+    first = rank(str(scenes_root), [tmp_path / "x.pth"], tmp_path / "out", boxes=400, side=32)
     shutil.copy(checkpoints[1], tmp_path / "x.pth")
     (tmp_path / "x.pth.sha256").unlink()
-    second = rank(str(shapes_root), [tmp_path / "x.pth"], tmp_path / "out", boxes=400, side=32)
+    second = rank(str(scenes_root), [tmp_path / "x.pth"], tmp_path / "out", boxes=400, side=32)
     assert first.measured["x"] != second.measured["x"]
     assert first.measured["random resnet18"] == second.measured["random resnet18"]
     kept = json.loads((tmp_path / "out" / "measured" / "x.json").read_text())
@@ -110,10 +108,10 @@ def test_features_are_those_of_the_source_network(checkpoints: list[Path], tmp_p
     ],
 )
 def test_bad_input_is_one_error(
-    change: dict[str, object], said: str, shapes_root: Path, checkpoints: list[Path], tmp_path: Path
+    change: dict[str, object], said: str, scenes_root: Path, checkpoints: list[Path], tmp_path: Path
 ) -> None:
-    given = {"data": str(shapes_root), "checkpoints": checkpoints, "output": tmp_path, **change}
+    given = {"data": str(scenes_root), "checkpoints": checkpoints, "output": tmp_path, **change}
     with pytest.raises(UserError, match=said):
         rank(**given)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="named twice"):
-        rank(str(shapes_root), [checkpoints[0], checkpoints[0]], tmp_path)
+        rank(str(scenes_root), [checkpoints[0], checkpoints[0]], tmp_path)
