@@ -54,4 +54,5 @@ def _ridge(x: Tensor, y: Tensor, asked: Tensor) -> Tensor:
         error = float((residual / (1 - leverage).clamp(min=1e-12)[:, None]).square().sum())
         if error < best:
             best, chosen = error, s / (s.square() + penalty)
-    return centre + (asked - mean) @ (vt.T @ (chosen[:, None] * inside))
+    predicted: Tensor = centre + (asked - mean) @ (vt.T @ (chosen[:, None] * inside))
+    return predicted
