@@ -42,10 +42,10 @@ PIECES = [
 
 def both(content: bytes) -> tuple[object, object]:
     try:
-        parsed: object = voc_xml._parsed_fields(content, Path("x.xml"))
+        parsed: object = voc_xml._parsed(content, Path("x.xml"))
     except Fault as fault:
         parsed = fault
-    return voc_xml._plain_fields(content), parsed
+    return voc_xml._plain(content), parsed
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=12), st.integers(0, 3))
