@@ -65,8 +65,8 @@ _ALL = (
     ),
     Kind(
         "respelled_file",
-        "an image's name is written with other separators, letters in its ending, percent signs or Unicode forms than"
-        " that of its file",
+        "an image's name is written with other separators, letters in its ending, percent signs, Unicode forms or"
+        " prefix of an upload than that of its file",
         REPAIR,
         "the file is read",
     ),
