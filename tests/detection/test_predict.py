@@ -60,13 +60,13 @@ def test_what_is_missing_is_named(finished: Path, tmp_path: Path) -> None:
 
 
 def test_a_device_that_is_not_there_is_one_line(
-    finished: Path, shapes_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finished: Path, shapes_root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     words = [str(finished), str(shapes_root / "JPEGImages"), "--output", str(tmp_path / "found")]
     with pytest.raises(SystemExit) as ended:
-        run_tool(lambda _: main([*words, "MODEL.DEVICE", "cuda:99"]))
+        run_tool(lambda _: main([*words, "--set", "MODEL.DEVICE", "cuda:99"]))
     assert ended.value.code == 2
-    said = capsys.readouterr().err
+    said = capfd.readouterr().err
     (line,) = [line for line in said.splitlines() if line.startswith("error:")]
     assert "MODEL.DEVICE is 'cuda:99', which torch does not find" in line
     assert "Traceback" not in said
