@@ -109,6 +109,21 @@ def test_an_index_that_promises_too_much(tmp_path: Path):
         read_checkpoint(index)
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"a.weight": STATE["a.weight"], "c.weight": torch.ones(2)}, r"1 tensors that .* does not name \(c\.weight\)"),
+        ([STATE["a.weight"]], "holds a list, not a shard"),
+        ({}, r"names 1 tensors that its shards do not hold \(a\.weight\)"),
+    ],
+)
+def test_shards_that_are_not_what_the_index_says(content: Any, words: str, tmp_path: Path):
+    torch.save(content, tmp_path / "a.bin")
+    (tmp_path / "x.index.json").write_text(json.dumps({"weight_map": {"a.weight": "a.bin"}}))
+    with pytest.raises(UserError, match=words):
+        read_checkpoint(tmp_path)
+
+
 def test_folders_with_one_several_and_other_checkpoints(tmp_path: Path):
     torch.save(STATE, tmp_path / "a.pth")
     assert read_checkpoint(tmp_path).keys() == STATE.keys()
@@ -173,6 +188,11 @@ def test_containers_of_other_classes_beside_weights(
     left_out = inert_in(read)
     assert {"somebodys_code.Items", "collections.deque", "omegaconf.dictconfig.DictConfig"} <= set(left_out)
     assert not {"somebodys_code.Settings", "somebodys_code.State"} & set(left_out)
+
+
+def test_numbers_of_numpy_as_keys(tmp_path: Path):
+    torch.save({"state_dict": STATE, "best": {np.int64(3): 1.0, ("a", np.int64(4)): 2.0}}, tmp_path / "a.pth")
+    assert read_checkpoint(tmp_path / "a.pth")["best"] == {3: 1.0, ("a", 4): 2.0}
 
 
 def test_containers_of_other_classes_that_name_one_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
