@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -67,3 +69,29 @@ def test_the_thread_computes_with_as_many_threads_as_the_caller() -> None:
         assert ahead(0) == before + 2
     finally:
         torch.set_num_threads(before)
+
+
+ENDING = """
+import sys, time
+import clop_det
+from clop_det.data import ahead
+
+ahead._GRACE = float(sys.argv[1])
+
+def reading(number):
+    time.sleep(0 if number == 0 else 1 if ahead._GRACE > 1 else 600)
+    if number:
+        print("read", flush=True)
+
+kept = ahead.OneAhead(reading, lambda number: None, 10)
+kept(0)
+sys.exit(75)
+"""
+
+
+@pytest.mark.parametrize(("grace", "said"), [(20, "read\n"), (0.1, "")])
+def test_the_end_of_a_process_waits_for_what_is_read_but_not_for_ever(grace: float, said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ENDING, str(grace)], capture_output=True, text=True, timeout=200, check=False
+    )
+    assert (done.returncode, done.stdout) == (75, said), done.stderr
