@@ -17,7 +17,7 @@ from clop_det.config.reading import read_config
 from clop_det.conversion.convert import convert_checkpoint
 from clop_det.doctor import diagnose
 from clop_det.doctor import resources as resources_module
-from clop_det.doctor.findings import Finding, Situation
+from clop_det.doctor.findings import Finding
 from tests.conversion.samples import random_network, write_sample
 
 _CONFIG = str(Path(__file__).resolve().parents[2] / "configs" / "detection" / "Base-R_18_FPN.yaml")
@@ -284,19 +284,6 @@ def test_disk(free: int, status: str, root: Path, weights: Path, tmp_path: Path,
     monkeypatch.setattr(resources_module.shutil, "disk_usage", lambda _: usage)
     monkeypatch.setattr(resources_module, "_DETECTOR_BYTES", 20 << 20)
     assert _diagnose(_pairs(root, weights, tmp_path))["disk"][0].status == status
-
-
-@pytest.mark.parametrize(("free", "workers", "status"), [(10**6, 4, "warn"), (10**12, 4, "ok"), (10**6, 0, "")])
-def test_shared_memory(
-    free: int, workers: int, status: str, root: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(resources_module, "shared_memory_free", lambda: free)
-    situation = Situation(read_config(_CONFIG, _pairs(root, weights, tmp_path, DATALOADER__NUM_WORKERS=workers)))
-    found = list(resources_module.check_shared_memory(situation))
-    assert [finding.status for finding in found] == [status][: bool(status)]
-    if status == "warn":
-        assert "0.0 GB free in /dev/shm, up to 0.1 GB needed by 4 workers a process" in found[0].message
-        assert "--shm-size 1g" in found[0].remedy
 
 
 def test_gpu_that_is_not_there(root: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
