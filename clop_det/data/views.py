@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
@@ -106,10 +108,14 @@ class ViewPlan:
         return BatchOrder(self.images, self.batch, derive_seed(self.seed, "order"))
 
     @property
+    def local(self) -> int:
+        """n, the images of this process's part of a batch."""
+        return self.batch // self.world_size
+
+    @property
     def part(self) -> slice:
         """This process's places in the global batch."""
-        local = self.batch // self.world_size
-        return slice(self.rank * local, (self.rank + 1) * local)
+        return slice(self.rank * self.local, (self.rank + 1) * self.local)
 
     def indices(self, iteration: int) -> Tensor:
         """Indices (n,) of this process's images."""
@@ -132,15 +138,81 @@ class ViewPlan:
         return Views(pixels.view(len(kinds), -1, *pixels.shape[1:]), boxes, parameters.flip.t() > 0, kinds)
 
 
-class StoredViews:
-    """The views of batch i, cut from `images` (indexed on the host) on `device`."""
+@dataclass(frozen=True)
+class ReadBatch:
+    """A batch of one process before the device computes anything of it.
 
-    def __init__(self, images: Images, plan: ViewPlan, device: torch.device) -> None:
-        self._images, self._plan, self._device = images, plan, device
+    Attributes:
+        pixels: (n, 3, H, W) uint8 RGB, or crops (V, n, 3, S, S) of such images.
+        parameters: of the views of these n images.
+        boxes: (V, n, 4) float32 of the crops that `pixels` holds, in pixels of their images; None for whole images.
+        replaced: index of each unreadable image in it -> index of the image that stands in.
+    """
+
+    pixels: Tensor
+    parameters: ViewParameters
+    boxes: Tensor | None = None
+    replaced: Mapping[int, int] = field(default_factory=dict)
+
+    def to(self, device: torch.device) -> ReadBatch:
+        """The same on `device`; see `moved`."""
+        boxes = None if self.boxes is None else moved(self.boxes, device)
+        return ReadBatch(moved(self.pixels, device), self.parameters.to(device), boxes, self.replaced)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All tensors in it."""
+        return [self.pixels, self.parameters.values, *([] if self.boxes is None else [self.boxes])]
+
+
+class BatchViews(ABC):
+    """The views of batch i: `read` takes it from the disk, `make` computes the views; a call does both.
+
+    Args:
+        plan: which images and which views.
+        device: where the views are computed.
+    """
+
+    def __init__(self, plan: ViewPlan, device: torch.device) -> None:
+        self.plan, self.device = plan, device
+
+    def begin(self, iteration: int) -> None:  # noqa: B027 (few have something to do here)
+        """Called on the main thread before another batch than the next one is read."""
+
+    @abstractmethod
+    def read(self, iteration: int) -> ReadBatch:
+        """Batch `iteration`, on the host or on the device; any thread may call it, one at a time.
+
+        Raises:
+            UserError: an image cannot be read.
+        """
+
+    @abstractmethod
+    def make(self, batch: ReadBatch) -> Views:
+        """The views of a batch that lies on the device.
+
+        Raises:
+            UserError: more images cannot be read than CLASSIFICATION.MAX_UNREADABLE allows.
+        """
 
     def __call__(self, iteration: int) -> Views:
-        images = moved(self._images[self._plan.indices(iteration)], self._device)
-        parameters = self._plan.parameters(iteration).to(self._device)
+        """The views of batch `iteration`, on the device; raises as `read` and `make`."""
+        self.begin(iteration)
+        return self.make(self.read(iteration).to(self.device))
+
+
+class StoredViews(BatchViews):
+    """The views of batch i, cut from `images` on `device`; for the rest see `BatchViews`."""
+
+    def __init__(self, images: Images, plan: ViewPlan, device: torch.device) -> None:
+        super().__init__(plan, device)
+        self._images = images
+
+    def read(self, iteration: int) -> ReadBatch:
+        return ReadBatch(self._images[self.plan.indices(iteration)], self.plan.parameters(iteration))
+
+    def make(self, batch: ReadBatch) -> Views:
+        images, parameters = batch.pixels, batch.parameters
         start, extent = parameters.boxes.transpose(0, 1).mul(images.shape[-1]).chunk(2, dim=-1)
         boxes = torch.cat([start, start + extent], dim=-1)
-        return self._plan.seen(self._plan.augment.apply(images, parameters), boxes, parameters)
+        return self.plan.seen(self.plan.augment.apply(images, parameters), boxes, parameters)

@@ -30,7 +30,7 @@ from clop_det.pretraining.data import BatchSource, open_data
 from clop_det.pretraining.nonfinite import NonFiniteGuard
 from clop_det.pretraining.optimizers import build_optimizer
 from clop_det.pretraining.step import PretrainStep
-from tests.losses.helpers import every_loss
+from tests.losses.helpers import ASKING, every_loss
 
 from .conftest import BASE_CONFIG
 
@@ -40,8 +40,6 @@ WAITING = {
 }
 
 ROOT = Path(__file__).resolve().parents[2]
-# Losses that count or choose labelled views on the host.
-ASKING = {"dot_regression", "lejepa", "mcr2", "nonl", "ntce", "paws", "prototype_softmax", "suncet", "wmse"}
 
 
 class Waits(TorchDispatchMode):
