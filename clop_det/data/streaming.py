@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from PIL import Image
@@ -63,14 +63,14 @@ class CutBatch:
     """One batch as the workers hand it over.
 
     Attributes:
-        crops: (V, n, 3, S, S) uint8, first all first views.
-        boxes: (V, n, 4) float32, where they were cut: x0, y0, x1, y1 in pixels of the upright image.
+        crops: of each group of views (V, n, 3, S, S) uint8, first all first views.
+        boxes: of each group (V, n, 4) float32, where they were cut: x0, y0, x1, y1 in pixels of the upright image.
         replaced: index of each unreadable image in it -> index of the image that stands in.
         error: what a worker cannot raise without a traceback of its own.
     """
 
-    crops: Tensor
-    boxes: Tensor
+    crops: tuple[Tensor, ...]
+    boxes: tuple[Tensor, ...]
     replaced: dict[int, int]
     error: str = ""
 
@@ -82,29 +82,33 @@ class _Cutter(CarriesDecoding, Dataset[CutBatch]):
         self._listed, self._plan, self._unreadable = listed, plan, unreadable
 
     def __getitem__(self, iteration: int) -> CutBatch:
-        plan = self._plan
-        size, views = plan.augment.size, len(plan.group.kinds)
-        indices = plan.indices(iteration).tolist()
-        crops = torch.empty((views, len(indices), 3, size, size), dtype=torch.uint8)
-        boxes = torch.empty((views, len(indices), 4))
         replaced: dict[int, int] = {}
         images: list[Image.Image] = []
         try:
-            for index in indices:
+            for index in self._plan.indices(iteration).tolist():
                 image, used = self._unreadable.read(index, self._listed.labels, self._listed.source.image)
                 images.append(image)
                 if used != index:
                     replaced[index] = used
         except UnreadableImage as error:
-            return CutBatch(crops, boxes, replaced, str(error))
-        aspect = torch.tensor([image.width / image.height for image in images])
-        shares = plan.parameters(iteration, aspect).boxes.tolist()
-        for place, image in enumerate(images):
-            for view in range(views):
-                share = shares[place][view]
-                crops[view, place] = torch.from_numpy(resized_box(image, share, size))
-                boxes[view, place] = torch.tensor(whole_pixels(share, image.width, image.height))
-        return CutBatch(crops, boxes, replaced)
+            return CutBatch((), (), replaced, str(error))
+        cut = [_cut(images, plan, iteration) for plan in (self._plan, *self._plan.further)]
+        return CutBatch(tuple(crops for crops, _ in cut), tuple(boxes for _, boxes in cut), replaced)
+
+
+def _cut(images: list[Image.Image], plan: ViewPlan, iteration: int) -> tuple[Tensor, Tensor]:
+    """The crops and boxes of one group of views."""
+    size, views = plan.augment.size, len(plan.group.kinds)
+    crops = torch.empty((views, len(images), 3, size, size), dtype=torch.uint8)
+    boxes = torch.empty((views, len(images), 4))
+    aspect = torch.tensor([image.width / image.height for image in images])
+    shares = plan.parameters(iteration, aspect).boxes.tolist()
+    for place, image in enumerate(images):
+        for view in range(views):
+            share = shares[place][view]
+            crops[view, place] = torch.from_numpy(resized_box(image, share, size))
+            boxes[view, place] = torch.tensor(whole_pixels(share, image.width, image.height))
+    return crops, boxes
 
 
 class _From:
@@ -145,11 +149,14 @@ class StreamedViews:
         if batch.error:
             raise UnreadableImage(batch.error)
         self._replacements.add(batch.replaced)
-        crops = moved(batch.crops, self._device)
-        parameters = self._plan.parameters(iteration).to(self._device)
-        return self._plan.seen(
-            self._plan.augment.apply_to_crops(crops, parameters), moved(batch.boxes, self._device), parameters
-        )
+        groups = zip((self._plan, *self._plan.further), batch.crops, batch.boxes, strict=True)
+        first, *further = (self._finished(*group, iteration) for group in groups)
+        return replace(first, further=tuple(further))
+
+    def _finished(self, plan: ViewPlan, crops: Tensor, boxes: Tensor, iteration: int) -> Views:
+        parameters = plan.parameters(iteration).to(self._device)
+        pixels = plan.augment.apply_to_crops(moved(crops, self._device), parameters)
+        return plan.seen(pixels, moved(boxes, self._device), parameters)
 
     def _start(self, iteration: int) -> Iterator[CutBatch]:
         loader = batch_loader(

@@ -16,7 +16,8 @@ from clop_det.engine.device import moved
 from clop_det.engine.seeding import derive_seed, generator
 from clop_det.errors import UserError
 
-STANDARD = "standard"
+STANDARD, WEAK = "standard", "weak"
+KINDS = (STANDARD, WEAK)
 
 
 @dataclass(frozen=True)
@@ -24,12 +25,15 @@ class ViewGroup:
     """Views of one size that a method asks for.
 
     Attributes:
-        kinds: the kind of each of its V views; "standard" is the augmentation that AUGMENT.* describes.
+        kinds: the kind of each of its V views; "standard" is the augmentation that AUGMENT.* describes, "weak" a crop
+            of AUGMENT.WEAK_CROP_SCALE and a flip.
         size: side in pixels; None: CLASSIFICATION.IMAGE_SIZE.
+        crop_scale: area of the standard crops as shares of the image, (low, high); None: AUGMENT.CROP_SCALE.
     """
 
     kinds: tuple[str, ...] = (STANDARD, STANDARD)
     size: int | None = None
+    crop_scale: tuple[float, float] | None = None
 
 
 TWO_VIEWS = (ViewGroup(),)
@@ -64,20 +68,15 @@ class Views:
         return self.pixels.flatten(0, 1)
 
 
-def only_group(needed: tuple[ViewGroup, ...], size: int, method: str) -> ViewGroup:
-    """The one group of views that the augmentation can make for a method.
-
-    Raises:
-        UserError: the method asks for another kind, another size than `size`, or several groups.
-    """
-    first = needed[0]
-    if len(needed) > 1 or set(first.kinds) != {STANDARD} or first.size not in (None, size):
-        wanted = " and ".join(f"{', '.join(group.kinds)} of {group.size or size} px" for group in needed)
-        raise UserError(
-            f"METHOD.NAME {method} needs views of other kinds or sizes ({wanted}). The augmentation makes any number of"
-            f" {STANDARD} views of CLASSIFICATION.IMAGE_SIZE, {size} px; choose another method."
-        )
-    return first
+def check_groups(needed: tuple[ViewGroup, ...], method: str) -> None:
+    """Refuse views of a kind that the augmentation does not make; UserError."""
+    for group in needed:
+        unknown = sorted(set(group.kinds) - set(KINDS))
+        if unknown or not group.kinds:
+            raise UserError(
+                f"METHOD.NAME {method} needs views of the kind {', '.join(unknown) or '(none)'}. The augmentation makes"
+                f" any number of {' and '.join(KINDS)} views; choose another method."
+            )
 
 
 @dataclass(frozen=True)
@@ -91,6 +90,8 @@ class ViewPlan:
         batch: the global batch, in images.
         rank, world_size: this process's place; it takes the rank-th part of the batch.
         group: the views of each image.
+        further: plans of the other groups of views of the same images.
+        draws: name of the random numbers of this group.
     """
 
     augment: ViewAugmentation
@@ -100,6 +101,8 @@ class ViewPlan:
     rank: int = 0
     world_size: int = 1
     group: ViewGroup = TWO_VIEWS[0]
+    further: tuple[ViewPlan, ...] = ()
+    draws: str = "augment"
 
     @cached_property
     def _order(self) -> BatchOrder:
@@ -123,13 +126,23 @@ class ViewPlan:
         everywhere = torch.ones(self.batch)
         if aspect is not None:
             everywhere[self.part] = aspect
-        draws = generator(self.seed, "augment", iteration)
-        return draw_parameters(self.augment.settings, self.batch, draws, everywhere, len(self.group.kinds))[self.part]
+        kinds = self.group.kinds
+        drawn = {
+            kind: draw_parameters(
+                self.augment.settings.weak() if kind == WEAK else self.augment.settings,
+                self.batch,
+                generator(self.seed, self.draws, iteration),
+                everywhere,
+                len(kinds),
+            ).values
+            for kind in dict.fromkeys(kinds)
+        }
+        return ViewParameters(torch.stack([drawn[kind][:, view] for view, kind in enumerate(kinds)], 1))[self.part]
 
-    def seen(self, pixels: Tensor, boxes: Tensor, parameters: ViewParameters) -> Views:
+    def seen(self, pixels: Tensor, boxes: Tensor, parameters: ViewParameters, further: tuple[Views, ...] = ()) -> Views:
         """The views of this process: `pixels` (V n, 3, S, S), `boxes` (V, n, 4), and the parameters of both."""
         kinds = self.group.kinds
-        return Views(pixels.view(len(kinds), -1, *pixels.shape[1:]), boxes, parameters.flip.t() > 0, kinds)
+        return Views(pixels.view(len(kinds), -1, *pixels.shape[1:]), boxes, parameters.flip.t() > 0, kinds, further)
 
 
 class StoredViews:
@@ -140,7 +153,11 @@ class StoredViews:
 
     def __call__(self, iteration: int) -> Views:
         images = moved(self._images[self._plan.indices(iteration)], self._device)
-        parameters = self._plan.parameters(iteration).to(self._device)
+        return self._cut(self._plan, images, iteration)
+
+    def _cut(self, plan: ViewPlan, images: Tensor, iteration: int) -> Views:
+        parameters = plan.parameters(iteration).to(self._device)
         start, extent = parameters.boxes.transpose(0, 1).mul(images.shape[-1]).chunk(2, dim=-1)
         boxes = torch.cat([start, start + extent], dim=-1)
-        return self._plan.seen(self._plan.augment.apply(images, parameters), boxes, parameters)
+        further = tuple(self._cut(other, images, iteration) for other in plan.further)
+        return plan.seen(plan.augment.apply(images, parameters), boxes, parameters, further)
