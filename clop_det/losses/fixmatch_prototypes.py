@@ -22,7 +22,7 @@ class FixMatchPrototypes(PrototypeLoss):
 
     S: labelled views; U: unlabelled images; z the first (weakly augmented) view, z' the second; p without gradient.
     A part without images is exactly 0. Source: Sohn et al. 2020 (FixMatch, arXiv 2001.07685), equations 3 and 4, with a
-    fixed classifier. It wants views of two strengths, which AUGMENT cannot give yet.
+    fixed classifier. METHOD.NAME fixmatch gives views of two strengths.
 
     Args:
         prototypes: (K, d).

@@ -11,9 +11,10 @@ from clop_det.commands.pretrain import main
 from clop_det.conversion.convert import convert_checkpoint
 from clop_det.engine.metrics import read_metrics
 from clop_det.errors import UserError
+from clop_det.pretraining.build import build_method
 from clop_det.pretraining.trainer import PretrainTrainer
 
-from .conftest import arguments, same_files
+from .conftest import arguments, read_options, same_files
 from .test_ranks import assert_same_curve, run_one, run_ranks
 
 SHORT = ["SOLVER.MAX_ITER", "4", "SOLVER.CHECKPOINT_PERIOD", "2", "TEST.EVAL_PERIOD", "0", "PROBE.ENABLED", "False"]
@@ -74,6 +75,14 @@ def test_micro_batches_are_refused(tmp_path: Path, options: list[str]) -> None:
     with pytest.raises(UserError, match="SOLVER.ACCUMULATE is 2, but the method .* has no micro-batches"):
         main(arguments(tmp_path / "run", [*options, "SOLVER.ACCUMULATE", "2"]))
     assert not (tmp_path / "run").exists()
+
+
+def test_views_too_small_for_the_cpu_s_bf16_are_computed_in_fp32(tiny_options: list[str]) -> None:
+    options = [*tiny_options, "METHOD.NAME", "dino", *METHODS["dino"]]
+    cfg = read_options(*options, "SOLVER.PRECISION", "auto")
+    assert build_method(cfg, 3, torch.device("cpu")).half_type is False
+    with pytest.raises(UserError, match="SOLVER.PRECISION is bf16, but at views of 16 the CPU's bf16 convolutions"):
+        build_method(read_options(*options, "SOLVER.PRECISION", "bf16"), 3, torch.device("cpu"))
 
 
 def test_small_views_stream_too(tmp_path: Path, tiny_options: list[str]) -> None:
