@@ -18,10 +18,9 @@ from .conftest import arguments, read_options, same_files
 from .test_ranks import assert_same_curve, run_one, run_ranks
 
 SHORT = ["SOLVER.MAX_ITER", "4", "SOLVER.CHECKPOINT_PERIOD", "2", "TEST.EVAL_PERIOD", "0", "PROBE.ENABLED", "False"]
+# A queue and the student; a centre, small views and the teacher. All methods on ranks: tests/methods/test_parallel.py.
 METHODS = {
-    "byol": ["METHOD.BYOL.HIDDEN_DIM", "16", "METHOD.BYOL.PROBED", "teacher"],
     "moco_v2": ["METHOD.MOCO_V2.QUEUE", "48", "METHOD.MOCO_V2.LOSS_WEIGHT", "0.5", "LOSS.NAME", "prototype_pull"],
-    "moco_v3": ["METHOD.MOCO_V3.HIDDEN_DIM", "16"],
     "dino": [
         *("METHOD.DINO.PROTOTYPES", "10", "METHOD.DINO.LOCAL_VIEWS", "2", "METHOD.DINO.LOCAL_SIZE", "16"),
         *("METHOD.DINO.FREEZE", "0.3", "METHOD.DINO.MOMENTUM", "0.5"),
@@ -60,8 +59,20 @@ def test_it_resumes_exactly_and_is_converted_with_the_network_that_is_probed(
     assert torch.equal(converted["res5.0.conv1.weight"], encoder)
 
 
-def test_two_processes_draw_its_curve_of_one(tmp_path: Path, options: list[str], free_port: int) -> None:
-    options = [*options, "SOLVER.PRECISION", "fp32", "SOLVER.BASE_LR", "0.001", "SOLVER.WARMUP_ITERS", "0"]
+def test_two_processes_draw_its_curve_of_one(tmp_path: Path, tiny_options: list[str], free_port: int) -> None:
+    options = [
+        *tiny_options,
+        *SHORT,
+        "METHOD.NAME",
+        "dino",
+        *METHODS["dino"],
+        "SOLVER.PRECISION",
+        "fp32",
+        "SOLVER.BASE_LR",
+        "0.001",
+        "SOLVER.WARMUP_ITERS",
+        "0",
+    ]
     options += ["SOLVER.MAX_ITER", "5"]
     run_one(arguments(tmp_path / "one", options))
     run_ranks(2, arguments(tmp_path / "two", options), free_port)
