@@ -13,7 +13,8 @@ from clop_det.engine.precision import autocast
 from clop_det.keys import above, at_least, between, one_of
 from clop_det.methods.base import MethodContext
 from clop_det.methods.encoder import Encoder
-from clop_det.methods.momentum import TEACHER_OPTIONS, Queue, TeacherMethod, of_all_ranks, weighted_mean
+from clop_det.methods.momentum import TEACHER_OPTIONS, TeacherMethod
+from clop_det.methods.parts import Queue, of_all_ranks, weighted_mean
 from clop_det.methods.registry import register_method
 
 MATCHES = ("features", "location")

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from clop_det.data.views import STANDARD, TWO_VIEWS, ViewGroup, Views
 from clop_det.keys import above, at_least, between, rising_pair
 from clop_det.methods.base import MethodContext
-from clop_det.methods.momentum import TEACHER_OPTIONS, TeacherMethod, mean_over_ranks
+from clop_det.methods.momentum import TEACHER_OPTIONS, TeacherMethod
+from clop_det.methods.parts import mean_over_ranks
 from clop_det.methods.registry import register_method
 
 

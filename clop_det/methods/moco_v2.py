@@ -9,7 +9,8 @@ from torch import Tensor
 from clop_det.data.views import Views
 from clop_det.keys import above, at_least
 from clop_det.methods.base import MethodContext
-from clop_det.methods.momentum import TEACHER_OPTIONS, Queue, TeacherMethod, of_all_ranks
+from clop_det.methods.momentum import TEACHER_OPTIONS, TeacherMethod
+from clop_det.methods.parts import Queue, of_all_ranks
 from clop_det.methods.registry import register_method
 
 

@@ -10,7 +10,8 @@ from clop_det.data.views import Views
 from clop_det.keys import above, at_least
 from clop_det.methods.base import MethodContext
 from clop_det.methods.encoder import build_projector
-from clop_det.methods.momentum import TEACHER_OPTIONS, TeacherMethod, of_all_ranks, world
+from clop_det.methods.momentum import TEACHER_OPTIONS, TeacherMethod
+from clop_det.methods.parts import of_all_ranks, world
 from clop_det.methods.registry import register_method
 
 

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from clop_det.data.views import STANDARD, WEAK, ViewGroup, Views
 from clop_det.keys import above, at_least, between
-from clop_det.methods.base import Method, MethodContext
-from clop_det.methods.momentum import Queue, mean_over_ranks, of_all_ranks, weighted_mean
+from clop_det.methods.base import MethodContext
+from clop_det.methods.parts import LOSS_WEIGHT, MethodWithLoss, Queue, of_all_ranks, weighted_mean
 from clop_det.methods.registry import register_method
 
 
@@ -22,9 +22,10 @@ from clop_det.methods.registry import register_method
         "THRESHOLD": ("Least probability of a pseudo-label that is learnt.", between(0, 1)),
         "UNLABELLED_WEIGHT": ("Weight of the pseudo-labels of classes.", at_least(0)),
         "INSTANCE_WEIGHT": ("Weight of the agreement on neighbours.", at_least(0)),
+        "LOSS_WEIGHT": LOSS_WEIGHT,
     },
 )
-class SimMatch(Method):
+class SimMatch(MethodWithLoss):
     """A classifier and a bank of labelled embeddings teach the strong view by what they make of the weak one.
 
         supervised   mean over labelled images of CE(y, p)
@@ -49,8 +50,9 @@ class SimMatch(Method):
         threshold: float = 0.95,
         unlabelled_weight: float = 1.0,
         instance_weight: float = 1.0,
+        loss_weight: float = 0.0,
     ) -> None:
-        super().__init__(context)
+        super().__init__(context, loss_weight)
         if context.num_classes < 1:
             raise ValueError("it needs labels, but no image has one; choose another method")
         self.temperature, self.smoothing, self.threshold = temperature, smoothing, threshold
@@ -80,7 +82,7 @@ class SimMatch(Method):
             "simmatch_pseudo": self.weights[0] * weighted_mean(guessed * sure, free),
             "simmatch_instances": self.weights[1] * weighted_mean(similar, free),
         }
-        return {name: mean_over_ranks(part) for name, part in parts.items()}
+        return self.with_loss(parts, embeddings, labels)
 
     def after_step(self, progress: float) -> None:
         """The labelled weak views enter the bank."""

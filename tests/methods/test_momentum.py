@@ -19,7 +19,7 @@ from clop_det.methods.byol import Byol
 from clop_det.methods.dino import Dino
 from clop_det.methods.moco_v2 import MoCoV2
 from clop_det.methods.moco_v3 import MoCoV3
-from clop_det.methods.momentum import Queue
+from clop_det.methods.parts import Queue
 
 from .helpers import CLASSES, DIM, N, built, labels_of, made
 

@@ -33,7 +33,7 @@ METHODS: dict[str, Any] = {
     "moco_v3": lambda: built(MoCoV3),
     "dino": lambda: built(Dino, prototypes=7, local_views=SMALL, freeze=0.3, momentum=0.5),
     "fixmatch": lambda: built(FixMatch),
-    "simmatch": lambda: built(SimMatch, bank=10, threshold=0.4),
+    "simmatch": lambda: built(SimMatch, bank=10, threshold=0.4, loss_weight=0.5),
     "dense": lambda: built_dense(match="features", momentum=0.5),
     "dense by location": lambda: built_dense(match="location", loss_weight=0.5),
 }
