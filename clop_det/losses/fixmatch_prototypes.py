@@ -11,7 +11,8 @@ from torch import Tensor
 from clop_det.keys import Key, at_least, between
 from clop_det.losses.base import Loss, check_weight
 from clop_det.losses.batch import Batch
-from clop_det.losses.prototype_scores import SCORE_OPTIONS, PrototypeLoss, prototypes_of
+from clop_det.losses.prototype_scores import SCORE_OPTIONS, PrototypeLoss
+from clop_det.losses.prototype_sets import prototypes_of
 from clop_det.losses.registry import LossContext, register_loss
 
 
@@ -69,5 +70,8 @@ class FixMatchPrototypes(PrototypeLoss):
 )
 def _build(options: Mapping[str, Any], context: LossContext) -> Loss:
     return FixMatchPrototypes(
-        prototypes_of(options, context), options["TEMPERATURE"], options["THRESHOLD"], options["WEIGHT"]
+        prototypes_of(options, context.num_classes, context.embedding_dim),
+        options["TEMPERATURE"],
+        options["THRESHOLD"],
+        options["WEIGHT"],
     )

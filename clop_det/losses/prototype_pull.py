@@ -12,7 +12,7 @@ from clop_det.keys import Key, above, at_least, one_of
 from clop_det.losses.assignment import best_assignment
 from clop_det.losses.base import Loss, check_positive
 from clop_det.losses.batch import NORM_EPSILON, Batch
-from clop_det.losses.prototype_sets import PROTOTYPE_SETS, build_prototypes
+from clop_det.losses.prototype_sets import KINDS, PROTOTYPE_OPTIONS, prototypes_of
 from clop_det.losses.prototypes import coherence, welch_bound
 from clop_det.losses.pulls import SCORE_PULLS, pull_of_labelled
 from clop_det.losses.registry import LossContext, register_loss
@@ -176,10 +176,11 @@ def _check_choice(argument: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 PULL_OPTIONS = {
+    **PROTOTYPE_OPTIONS,
     "PROTOTYPES": Key(
         "orthonormal",
         "Set of prototypes; more classes than dimensions need random_unit, learned or low_coherence_frame.",
-        one_of(*PROTOTYPE_SETS),
+        one_of(*KINDS),
     ),
     "ASSIGNMENT": Key(
         "random", "Which class gets which prototype; matched: by the class means at the start.", one_of(*ASSIGNMENTS)
@@ -188,7 +189,6 @@ PULL_OPTIONS = {
         1, "Directions per class; above 1 the pull is to a subspace (orthonormal prototypes only).", at_least(1)
     ),
     "SIMILARITY": Key("cosine", "Distance of an embedding to its prototype.", one_of(*SIMILARITIES)),
-    "PROTOTYPE_SEED": Key(0, "Seed of the prototypes alone.", at_least(0)),
     "PULL": Key(
         "linear",
         "How labelled embeddings are pulled: linear: by SIMILARITY; squared, softmax, ntce and nonl: as the losses"
@@ -201,10 +201,7 @@ PULL_OPTIONS = {
 
 def build_pull(options: Mapping[str, Any], context: LossContext) -> PrototypePull:
     """A `PrototypePull` from the options `PULL_OPTIONS`."""
-    kind = options["PROTOTYPES"]
-    vectors = build_prototypes(
-        kind, context.num_classes, context.embedding_dim, options["PROTOTYPE_SEED"], options["DIRECTIONS"]
-    )
+    kind, vectors = options["PROTOTYPES"], prototypes_of(options, context.num_classes, context.embedding_dim)
     return PrototypePull(
         vectors,
         options["SIMILARITY"],

@@ -7,23 +7,15 @@ from typing import Any
 
 from torch import Tensor
 
-from clop_det.keys import Key, above, at_least, one_of
+from clop_det.keys import Key, above
 from clop_det.losses.base import Loss, check_positive
 from clop_det.losses.batch import Batch
 from clop_det.losses.prototype_pull import checked_prototypes
-from clop_det.losses.prototype_sets import PROTOTYPE_SETS, build_prototypes
+from clop_det.losses.prototype_sets import PROTOTYPE_OPTIONS, prototypes_of
 from clop_det.losses.pulls import pull_of_labelled
 from clop_det.losses.registry import LossContext, register_loss
 
-SCORE_OPTIONS = {
-    "TEMPERATURE": Key(0.1, "Temperature T of the scores.", above(0)),
-    "PROTOTYPES": Key(
-        "orthonormal",
-        "Set of prototypes, as LOSS.CLOP.PROTOTYPES.",
-        one_of(*(name for name in PROTOTYPE_SETS if name != "learned")),
-    ),
-    "PROTOTYPE_SEED": Key(0, "Seed of the prototypes alone.", at_least(0)),
-}
+SCORE_OPTIONS = {"TEMPERATURE": Key(0.1, "Temperature T of the scores.", above(0)), **PROTOTYPE_OPTIONS}
 
 
 class PrototypeLoss(Loss):
@@ -124,28 +116,21 @@ class NONL(LabelledScores):
     name = pull = "nonl"
 
 
-def prototypes_of(options: Mapping[str, Any], context: LossContext) -> Tensor:
-    """(K, d) prototypes as the options PROTOTYPES and PROTOTYPE_SEED say."""
-    return build_prototypes(
-        options["PROTOTYPES"], context.num_classes, context.embedding_dim, options["PROTOTYPE_SEED"]
-    )
-
-
 @register_loss("prototype_softmax", SCORE_OPTIONS)
 def _build_softmax(options: Mapping[str, Any], context: LossContext) -> Loss:
-    return PrototypeSoftmax(prototypes_of(options, context), options["TEMPERATURE"])
+    return PrototypeSoftmax(prototypes_of(options, context.num_classes, context.embedding_dim), options["TEMPERATURE"])
 
 
-@register_loss("dot_regression", {name: SCORE_OPTIONS[name] for name in ("PROTOTYPES", "PROTOTYPE_SEED")})
+@register_loss("dot_regression", PROTOTYPE_OPTIONS)
 def _build_dot_regression(options: Mapping[str, Any], context: LossContext) -> Loss:
-    return DotRegression(prototypes_of(options, context))
+    return DotRegression(prototypes_of(options, context.num_classes, context.embedding_dim))
 
 
 @register_loss("ntce", SCORE_OPTIONS)
 def _build_ntce(options: Mapping[str, Any], context: LossContext) -> Loss:
-    return NTCE(prototypes_of(options, context), options["TEMPERATURE"])
+    return NTCE(prototypes_of(options, context.num_classes, context.embedding_dim), options["TEMPERATURE"])
 
 
 @register_loss("nonl", SCORE_OPTIONS)
 def _build_nonl(options: Mapping[str, Any], context: LossContext) -> Loss:
-    return NONL(prototypes_of(options, context), options["TEMPERATURE"])
+    return NONL(prototypes_of(options, context.num_classes, context.embedding_dim), options["TEMPERATURE"])
