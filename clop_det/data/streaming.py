@@ -12,7 +12,7 @@ import itertools
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -66,15 +66,15 @@ class _Shard:
     """Some neighbours of a batch as a worker hands them over.
 
     Attributes:
-        crops: (V, m, 3, S, S) uint8, first all first views.
-        boxes: (V, m, 4) float32, where they were cut: x0, y0, x1, y1 in pixels of the upright image.
+        crops: of each group of views (V, m, 3, S, S) uint8, first all first views.
+        boxes: of each group (V, m, 4) float32, where they were cut: x0, y0, x1, y1 in pixels of the upright image.
         replaced: index of each unreadable image among them -> index of the image that stands in.
         error: what a worker cannot raise without a traceback of its own.
     """
 
-    crops: Tensor
-    boxes: Tensor
-    replaced: dict[int, int]
+    crops: tuple[Tensor, ...]
+    boxes: tuple[Tensor, ...]
+    replaced: dict[int, int] = field(default_factory=dict)
     error: str = ""
 
 
@@ -89,11 +89,8 @@ class _Cutter(CarriesDecoding, Dataset[_Shard]):
 
     def __getitem__(self, task: _Task) -> _Shard:
         iteration, start, stop = task
-        size, views = self._plan.augment.size, len(self._plan.group.kinds)
         indices = self._plan.indices(iteration)[start:stop].tolist()
-        crops = torch.empty((views, len(indices), 3, size, size), dtype=torch.uint8)
-        boxes = torch.empty((views, len(indices), 4))
-        replaced: dict[int, int] = {}
+        shard = _Shard(*_empty(self._plan, len(indices)))
         aspect = torch.ones(self._plan.local)
         aspect[start:stop] = torch.tensor([self._aspect(index) for index in indices])
         shares = self._shares(iteration, aspect)
@@ -101,18 +98,18 @@ class _Cutter(CarriesDecoding, Dataset[_Shard]):
             try:
                 image, used = self._unreadable.read(index, self._listed.labels, self._listed.source.image)
             except UnreadableImage as error:
-                return _Shard(crops, boxes, replaced, str(error))
+                return replace(shard, error=str(error))
             if used != index:
-                replaced[index] = used
+                shard.replaced[index] = used
             found = torch.tensor(image.width / image.height)
             if found != aspect[start + place]:  # another image stands in, or the header is wrong
                 aspect[start + place] = found
                 shares = self._shares(iteration, aspect)
-            for view in range(views):
-                share = shares[start + place][view]
-                crops[view, place] = torch.from_numpy(resized_box(image, share, size))
-                boxes[view, place] = torch.tensor(whole_pixels(share, image.width, image.height))
-        return _Shard(crops, boxes, replaced)
+            for crops, boxes, of_group in zip(shard.crops, shard.boxes, shares, strict=True):
+                for view, share in enumerate(of_group[start + place]):
+                    crops[view, place] = torch.from_numpy(resized_box(image, share, crops.shape[-1]))
+                    boxes[view, place] = torch.tensor(whole_pixels(share, image.width, image.height))
+        return shard
 
     def _aspect(self, index: int) -> float:
         """Width by height of an image as its header says; 1 if that cannot be read."""
@@ -123,7 +120,17 @@ class _Cutter(CarriesDecoding, Dataset[_Shard]):
         return width / height
 
     def _shares(self, iteration: int, aspect: Tensor) -> list[Any]:
-        return self._plan.parameters(iteration, aspect).boxes.tolist()
+        """Of each group of views, of each image, of each view: the crop's box in shares of the image."""
+        return [plan.parameters(iteration, aspect).boxes.tolist() for plan in self._plan.groups]
+
+
+def _empty(plan: ViewPlan, count: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Room for the crops and the boxes of `count` images, of each group of views."""
+    return (
+        tuple(torch.empty((len(p.group.kinds), count, 3, p.augment.size, p.augment.size), dtype=torch.uint8)
+              for p in plan.groups),
+        tuple(torch.empty((len(p.group.kinds), count, 4)) for p in plan.groups),
+    )  # fmt: skip
 
 
 class _Tasks:
@@ -156,8 +163,8 @@ class StreamedViews(BatchViews):
         self._shards: Iterator[_Shard] = iter(())
         if workers:
             count, size = plan.local * comm.get_local_size(), plan.augment.size
-            needed = (_PREFETCH + 1) * count * len(plan.group.kinds) * 3 * size**2
-            check_shared_memory(needed, f"batches of {count} images of {size} px")
+            pixels = sum(len(group.group.kinds) * group.augment.size**2 for group in plan.groups)
+            check_shared_memory((_PREFETCH + 1) * count * 3 * pixels, f"batches of {count} images of {size} px")
 
     def begin(self, iteration: int) -> None:
         if iteration != self._next:
@@ -166,27 +173,31 @@ class StreamedViews(BatchViews):
     def read(self, iteration: int) -> ReadBatch:
         self.begin(iteration)
         self._next = iteration + 1
-        plan = self.plan
-        size, views, count = plan.augment.size, len(plan.group.kinds), plan.local
-        crops = host_buffer((views, count, 3, size, size), torch.uint8, self.device)
-        boxes = torch.empty((views, count, 4))
+        plans, count = self.plan.groups, self.plan.local
+        sides = [(len(plan.group.kinds), count, 3, plan.augment.size, plan.augment.size) for plan in plans]
+        crops = tuple(host_buffer(side, torch.uint8, self.device) for side in sides)
+        boxes = tuple(torch.empty((*side[:2], 4)) for side in sides)
         replaced: dict[int, int] = {}
         place = 0
         while place < count:
             shard = next(self._shards)
             if shard.error:
                 raise UnreadableImage(shard.error)
-            end = place + shard.crops.shape[1]
-            crops[:, place:end], boxes[:, place:end] = shard.crops, shard.boxes
+            end = place + shard.crops[0].shape[1]
+            for whole, part in zip((*crops, *boxes), (*shard.crops, *shard.boxes), strict=True):
+                whole[:, place:end] = part
             replaced |= shard.replaced
             place = end
-        return ReadBatch(crops, plan.parameters(iteration), boxes, replaced)
+        return ReadBatch(crops, tuple(plan.parameters(iteration) for plan in plans), boxes, replaced)
 
     def make(self, batch: ReadBatch) -> Views:
-        assert batch.boxes is not None  # as `read` gives it
         self._replacements.add(batch.replaced)
-        views = self.plan.augment.apply_to_crops(batch.pixels, batch.parameters)
-        return self.plan.seen(views, batch.boxes, batch.parameters)
+        groups = zip(self.plan.groups, batch.pixels, batch.parameters, batch.boxes, strict=True)
+        first, *further = (
+            plan.seen(plan.augment.apply_to_crops(crops, parameters), boxes, parameters)
+            for plan, crops, parameters, boxes in groups
+        )
+        return replace(first, further=tuple(further))
 
     def _start(self, iteration: int) -> Iterator[_Shard]:
         loader = batch_loader(

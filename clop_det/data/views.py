@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -18,7 +18,8 @@ from clop_det.engine.device import moved
 from clop_det.engine.seeding import derive_seed, generator
 from clop_det.errors import UserError
 
-STANDARD = "standard"
+STANDARD, WEAK = "standard", "weak"
+KINDS = (STANDARD, WEAK)
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,15 @@ class ViewGroup:
     """Views of one size that a method asks for.
 
     Attributes:
-        kinds: the kind of each of its V views; "standard" is the augmentation that AUGMENT.* describes.
+        kinds: the kind of each of its V views; "standard" is the augmentation that AUGMENT.* describes, "weak" a crop
+            of AUGMENT.WEAK_CROP_SCALE and a flip.
         size: side in pixels; None: CLASSIFICATION.IMAGE_SIZE.
+        crop_scale: area of the standard crops as shares of the image, (low, high); None: AUGMENT.CROP_SCALE.
     """
 
     kinds: tuple[str, ...] = (STANDARD, STANDARD)
     size: int | None = None
+    crop_scale: tuple[float, float] | None = None
 
 
 TWO_VIEWS = (ViewGroup(),)
@@ -66,20 +70,15 @@ class Views:
         return self.pixels.flatten(0, 1)
 
 
-def only_group(needed: tuple[ViewGroup, ...], size: int, method: str) -> ViewGroup:
-    """The one group of views that the augmentation can make for a method.
-
-    Raises:
-        UserError: the method asks for another kind, another size than `size`, or several groups.
-    """
-    first = needed[0]
-    if len(needed) > 1 or set(first.kinds) != {STANDARD} or first.size not in (None, size):
-        wanted = " and ".join(f"{', '.join(group.kinds)} of {group.size or size} px" for group in needed)
-        raise UserError(
-            f"METHOD.NAME {method} needs views of other kinds or sizes ({wanted}). The augmentation makes any number of"
-            f" {STANDARD} views of CLASSIFICATION.IMAGE_SIZE, {size} px; choose another method."
-        )
-    return first
+def check_groups(needed: tuple[ViewGroup, ...], method: str) -> None:
+    """Refuse views of a kind that the augmentation does not make; UserError."""
+    for group in needed:
+        unknown = sorted(set(group.kinds) - set(KINDS))
+        if unknown or not group.kinds:
+            raise UserError(
+                f"METHOD.NAME {method} needs views of the kind {', '.join(unknown) or '(none)'}. The augmentation makes"
+                f" any number of {' and '.join(KINDS)} views; choose another method."
+            )
 
 
 @dataclass(frozen=True)
@@ -93,6 +92,8 @@ class ViewPlan:
         batch: the global batch, in images.
         rank, world_size: this process's place; it takes the rank-th part of the batch.
         group: the views of each image.
+        further: plans of the other groups of views of the same images.
+        draws: name of the random numbers of this group.
     """
 
     augment: ViewAugmentation
@@ -102,6 +103,8 @@ class ViewPlan:
     rank: int = 0
     world_size: int = 1
     group: ViewGroup = TWO_VIEWS[0]
+    further: tuple[ViewPlan, ...] = ()
+    draws: str = "augment"
 
     @cached_property
     def _order(self) -> BatchOrder:
@@ -117,6 +120,11 @@ class ViewPlan:
         """This process's places in the global batch."""
         return slice(self.rank * self.local, (self.rank + 1) * self.local)
 
+    @property
+    def groups(self) -> tuple[ViewPlan, ...]:
+        """The plans of all groups of views, this one first."""
+        return (self, *self.further)
+
     def indices(self, iteration: int) -> Tensor:
         """Indices (n,) of this process's images."""
         return self._order(iteration)[self.part]
@@ -129,8 +137,18 @@ class ViewPlan:
         everywhere = torch.ones(self.batch)
         if aspect is not None:
             everywhere[self.part] = aspect
-        draws = generator(self.seed, "augment", iteration)
-        return draw_parameters(self.augment.settings, self.batch, draws, everywhere, len(self.group.kinds))[self.part]
+        kinds = self.group.kinds
+        drawn = {
+            kind: draw_parameters(
+                self.augment.settings.weak() if kind == WEAK else self.augment.settings,
+                self.batch,
+                generator(self.seed, self.draws, iteration),
+                everywhere,
+                len(kinds),
+            ).values
+            for kind in dict.fromkeys(kinds)
+        }
+        return ViewParameters(torch.stack([drawn[kind][:, view] for view, kind in enumerate(kinds)], 1))[self.part]
 
     def seen(self, pixels: Tensor, boxes: Tensor, parameters: ViewParameters) -> Views:
         """The views of this process: `pixels` (V n, 3, S, S), `boxes` (V, n, 4), and the parameters of both."""
@@ -143,26 +161,26 @@ class ReadBatch:
     """A batch of one process before the device computes anything of it.
 
     Attributes:
-        pixels: (n, 3, H, W) uint8 RGB, or crops (V, n, 3, S, S) of such images.
-        parameters: of the views of these n images.
-        boxes: (V, n, 4) float32 of the crops that `pixels` holds, in pixels of their images; None for whole images.
+        pixels: one tensor (n, 3, H, W) uint8 RGB, or crops (V, n, 3, S, S) of such images for each group of views.
+        parameters: of the views of these n images, for each group.
+        boxes: (V, n, 4) float32 of the crops that `pixels` holds, in pixels of their images; () for whole images.
         replaced: index of each unreadable image in it -> index of the image that stands in.
     """
 
-    pixels: Tensor
-    parameters: ViewParameters
-    boxes: Tensor | None = None
+    pixels: tuple[Tensor, ...]
+    parameters: tuple[ViewParameters, ...]
+    boxes: tuple[Tensor, ...] = ()
     replaced: Mapping[int, int] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> ReadBatch:
         """The same on `device`; see `moved`."""
-        boxes = None if self.boxes is None else moved(self.boxes, device)
-        return ReadBatch(moved(self.pixels, device), self.parameters.to(device), boxes, self.replaced)
+        pixels, boxes = (tuple(moved(tensor, device) for tensor in part) for part in (self.pixels, self.boxes))
+        return ReadBatch(pixels, tuple(part.to(device) for part in self.parameters), boxes, self.replaced)
 
     @property
     def tensors(self) -> list[Tensor]:
         """All tensors in it."""
-        return [self.pixels, self.parameters.values, *([] if self.boxes is None else [self.boxes])]
+        return [*self.pixels, *(part.values for part in self.parameters), *self.boxes]
 
 
 class BatchViews(ABC):
@@ -209,10 +227,17 @@ class StoredViews(BatchViews):
         self._images = images
 
     def read(self, iteration: int) -> ReadBatch:
-        return ReadBatch(self._images[self.plan.indices(iteration)], self.plan.parameters(iteration))
+        parameters = tuple(plan.parameters(iteration) for plan in self.plan.groups)
+        return ReadBatch((self._images[self.plan.indices(iteration)],), parameters)
 
     def make(self, batch: ReadBatch) -> Views:
-        images, parameters = batch.pixels, batch.parameters
-        start, extent = parameters.boxes.transpose(0, 1).mul(images.shape[-1]).chunk(2, dim=-1)
-        boxes = torch.cat([start, start + extent], dim=-1)
-        return self.plan.seen(self.plan.augment.apply(images, parameters), boxes, parameters)
+        (images,) = batch.pixels
+        first, *further = (_cut(*group, images) for group in zip(self.plan.groups, batch.parameters, strict=True))
+        return replace(first, further=tuple(further))
+
+
+def _cut(plan: ViewPlan, parameters: ViewParameters, images: Tensor) -> Views:
+    """The views of one group, of whole images."""
+    start, extent = parameters.boxes.transpose(0, 1).mul(images.shape[-1]).chunk(2, dim=-1)
+    boxes = torch.cat([start, start + extent], dim=-1)
+    return plan.seen(plan.augment.apply(images, parameters), boxes, parameters)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from clop_det.data.label_studies import long_tail, noisy_labels
 from clop_det.data.opening import ClassificationImages, list_images, open_images
 from clop_det.data.split_files import load_split, save_split
 from clop_det.data.splits import VisibleLabels, label_split
-from clop_det.data.views import TWO_VIEWS, ReadBatch, ViewGroup, ViewPlan, Views, only_group
+from clop_det.data.views import TWO_VIEWS, ReadBatch, ViewGroup, ViewPlan, Views, check_groups
 from clop_det.engine.device import SideQueue, moved
 from clop_det.engine.run_folder import has_begun
 from clop_det.engine.seeding import derive_seed
@@ -200,11 +200,16 @@ class BatchSource:
         batch, size = cfg.SOLVER.IMS_PER_BATCH, cfg.CLASSIFICATION.IMAGE_SIZE
         self._check(batch, world_size, len(data.train))
         settings = AugmentSettings.from_config(cfg.AUGMENT)
-        augment = ViewAugmentation(settings, size, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
-        group = only_group(needed, size, cfg.METHOD.NAME)
+        check_groups(needed, cfg.METHOD.NAME)
+
+        def plan(group: ViewGroup, draws: str, further: tuple[ViewPlan, ...] = ()) -> ViewPlan:
+            own = replace(settings, crop_scale=group.crop_scale or settings.crop_scale)
+            augment = ViewAugmentation(own, group.size or size, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
+            return ViewPlan(augment, cfg.SEED, len(data.train), batch, rank, world_size, group, further, draws)
+
+        further = tuple(plan(group, f"augment {place}") for place, group in enumerate(needed[1:], 1))
         self._device = device or torch.device("cpu")
-        plan = ViewPlan(augment, cfg.SEED, len(data.train), batch, rank, world_size, group)
-        self._views = data.train.views(plan, self._device)
+        self._views = data.train.views(plan(needed[0], "augment", further), self._device)
         self._labels = data.visible_labels
         self._queue = SideQueue(self._device)
         self._ahead = OneAhead(self._read, self._views.begin, cfg.SOLVER.MAX_ITER)

@@ -221,9 +221,9 @@ def test_a_worker_hands_over_a_part_of_a_batch(listed: ImageList) -> None:
     tasks = [task for task, _ in zip(_Tasks(4, 8, 3), range(4), strict=False)]
     assert tasks == [(4, 0, 3), (4, 3, 6), (4, 6, 8), (5, 0, 3)]
     whole, parts = cutter[4, 0, 8], [cutter[task] for task in tasks[:3]]
-    assert [part.crops.shape[1] for part in parts] == [3, 3, 2]
-    assert torch.equal(torch.cat([part.crops for part in parts], 1), whole.crops)
-    assert torch.equal(torch.cat([part.boxes for part in parts], 1), whole.boxes)
+    assert [part.crops[0].shape[1] for part in parts] == [3, 3, 2]
+    assert torch.equal(torch.cat([part.crops[0] for part in parts], 1), whole.crops[0])
+    assert torch.equal(torch.cat([part.boxes[0] for part in parts], 1), whole.boxes[0])
 
 
 def test_too_little_shared_memory_is_refused(listed: ImageList, monkeypatch: pytest.MonkeyPatch) -> None:

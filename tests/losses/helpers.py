@@ -70,6 +70,7 @@ def every_loss(num_classes: int, dim: int) -> dict[str, Loss]:
         "PROTOTYPES": ("simplex_etf", "random_unit", "learned"),
         "SIMILARITY": ("euclidean", "manhattan"),
         "DIRECTIONS": (2,),
+        "PULL": ("squared", "softmax", "ntce", "nonl"),
     }.items():
         for value in values:
             losses[f"pull {value}"] = build_loss(
