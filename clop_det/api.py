@@ -37,9 +37,22 @@ from clop_det.keys import value_of
 
 if TYPE_CHECKING:
     from clop_det.comparison.experiment import Compared
+    from clop_det.comparison.report.verification import Verified
     from clop_det.detection.predict import Predictions, Progress
 
-__all__ = ["Launch", "Run", "compare", "convert", "evaluate", "export", "finetune", "predict", "pretrain", "read"]
+__all__ = [
+    "Launch",
+    "Run",
+    "compare",
+    "convert",
+    "evaluate",
+    "export",
+    "finetune",
+    "predict",
+    "pretrain",
+    "read",
+    "verify",
+]
 
 Config: TypeAlias = StrPath | CfgNode
 Overrides: TypeAlias = Mapping[str, Any] | Sequence[str]
@@ -169,6 +182,17 @@ def compare(config: StrPath, overrides: Overrides = (), **asked: Any) -> Compare
     from clop_det.comparison.experiment import compare as run_comparison
 
     return run_comparison(str(config), _words(overrides), Asked(**asked))
+
+
+def verify(bundle: StrPath) -> Verified:
+    """Check the report.zip of a comparison: no byte has changed, and its detections give every AP.
+
+    Raises:
+        UserError: the file cannot be read, or is no such archive.
+    """
+    from clop_det.comparison.report.verification import verify_bundle
+
+    return verify_bundle(Path(bundle))
 
 
 def read(config: Config, overrides: Overrides = ()) -> CfgNode:

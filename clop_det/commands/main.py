@@ -19,6 +19,7 @@ COMMANDS = {
     "train": ("train", "fine-tune and evaluate a detector"),
     "predict": ("predict", "apply a detector to images"),
     "compare": ("compare", "run a whole comparison of initialisations, and report"),
+    "verify": ("verify", "check the archive of a report: nothing has changed, the detections give every AP"),
     "doctor": ("doctor", "check a fine-tuning run before it starts"),
     "simulate": ("simulate", "show how contrastive embeddings collapse at high learning rates"),
     "config": ("config", "list, show and copy the shipped configs; look config keys up"),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from clop_det.comparison.report import csv_files, tables
+from clop_det.comparison.report.bundle import write_bundle
 from clop_det.comparison.report.escaping import file_name, markdown
 from clop_det.comparison.report.examples import galleries, sheet
 from clop_det.comparison.report.figures import all_figures
@@ -15,12 +16,13 @@ from clop_det.comparison.results.summary import Comparison
 from clop_det.files import atomic_write, write_text
 
 
-def write_report(comparison: Comparison, folder: Path) -> Path:
+def write_report(comparison: Comparison, folder: Path, sources: Sequence[Path] = ()) -> Path:
     """Write everything into `folder`; returns the page.
 
     Args:
         comparison: what `read_comparison` gave.
         folder: created if need be; files of an earlier report are replaced.
+        sources: the folders that it was read from, whose plans go into the archive.
     """
     pictures = all_figures(comparison)
     shown = galleries(comparison)
@@ -38,6 +40,7 @@ def write_report(comparison: Comparison, folder: Path) -> Path:
     write_text(folder / "results.md", _markdown(comparison, names))
     page = folder / "report.html"
     write_text(page, render_page(comparison, pictures, shown))
+    write_bundle(comparison, sources, folder)
     return page
 
 
