@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from clop_det.comparison.report.examples import iou, judge
+from clop_det.comparison.report.matching import iou, judge
 from clop_det.comparison.results.summary import read_comparison
 from tests.comparison.workplace import Workplace
 

@@ -7,9 +7,9 @@ import dataclasses
 import pytest
 from matplotlib.figure import Figure
 
+from clop_det.comparison.report.class_maps import class_cosines
 from clop_det.comparison.report.figures import all_figures, spectra
 from clop_det.comparison.report.labels import LIMIT, legend
-from clop_det.comparison.report.maps import class_cosines
 from clop_det.comparison.results.summary import Comparison
 
 

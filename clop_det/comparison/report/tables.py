@@ -13,6 +13,8 @@ from clop_det.comparison.results.statistics import Interval, PairedDifference
 from clop_det.comparison.results.summary import Comparison, Summary
 from clop_det.figures import ACCURACY, AFTER, BOX, CLASSES, FAMILIES, LOWER, PRECISION, SETTING, Figure
 
+_OF_CLASS = "AP-"
+_MOST_SETTINGS = 12  # columns of a table whose columns are settings
 MISSING = "–"  # noqa: RUF001 (a dash)
 
 
@@ -135,6 +137,32 @@ def further_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     shown, apart = main_columns(comparison), (BOX, *FAMILIES, CLASSES, SETTING)
     columns = [column for column in _found(comparison) if column not in shown]
     return _table(comparison, [column for column in columns if comparison.catalogue.find(column).group not in apart])
+
+
+def class_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Header and cells: AP of each class of the test set, a column for each setting; no line without two classes.
+
+    A class without a box in the test set has no line: COCO's rule leaves it out, and VOC's counts it as 0.
+    """
+    names = dict.fromkeys(column for column in _found(comparison) if column.startswith(_OF_CLASS))
+    tested = [name for name in names if f"coco/{name}" in _found(comparison)]
+    shown = comparison.summaries[:_MOST_SETTINGS]
+    lines = [
+        [name.removeprefix(_OF_CLASS), *(spread(s.metrics.get(name), comparison.catalogue.find(name)) for s in shown)]
+        for name in tested
+    ]
+    return ["class", *setting_names(comparison, shown)], lines if len(lines) > 1 else []
+
+
+def setting_names(comparison: Comparison, shown: Sequence[Summary]) -> list[str]:
+    """Names of settings as columns: with their share of labels, and the detection config where there are several."""
+    several = len({summary.setting.detection for summary in shown}) > 1
+    names = []
+    for summary in shown:
+        setting = summary.setting
+        parts = [setting.label, percent(setting.label_fraction, "labels"), setting.detection if several else ""]
+        names.append(" · ".join(filter(None, parts)))
+    return names
 
 
 def _found(comparison: Comparison) -> list[str]:

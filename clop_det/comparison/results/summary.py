@@ -52,7 +52,8 @@ class Summary:
 class Comparison:
     """Everything that the report shows.
 
-    Detections are drawn from `example_score` on, columns named by `catalogue`; `code` says whose code ran.
+    Detections are drawn from `example_score` on (0: each detector's own), columns named by `catalogue`; `code` says
+    whose code ran.
     """
 
     name: str
@@ -64,7 +65,7 @@ class Comparison:
     runs: dict[str, Run]
     choices: list[Choice] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
-    example_score: float = 0.5
+    example_score: float = 0.0
     catalogue: Catalogue = CATALOGUE
     code: CodeMarks = field(default_factory=CodeMarks)
 
@@ -126,7 +127,7 @@ def read_comparison(folders: Sequence[Path], baseline: str = "", metric: str = "
     compared, choices = choose(rows, select)
     summaries = summarise(compared, chosen, wanted)
     title = str(plan.get("name") or clean(folders[0].resolve().name))
-    description, score = str(plan.get("description") or ""), float(plan.get("example_score") or 0.5)
+    description, score = str(plan.get("description") or ""), float(plan.get("example_score") or 0.0)
     given = [plan["kept"] for _, plan in plans if isinstance(plan.get("kept"), dict)]
     kept = {name: item for items in given for name, item in items.items() if isinstance(item, dict)}
     used = {folder for row in rows for kind, folder in row.folders.items() if kind != "inspect"}
