@@ -15,6 +15,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -70,8 +71,8 @@ def write_tested(folder: Path, tested: Tested) -> None:
 
 
 def file_names(data_set: str) -> tuple[str, str]:
-    """Names of the two files; `data_set` is empty where a run has one test set."""
-    end = f"_{data_set}" if data_set else ""
+    """Names of the two files; `data_set` is empty where a run has one test set. A slash in its name is no folder."""
+    end = f"_{quote(data_set, safe=' ')}" if data_set else ""
     return f"{TRUTH}{end}.json", f"{DETECTIONS}{end}.csv"
 
 

@@ -14,7 +14,7 @@ from clop_det.detection.stored import Tested, write_tested
 from tests.detection.test_coco_backends import scene
 
 
-def a_test(seed: int, noise: float, masks: bool = False, prefix: str = "", headline: str = "voc12") -> Tested:
+def a_test(seed: int, noise: float, masks: bool = False) -> Tested:
     """One test set; what is found there differs from seed to seed, and is further off the more `noise` there is."""
     truth, found = scene(0, crowds=True, difficult=True, most=20)
     rng = np.random.default_rng(seed)
@@ -29,7 +29,7 @@ def a_test(seed: int, noise: float, masks: bool = False, prefix: str = "", headl
     found = Detections(found.image[kept], found.category[kept], box, scores, codes)
     truth = truth if masks else dataclasses.replace(truth, masks=[None] * len(truth.box))
     files = [f"{k}.png" for k in range(len(truth.sizes))]
-    return Tested("a/test" if prefix else "test", prefix, headline, 100, files, truth, found)
+    return Tested("test", "", "voc12", 100, files, truth, found)
 
 
 def kept_run(folder: Path, init: str, seed: int, masks: bool = False) -> Path:

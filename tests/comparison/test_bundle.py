@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -12,13 +13,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import clop_det
 from clop_det.commands.main import main
 from clop_det.comparison.experiment import report
 from clop_det.comparison.report import bundle
 from clop_det.comparison.report.bundle import sealed
 from clop_det.comparison.report.verification import Verified, verify_bundle
+from clop_det.detection.evaluation import flatten, score
+from clop_det.detection.stored import write_tested
 from clop_det.errors import UserError
-from tests.comparison.kept import kept_comparison
+from tests.comparison.kept import a_test, kept_comparison, kept_run
 from tests.comparison.workplace import REPORT, Workplace
 
 
@@ -140,6 +144,36 @@ def test_what_does_not_fit_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (folder / REPORT / "report.zip").stat().st_size < 22_000
     assert "for the archive's size" in found.notes[0]
     assert "jobs/detect-random-0" in found.notes[1]
+
+
+def test_each_of_several_test_sets_is_checked(tmp_path: Path) -> None:
+    run = kept_run(tmp_path, "random", 0)
+    for name in ("ground_truth.json", "detections.csv"):
+        (run / name).unlink()
+    results = json.loads((run / "results.json").read_text())
+    metrics = {"probe/knn_top1": 0.5}
+    for seed, name in enumerate(("a/test", "val")):
+        test = dataclasses.replace(a_test(seed, 2.0), data_set=name, prefix=f"{name}/")
+        write_tested(run, test)
+        metrics |= flatten(score(test.truth, test.found, test.headline).families, test.prefix)
+    (run / "results.json").write_text(json.dumps({**results, "metrics": metrics}))
+    report([tmp_path])
+    found = verify_bundle(tmp_path / REPORT / "report.zip")
+    assert found.faults == []
+    assert list(found.tests) == ["jobs/detect-random-0 a/test", "jobs/detect-random-0 val"]
+    assert sum(found.tests.values()) == len(metrics) - 1
+
+
+@pytest.mark.parametrize(
+    "change", [{"tests": 3}, {"tests": [3, {"run": []}]}, {"same": [1]}, {"files": 7}, {"baseline": 5}]
+)
+def test_a_manifest_of_another_form_is_no_crash(tmp_path: Path, change: dict) -> None:
+    content = {"format": bundle.FORMAT, "clop_det": clop_det.__version__, "files": {}, "tests": [], **change}
+    (tmp_path / "a.zip").write_bytes(sealed({"manifest.json": json.dumps(content).encode()}))
+    assert verify_bundle(tmp_path / "a.zip").faults
+    (tmp_path / "b.zip").write_bytes(sealed({"manifest.json": b"[1]"}))
+    with pytest.raises(UserError, match="another version"):
+        verify_bundle(tmp_path / "b.zip")
 
 
 def test_a_planned_comparison_and_its_archive(finished: Workplace, tmp_path: Path) -> None:

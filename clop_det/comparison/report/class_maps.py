@@ -74,7 +74,7 @@ def _picture(comparison: Comparison, panels: Mapping[str, Panel], fraction: floa
             axes.set_xticks(range(len(texts)), texts, rotation=90 if len(texts) > 5 else 0, fontsize=size)
             left = place % columns == 0  # the panels of a line share their names
             axes.set_yticks(range(len(texts)), texts if left else [""] * len(texts), fontsize=size)
-        figure.colorbar(image, ax=figure.axes, shrink=0.8, label="cosine")
+        figure.colorbar(image, ax=figure.axes, shrink=0.5, label="cosine")
 
     caption = "Features of the evaluation images before fine-tuning, centred, first seed of each initialisation."
     caption += " Related classes stand together, in one order for all." if alike and order != sorted(order) else ""

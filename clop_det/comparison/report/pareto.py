@@ -16,7 +16,6 @@ from clop_det.comparison.results.summary import Comparison, Summary
 from clop_det.figures import HIGHER, LOWER
 
 _MARKS = "os^Dv<>P"
-Point = tuple[Summary, float, Interval]
 
 
 def metric_against_cost(comparison: Comparison) -> list[Picture]:
@@ -65,11 +64,11 @@ def _picture(
     if len({x for _, x, _ in shown}) < 2:
         return []
     metric, palette = comparison.catalogue.find(comparison.metric), colours(comparison.inits)
-    front = _front(shown, metric.better)
+    best = front([(x, interval.mean) for _, x, interval in shown], metric.better)
 
     def draw(figure: plots.Figure, ink: Ink) -> None:
         axes = figure.add_subplot()
-        axes.plot([x for x, _ in front], [y for _, y in front], color=ink.soft, linewidth=1, drawstyle="steps-post")
+        axes.plot([x for x, _ in best], [y for _, y in best], color=ink.soft, linewidth=1, drawstyle="steps-post")
         used: dict[str, int] = {}
         for summary, x, interval in shown[:LIMIT]:
             init = summary.setting.init
@@ -87,21 +86,17 @@ def _picture(
         axes.set_ylabel(on_axis(metric))
         legend(axes)
 
-    best = " The grey line joins settings that no cheaper one surpasses." if metric.better else ""
+    line = " The grey line joins settings that no cheaper one surpasses." if metric.better else ""
     bars = " Lines are 95 % intervals." if comparison.most_seeds > 2 else ""
-    caption = f"Mean over seeds.{bars}{best}{more}{left_out(len(shown))}"
+    caption = f"Mean over seeds.{bars}{line}{more}{left_out(len(shown))}"
     return [render(f"metric_against_{name}", title, caption, draw)]
 
 
-def _front(points: Sequence[Point], better: str | None) -> list[tuple[float, float]]:
-    """(x, y) of the points that none with a smaller or equal x surpasses, by x."""
+def front(points: Sequence[tuple[float, float]], better: str | None) -> list[tuple[float, float]]:
+    """The points (cost, figure) that none of a smaller or equal cost surpasses, by cost; none if nothing is better."""
     sign = {HIGHER: 1.0, LOWER: -1.0}.get(str(better))
-    front: list[tuple[float, float]] = []
-    if sign is None:
-        return front
-    for x, y in sorted(
-        ((x, interval.mean) for _, x, interval in points), key=lambda point: (point[0], -sign * point[1])
-    ):
-        if not front or sign * y > sign * front[-1][1]:
-            front.append((x, y))
-    return front
+    kept: list[tuple[float, float]] = []
+    for x, y in sorted(points, key=lambda point: (point[0], -sign * point[1])) if sign else ():
+        if not kept or sign * y > sign * kept[-1][1]:
+            kept.append((x, y))
+    return kept

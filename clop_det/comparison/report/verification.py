@@ -62,10 +62,10 @@ def verify_bundle(path: Path) -> Verified:
     if found.faults:
         return found  # figures of other bytes than those that were written prove nothing
     files |= {str(other): files[str(name)] for other, name in _object(manifest, "same").items() if name in files}
-    for test in manifest.get("tests") or []:
+    for test in _list(manifest, "tests"):
         _check_test(test, files, found)
     _check_tables(files, manifest, found)
-    left_out, without = _object(manifest, "left_out"), manifest.get("without") or []
+    left_out, without = _object(manifest, "left_out"), _list(manifest, "without")
     if left_out:
         found.notes.append(
             f"{len(left_out)} files of detections were left out, for the archive's size: {_some(left_out)}."
@@ -101,8 +101,9 @@ def _opened(path: Path, data: bytes, found: Verified) -> tuple[dict[str, bytes],
         if found.faults and data[:2] == b"PK":
             return {}, {}  # so damaged that it cannot be said where
         raise UserError(f"{path} is no report.zip of a comparison ({type(error).__name__}: {error}).") from error
-    if manifest.get("format") != FORMAT:
-        raise UserError(f"{path} has the format {manifest.get('format')!r}, not {FORMAT!r}: another version wrote it.")
+    written = manifest.get("format") if isinstance(manifest, dict) else None
+    if written != FORMAT:
+        raise UserError(f"{path} has the format {written!r}, not {FORMAT!r}: another version wrote it.")
     for name, digest in expected.items():
         if name not in files:
             found.faults.append(f"{name} is missing, or damaged.")
@@ -131,7 +132,7 @@ def _check_test(test: Any, files: Mapping[str, bytes], found: Verified) -> None:
         recorded = json.loads(files[test["results"]])["metrics"]
         known = {key: value for key, value in recorded.items() if _is_of(key, tested.prefix) and number(value)}
         evaluation = score(tested.truth, tested.found, tested.headline, most=tested.most)
-    except (UserError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (UserError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         found.faults.append(f"{name}: its files cannot be read ({error}).")
         return
     again = flatten(evaluation.families, tested.prefix)
@@ -189,6 +190,11 @@ def _stays_inside(name: str) -> bool:
 def _object(content: Any, key: str) -> dict[str, Any]:
     value = content.get(key) if isinstance(content, dict) else None
     return value if isinstance(value, dict) else {}
+
+
+def _list(content: Mapping[str, Any], key: str) -> list[Any]:
+    value = content.get(key)
+    return value if isinstance(value, list) else []
 
 
 def _some(names: Any, limit: int = 4) -> str:
