@@ -26,6 +26,7 @@ from clop_det.errors import UserError
 from clop_det.files import write_text
 
 DETECTIONS, TRUTH = "detections", "ground_truth"  # beginnings of the files' names
+_MOST_PIXELS = 1 << 29  # of an image
 _COLUMNS = ("image", "category", "x1", "y1", "x2", "y2", "score", "voc_order")
 
 
@@ -130,6 +131,8 @@ def _truth(content: dict[str, Any]) -> GroundTruth:
     numbered = numbered and [item["id"] for item in content["categories"]] == list(range(len(truth.classes)))
     if not numbered or not images or not truth.classes:
         raise ValueError("images and classes are not numbered from 0")
+    if not all(height > 0 and width > 0 and height * width <= _MOST_PIXELS for height, width in truth.sizes):
+        raise ValueError("an image has no size that images have")
     _check(truth.image, truth.category, truth.box, truth)
     if (np.diff(truth.image) < 0).any():
         raise ValueError("the boxes do not stand in the order of the images")

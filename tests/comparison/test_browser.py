@@ -121,8 +121,8 @@ def test_the_page_answers_a_reader_and_needs_no_script(finished: Workplace, tmp_
     assert down == sorted(down, reverse=True)
     assert up == sorted(down) != down
     assert used["sort"] == "ascending"
-    # In the tables of results, families, further figures and costs, of the three seeds, and in the gallery.
-    assert used["lit"] == ["FIGURE", *["TR"] * 7]
+    # In the gallery, the sentence, the tables of results, families, further figures and costs, and the three runs.
+    assert used["lit"] == ["FIGURE", "LI", *["TR"] * 7]
     assert used["pictures"] == 7  # the truth and six initialisations
     assert used["fewer"] == 6
     assert used["pairs"] == used["under"] == 2

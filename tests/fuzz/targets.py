@@ -33,6 +33,7 @@ from clop_det.data.store import open_store
 from clop_det.data.store_build import JOURNAL, PIXELS, SOURCES, _recover
 from clop_det.engine.metrics import drop_lines_from, read_metrics
 from tests.fuzz.mutations import mutated_bytes, mutated_json, mutated_lines
+from tests.fuzz.report_targets import KEPT, keep, prepare_archive, read_archive
 
 Mutate = Callable[[random.Random, bytes], bytes]
 
@@ -247,6 +248,7 @@ def prepare_runs(folder: Path) -> Target:
     ]
     files += [(f"out/jobs/inspect-clop-0/{name}.json", mutated_json) for name in ("examples", "results", "job")]
     files += [("out/jobs/inspect-clop-0/0.png", mutated_bytes)]
+    files += [(top + name, mutate) for name, mutate in KEPT]
     count = 0
 
     def read(_: Path) -> None:
@@ -265,8 +267,15 @@ def prepare_runs(folder: Path) -> Target:
     return Target(files, read)
 
 
+def prepare_bundle(folder: Path) -> Target:
+    prepare_archive(folder)
+    names = [("manifest.json", mutated_json), ("results.json", mutated_json), ("report.zip", mutated_bytes)]
+    return Target([*KEPT, *names], read_archive)
+
+
 def _write_run(run: Path, init: str, seed: int) -> None:
     run.mkdir(parents=True)
+    keep(run)
     facts = {"init": init, "loss": init, "label_fraction": None, "seed": seed, "detection": "d", "pretrain_grid": {}}
     attempt = {"seconds": 3.0, "exit_code": 0, "reason": "", "cores": 2, "stopped": False}
     job = {
@@ -317,4 +326,5 @@ PREPARE: dict[str, Callable[[Path], Target]] = {
     "metrics": prepare_metrics,
     "config": prepare_config,
     "runs": prepare_runs,
+    "bundle": prepare_bundle,
 }

@@ -30,7 +30,11 @@ def render_page(comparison: Comparison, pictures: Sequence[Picture], galleries: 
         loader=jinja2.PackageLoader("clop_det.comparison.report"), autoescape=True, undefined=jinja2.StrictUndefined
     )
     header, lines = tables.main_table(comparison)
-    verdicts = tables.verdicts(comparison)
+    verdicts = [
+        {"row": row, "text": text}
+        for row, summary in enumerate(comparison.summaries)
+        if (text := tables.verdict(summary, comparison))
+    ]
     family_header, families = tables.family_table(comparison)
     further_header, further = tables.further_table(comparison)
     difference_header, differences = setting_differences(comparison)

@@ -93,25 +93,24 @@ def notes(comparison: Comparison) -> list[str]:
 
 def verdicts(comparison: Comparison) -> list[str]:
     """Sentences for the head of the report; nothing is ranked from one seed."""
-    figure = comparison.catalogue.find(comparison.metric)
-    sentences = []
-    for summary in comparison.summaries:
-        difference = summary.difference
-        if difference is None or difference.interval.n < 2:
-            continue
-        interval = difference.interval
-        where = ", ".join(filter(None, [summary.setting.detection, percent(summary.setting.label_fraction, "labels")]))
-        higher, lower = ("is ahead of", "is behind") if figure.better else ("is above", "is below")
-        text = {"ahead": higher, "behind": lower}.get(standing(difference, figure), "cannot be told from")
-        head = f"{summary.setting.label} {text} {comparison.baseline}{f' ({where})' if where else ''}:"
-        head += f" {figure.text(interval.mean, '+')} {figure.label},"
-        sentences.append(
-            f"{head} equal in all {interval.n} seeds, so there is no spread to test."
-            if difference.verdict == "no spread"
-            else f"{head} 95 % interval {figure.text(interval.low, '+')} to {figure.text(interval.high, '+')},"
-            f" {interval.n} seeds, p = {p_text(difference.p_corrected)}."
-        )
-    return sentences
+    return [sentence for sentence in (verdict(summary, comparison) for summary in comparison.summaries) if sentence]
+
+
+def verdict(summary: Summary, comparison: Comparison) -> str:
+    """The difference of a setting from the baseline in a sentence; empty with fewer than two paired seeds."""
+    figure, difference = comparison.catalogue.find(comparison.metric), summary.difference
+    if difference is None or difference.interval.n < 2:
+        return ""
+    interval = difference.interval
+    where = ", ".join(filter(None, [summary.setting.detection, percent(summary.setting.label_fraction, "labels")]))
+    higher, lower = ("is ahead of", "is behind") if figure.better else ("is above", "is below")
+    text = {"ahead": higher, "behind": lower}.get(standing(difference, figure), "cannot be told from")
+    head = f"{summary.setting.label} {text} {comparison.baseline}{f' ({where})' if where else ''}:"
+    head += f" {figure.text(interval.mean, '+')} {figure.label},"
+    if difference.verdict == "no spread":
+        return f"{head} equal in all {interval.n} seeds, so there is no spread to test."
+    bounds = f"95 % interval {figure.text(interval.low, '+')} to {figure.text(interval.high, '+')}"
+    return f"{head} {bounds}, {interval.n} seeds, p = {p_text(difference.p_corrected)}."
 
 
 def compared(comparison: Comparison) -> int:
