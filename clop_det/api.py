@@ -184,15 +184,17 @@ def compare(config: StrPath, overrides: Overrides = (), **asked: Any) -> Compare
     return run_comparison(str(config), _words(overrides), Asked(**asked))
 
 
-def verify(bundle: StrPath) -> Verified:
+def verify(bundle: StrPath, runs: StrPath | None = None) -> Verified:
     """Check the report.zip of a comparison: no byte has changed, and its detections give every AP.
+
+    `runs`: folder of the comparison, from which what the archive had no room for is read.
 
     Raises:
         UserError: the file cannot be read, or is no such archive.
     """
     from clop_det.comparison.report.verification import verify_bundle
 
-    return verify_bundle(Path(bundle))
+    return verify_bundle(Path(bundle), None if runs is None else Path(runs))
 
 
 def read(config: Config, overrides: Overrides = ()) -> CfgNode:

@@ -20,13 +20,19 @@ def main(argv: list[str] | None = None) -> int:
         "verify", "Check that a report.zip is unchanged and that its detections give its AP.", _EPILOG
     )
     parser.add_argument("bundle", type=Path, metavar="REPORT_ZIP", help="report.zip, beside the page of a comparison")
+    parser.add_argument(
+        "--runs", type=Path, metavar="DIR", help="folder of the comparison, for files that the archive had no room for"
+    )
     args = parser.parse_args(argv)
     if not args.bundle.is_file():
         raise UserError(f"no file {args.bundle}. Give the report.zip of a comparison.")
 
+    if args.runs is not None and not args.runs.is_dir():
+        raise UserError(f"no folder {args.runs}: --runs names the folder of the comparison.")
+
     from clop_det import api
 
-    found = api.verify(args.bundle)
+    found = api.verify(args.bundle, args.runs)
     for name, count in found.tests.items():
         print(f"{name}: {count} figures computed again")
     for line in (*found.notes, *(f"does not hold: {fault}" for fault in found.faults)):

@@ -133,17 +133,32 @@ def test_the_report_can_be_rebuilt_from_the_archive(archive: Path, tmp_path: Pat
         assert (tmp_path / "again" / name).read_bytes() == (archive.parent / name).read_bytes()
 
 
-def test_what_does_not_fit_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_fit_is_named_and_can_be_checked_with_the_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = kept_comparison(tmp_path / "kept")
     (folder / "jobs" / "detect-random-0" / "detections.csv").unlink()
     monkeypatch.setattr(bundle, "LARGEST", 22_000)
     report([folder])
-    found = verify_bundle(folder / REPORT / "report.zip")
+    archive = folder / REPORT / "report.zip"
+    found = verify_bundle(archive)
     assert found.faults == []
     assert 0 < len(found.tests) < 3, found.tests
-    assert (folder / REPORT / "report.zip").stat().st_size < 22_000
+    assert archive.stat().st_size < 22_000
     assert "for the archive's size" in found.notes[0]
     assert "jobs/detect-random-0" in found.notes[1]
+    capsys.readouterr()
+    assert main(["verify", str(archive), "--runs", str(folder)]) == 0
+    assert "3 tests, largest difference 0.0" in capsys.readouterr().out
+    left = folder / "jobs" / "detect-random-1" / "detections.csv"
+    left.write_text(left.read_text() + "0,0,1,1,9,9,0.5,0\n")
+    assert any("has changed" in fault for fault in verify_bundle(archive, folder).faults)
+    with zipfile.ZipFile(archive) as files:
+        files.extract("verify.py", tmp_path)
+    words = [sys.executable, str(tmp_path / "verify.py"), str(archive)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "its detections were left out" in done.stdout
 
 
 def test_each_of_several_test_sets_is_checked(tmp_path: Path) -> None:

@@ -84,7 +84,8 @@ class _Content:
 def write_bundle(comparison: Comparison, plans: Iterable[Path], report: Path) -> Path:
     """Write report.zip beside the tables and the page in `report`, of at most 5 MB.
 
-    Detections go in seed by seed while there is room, then the page; `manifest.json` says what was left out.
+    Detections go in seed by seed while there is room, then the page; `manifest.json` says what was left out, and its
+    SHA-256: with the run folders at hand that can be checked, too.
 
     Args:
         comparison: what the report shows.
@@ -94,7 +95,9 @@ def write_bundle(comparison: Comparison, plans: Iterable[Path], report: Path) ->
     Raises:
         UserError: it cannot be written.
     """
-    content, left_out, weights = _Content(), {}, {}
+    content = _Content()
+    left_out: dict[str, str] = {}
+    weights: dict[str, str] = {}
     names = _names(used_runs(comparison))
     for place, (folder, _) in enumerate(find_plans(list(plans))):
         _take(content, folder / PLAN_NAME, f"plans/{place}/{PLAN_NAME}")
@@ -111,11 +114,8 @@ def write_bundle(comparison: Comparison, plans: Iterable[Path], report: Path) ->
     tests, seeds = [], {row.folders["detect"]: row.seed for row in comparison.rows if "detect" in row.folders}
     for run in sorted((run for run in seeds if run in names), key=lambda run: seeds[run]):
         for truth, found in _tests_of(run):
-            test = _add_test(content, run, names[run], truth, found)
-            if test is None:
-                left_out[f"{names[run]}/{found.name}"] = hashlib.sha256(_read(found) or b"").hexdigest()
-            else:
-                tests.append(test)
+            test = _add_test(content, left_out, names[run], truth, found)
+            tests += [test] if test else []
     content.add("report/report.html", _read(report / "report.html") or b"", LARGEST)
     manifest = {
         "format": FORMAT,
@@ -164,17 +164,28 @@ def _tests_of(run: Path) -> list[tuple[Path, Path]]:
     return pairs
 
 
-def _add_test(content: _Content, run: Path, name: str, truth: Path, found: Path) -> dict[str, Any] | None:
-    """What the manifest says of a test whose files are in; None if they cannot be read, or there is no room."""
+def _add_test(
+    content: _Content, left_out: dict[str, str], name: str, truth: Path, found: Path
+) -> dict[str, Any] | None:
+    """What the manifest says of a test: which files belong to it. None if they cannot be read.
+
+    A file that there is no room for goes into `left_out`, under its place in the run folders, with its SHA-256.
+    """
     judged, detections = _read(truth), _read(found)
     if judged is None or detections is None:
         return None
-    place = f"truth/{hashlib.sha256(judged).hexdigest()[:16]}.json"
-    known = f"{name}/{found.name}"
-    if not content.add(place, judged, LARGEST) or not content.add(known, detections, LARGEST):
-        return None
+    places = []
+    for file, place, own in (
+        (judged, f"truth/{hashlib.sha256(judged).hexdigest()[:16]}.json", f"{name}/{truth.name}"),
+        (detections, f"{name}/{found.name}", f"{name}/{found.name}"),
+    ):
+        if content.add(place, file, LARGEST):
+            places.append(content.place_of(place))
+        else:
+            places.append(own)
+            left_out[own] = hashlib.sha256(file).hexdigest()
     results = content.place_of(f"{name}/{RESULTS_NAME}")
-    return {"run": name, "truth": place, "detections": content.place_of(known), "results": results}
+    return {"run": name, "truth": places[0], "detections": places[1], "results": results}
 
 
 def _take(content: _Content, path: Path, name: str) -> None:

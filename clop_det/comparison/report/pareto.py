@@ -13,7 +13,7 @@ from clop_det.comparison.report.tables import MISSING
 from clop_det.comparison.results.costs import STAGES, setting_costs
 from clop_det.comparison.results.statistics import Interval
 from clop_det.comparison.results.summary import Comparison, Summary
-from clop_det.figures import HIGHER, LOWER
+from clop_det.figures import HIGHER
 
 _MARKS = "os^Dv<>P"
 
@@ -94,9 +94,11 @@ def _picture(
 
 def front(points: Sequence[tuple[float, float]], better: str | None) -> list[tuple[float, float]]:
     """The points (cost, figure) that none of a smaller or equal cost surpasses, by cost; none if nothing is better."""
-    sign = {HIGHER: 1.0, LOWER: -1.0}.get(str(better))
     kept: list[tuple[float, float]] = []
-    for x, y in sorted(points, key=lambda point: (point[0], -sign * point[1])) if sign else ():
+    if better is None:
+        return kept
+    sign = 1.0 if better == HIGHER else -1.0
+    for x, y in sorted(points, key=lambda point: (point[0], -sign * point[1])):
         if not kept or sign * y > sign * kept[-1][1]:
             kept.append((x, y))
     return kept

@@ -67,6 +67,9 @@ def main(path: str) -> None:
         sys.exit(f"{path} has changed since it was written")
     bundle, worst = zipfile.ZipFile(path), 0.0
     for test in json.loads(bundle.read("manifest.json"))["tests"]:
+        if not {test["truth"], test["detections"]} <= set(bundle.namelist()):
+            print(f"{test['run']}: its detections were left out")
+            continue
         truth, results = (json.loads(bundle.read(test[name])) for name in ("truth", "results"))
         rows = [line.split(",")[:8] for line in bundle.read(test["detections"]).decode().splitlines()[1:]]
         found = np.array(rows, float).reshape(-1, 8)

@@ -48,8 +48,12 @@ class Verified:
     notes: list[str] = field(default_factory=list)
 
 
-def verify_bundle(path: Path) -> Verified:
+def verify_bundle(path: Path, runs: Path | None = None) -> Verified:
     """Check a report.zip; nothing in it is run or unpacked outside a temporary folder.
+
+    Args:
+        path: the archive.
+        runs: folder of the comparison, from which the files that were left out of the archive are read.
 
     Raises:
         UserError: the file cannot be read, or is no such archive.
@@ -62,13 +66,17 @@ def verify_bundle(path: Path) -> Verified:
     if found.faults:
         return found  # figures of other bytes than those that were written prove nothing
     files |= {str(other): files[str(name)] for other, name in _object(manifest, "same").items() if name in files}
-    for test in _list(manifest, "tests"):
-        _check_test(test, files, found)
-    _check_tables(files, manifest, found)
     left_out, without = _object(manifest, "left_out"), _list(manifest, "without")
-    if left_out:
+    if runs is not None:
+        files |= _left_out(left_out, runs, found)
+    missing = sorted(name for name in left_out if name not in files)
+    for test in _list(manifest, "tests"):
+        if not (isinstance(test, dict) and {str(test.get("truth")), str(test.get("detections"))} & {*missing}):
+            _check_test(test, files, found)
+    _check_tables(files, manifest, found)
+    if missing:
         found.notes.append(
-            f"{len(left_out)} files of detections were left out, for the archive's size: {_some(left_out)}."
+            f"{len(missing)} files were left out, for the archive's size: {_some(missing)}. --runs names their folder."
         )
     if without:
         found.notes.append(f"{len(without)} runs have no detections in the archive: {_some(without)}.")
@@ -113,6 +121,20 @@ def _opened(path: Path, data: bytes, found: Verified) -> tuple[dict[str, bytes],
         f"{name} does not belong to the archive." for name in files if name not in {*expected, MANIFEST_NAME}
     ]
     return files, manifest
+
+
+def _left_out(names: Mapping[str, Any], runs: Path, found: Verified) -> dict[str, bytes]:
+    """The files that were left out, from the run folders; notes those that are others than they were."""
+    files = {}
+    for name, digest in names.items():
+        path = runs / name
+        if _stays_inside(name) and path.is_file():
+            content = _bytes(path)
+            if hashlib.sha256(content).hexdigest() == digest:
+                files[name] = content
+            else:
+                found.faults.append(f"{path} has changed.")
+    return files
 
 
 def _unpacked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes | None:
@@ -184,7 +206,8 @@ def _check_tables(files: Mapping[str, bytes], manifest: Mapping[str, Any], found
 
 
 def _stays_inside(name: str) -> bool:
-    return name.isprintable() and "\\" not in name and ".." not in PurePosixPath(name).parts
+    path = PurePosixPath(name)
+    return name.isprintable() and "\\" not in name and ".." not in path.parts and not path.is_absolute()
 
 
 def _object(content: Any, key: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from clop_det.comparison.results.reading import number, read_object
 from clop_det.comparison.results.runs import Run
@@ -63,8 +64,8 @@ def _labels(summary: Summary) -> int | None:
         return None
     if summary.setting.label_fraction is None:
         return 0
-    counts = [read_object(folder / _SPLIT_NAME).get("labelled_images") for folder in folders]
-    known = [int(count) for count in counts if number(count, 0, 1e12)]
+    counts: list[Any] = [read_object(folder / _SPLIT_NAME).get("labelled_images") for folder in folders]
+    known = [float(count) for count in counts if number(count, 0, 1e12)]
     return round(_mean(known)) if known else None
 
 

@@ -87,7 +87,7 @@ def _ended(row: Any, detection: str) -> bool:
 
 def _precision(comparison: Comparison, runs: Sequence[Path], detection: str) -> str:
     kept = next(filter(None, map(truth_of, runs)), {})
-    info = kept.get("info") if isinstance(kept.get("info"), dict) else {}
+    info: dict[str, Any] = _get(kept, "info") if isinstance(_get(kept, "info"), dict) else {}
     names = _texts([info.get("data_set")] if info else _get(_config(runs[0]), "DATASETS.TEST")) or [""]
     headline = info.get("headline") or _family(comparison, detection)
     rule = _RULES.get(str(headline), "a rule that the runs do not name (")
@@ -127,7 +127,7 @@ def _neighbours(cfg: Mapping[str, Any]) -> str:
         f"{f'at most {most} images' if most else 'all images'} of {settings.get(split, '?')}"
         for most, split in ((bank, "TRAIN_SPLIT"), (queries, "EVAL_SPLIT"))
     ]
-    return clean(f"{votes}bank: {texts[0]}, queries: {texts[1]}, of {settings['ROOT']}")
+    return str(clean(f"{votes}bank: {texts[0]}, queries: {texts[1]}, of {settings['ROOT']}"))
 
 
 def _steps(configs: Mapping[Path, Mapping[str, Any]]) -> str:
