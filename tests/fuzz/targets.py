@@ -237,7 +237,7 @@ def prepare_runs(folder: Path) -> Target:
                     **{"detect": run.name, "inspect": look.name},
                 }
             )
-    plan = {"name": "n", "description": "d", "baseline": "random", "metric": "AP", "example_score": 0.5, "select": {}}
+    plan = {"name": "n", "description": "d", "baseline": "random", "metric": "AP", "example_score": 0.0, "select": {}}
     (folder / "out" / "plan.json").write_text(json.dumps({**plan, "inits": ["random", "clop"], "cells": cells}))
     top = "out/jobs/detect-clop-0/"
     files: list[tuple[str, Mutate]] = [(f"{top}{name}.json", mutated_json) for name in ("job", "results")]

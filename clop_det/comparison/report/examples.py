@@ -125,8 +125,10 @@ def _key_places(across: int, font: Any) -> tuple[list[tuple[int, int]], int]:
 
 def _gallery(detection: str, chosen: dict[str, tuple[Row, dict[str, Any]]], score: float) -> Gallery:
     first = next(iter(chosen.values()))
-    bests = {label: best_of_run(row.folders["detect"]) for label, (row, _) in chosen.items() if "detect" in row.folders}
-    own = {label: best for label, best in bests.items() if best is not None and not score}
+    own = {}
+    for label, (row, _) in chosen.items() if not score else ():
+        if "detect" in row.folders and (best := best_of_run(row.folders["detect"])) is not None:
+            own[label] = best
     scores = {label: own[label][0] if label in own else score or _USUAL for label in chosen}
     gallery = Gallery(detection, _caption(first[0].seed, scores, own))
     for index, example in enumerate(first[1]["images"]):
