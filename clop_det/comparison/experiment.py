@@ -88,7 +88,7 @@ def report(folders: Sequence[Path], output: Path | None = None, baseline: str = 
         UserError: no such folder, baseline or metric.
     """
     comparison = read_comparison(folders, baseline, metric)
-    page = write_report(comparison, output or folders[0] / REPORT_FOLDER, folders)
+    page = write_report(comparison, output or folders[0] / REPORT_FOLDER)
     print(f"{tables.printed_table(comparison)}\n\nreport: {page}")
     return Compared(page, comparison)
 
@@ -194,7 +194,7 @@ def _execute(plan: Plan, jobs: Mapping[str, Job], todo: list[str], launcher: Lau
 
 def _finish(matrix: Matrix, outcome: Outcome) -> Compared:
     comparison = read_comparison([matrix.output])
-    page = write_report(comparison, matrix.output / REPORT_FOLDER, [matrix.output])
+    page = write_report(comparison, matrix.output / REPORT_FOLDER)
     print(f"\n{tables.printed_table(comparison)}")
     for name, reason in outcome.failed.items():
         print(f"failed: {name}: {reason}")

@@ -81,7 +81,7 @@ class _Content:
         return self.same.get(path, path)
 
 
-def write_bundle(comparison: Comparison, plans: Iterable[Path], report: Path) -> Path:
+def write_bundle(comparison: Comparison, report: Path) -> Path:
     """Write report.zip beside the tables and the page in `report`, of at most 5 MB.
 
     Detections go in seed by seed while there is room, then the page; `manifest.json` says what was left out, and its
@@ -89,7 +89,6 @@ def write_bundle(comparison: Comparison, plans: Iterable[Path], report: Path) ->
 
     Args:
         comparison: what the report shows.
-        plans: folders in and below which the plans lie.
         report: folder of the report, which has been written.
 
     Raises:
@@ -99,7 +98,7 @@ def write_bundle(comparison: Comparison, plans: Iterable[Path], report: Path) ->
     left_out: dict[str, str] = {}
     weights: dict[str, str] = {}
     names = _names(used_runs(comparison))
-    for place, (folder, _) in enumerate(find_plans(list(plans))):
+    for place, (folder, _) in enumerate(find_plans(comparison.sources)):
         _take(content, folder / PLAN_NAME, f"plans/{place}/{PLAN_NAME}")
     for run, name in names.items():
         for file in _SMALL:

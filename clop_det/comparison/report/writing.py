@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from clop_det.comparison.report import csv_files, tables
@@ -17,13 +17,12 @@ from clop_det.comparison.results.summary import Comparison
 from clop_det.files import atomic_write, write_text
 
 
-def write_report(comparison: Comparison, folder: Path, sources: Sequence[Path] = ()) -> Path:
+def write_report(comparison: Comparison, folder: Path) -> Path:
     """Write everything into `folder`; returns the page.
 
     Args:
         comparison: what `read_comparison` gave.
         folder: created if need be; files of an earlier report are replaced.
-        sources: the folders that it was read from, whose plans go into the archive.
     """
     pictures = all_figures(comparison)
     shown = galleries(comparison)
@@ -41,7 +40,7 @@ def write_report(comparison: Comparison, folder: Path, sources: Sequence[Path] =
     write_text(folder / "results.md", _markdown(comparison, names))
     page = folder / "report.html"
     write_text(page, render_page(comparison, pictures, shown))
-    write_bundle(comparison, sources, folder)
+    write_bundle(comparison, folder)
     return page
 
 

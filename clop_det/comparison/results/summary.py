@@ -53,7 +53,7 @@ class Comparison:
     """Everything that the report shows.
 
     Detections are drawn from `example_score` on (0: each detector's own), columns named by `catalogue`; `code` says
-    whose code ran.
+    whose code ran, and `sources` are the folders that all this was read from.
     """
 
     name: str
@@ -68,6 +68,7 @@ class Comparison:
     example_score: float = 0.0
     catalogue: Catalogue = CATALOGUE
     code: CodeMarks = field(default_factory=CodeMarks)
+    sources: Sequence[Path] = ()
 
     @property
     def inits(self) -> list[str]:
@@ -135,6 +136,7 @@ def read_comparison(folders: Sequence[Path], baseline: str = "", metric: str = "
         *(title, description, chosen, wanted, rows, summaries, runs, choices, remarks, score),
         catalogue=CATALOGUE.with_facts(fact for row in rows for fact in _figure_facts(row)),
         code=code_marks([run for run in runs.values() if run.folder in used], kept),
+        sources=tuple(folders),
     )
 
 
