@@ -161,6 +161,18 @@ def test_what_does_not_fit_is_named_and_can_be_checked_with_the_runs(
     assert "its detections were left out" in done.stdout
 
 
+def test_a_plan_that_names_what_no_run_has(tmp_path: Path) -> None:
+    folder = kept_comparison(tmp_path)
+    grids = {"label_fraction": None, "detection": "scenes", "pretrain_grid": {}, "detection_grid": {}}
+    cells = [{"init": i, "seed": s, "detect": f"detect-{i}-{s}", **grids} for i in ("random", "clop") for s in range(3)]
+    plan = {"name": "n", "baseline": "absent", "metric": "absent", "cells": cells, "kept": {}}
+    (folder / "plan.json").write_text(json.dumps(plan))
+    report([folder])
+    found = verify_bundle(folder / REPORT / "report.zip")
+    assert found.faults == []
+    assert len(found.tests) == 4  # the third seed has not run
+
+
 def test_each_of_several_test_sets_is_checked(tmp_path: Path) -> None:
     run = kept_run(tmp_path, "random", 0)
     for name in ("ground_truth.json", "detections.csv"):
