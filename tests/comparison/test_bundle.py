@@ -138,6 +138,8 @@ def test_what_does_not_fit_is_named_and_can_be_checked_with_the_runs(
 ) -> None:
     folder = kept_comparison(tmp_path / "kept")
     (folder / "jobs" / "detect-random-0" / "detections.csv").unlink()
+    split = np.random.default_rng(0).bytes(12_000).hex()
+    (folder / "jobs" / "detect-clop-0" / "train_split.json").write_text(split)
     monkeypatch.setattr(bundle, "LARGEST", 22_000)
     report([folder])
     archive = folder / REPORT / "report.zip"
@@ -146,6 +148,7 @@ def test_what_does_not_fit_is_named_and_can_be_checked_with_the_runs(
     assert 0 < len(found.tests) < 3, found.tests
     assert archive.stat().st_size < 22_000
     assert "for the archive's size" in found.notes[0]
+    assert "jobs/detect-clop-0/train_split.json" in found.notes[0]
     assert "jobs/detect-random-0" in found.notes[1]
     capsys.readouterr()
     assert main(["verify", str(archive), "--runs", str(folder)]) == 0

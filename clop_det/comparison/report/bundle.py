@@ -39,7 +39,8 @@ BUNDLE_NAME, MANIFEST_NAME = "report.zip", "manifest.json"
 FORMAT = "clop_det report bundle 1"
 LARGEST = 5_000_000  # bytes of the whole
 _MOST_BYTES = 256 << 20  # of a file that goes in
-_SMALL = (CONFIG_NAME, JOB_NAME, RESULTS_NAME, "label_split.json", "train_split.json", "annotation_checks.json")
+_SMALL = (CONFIG_NAME, JOB_NAME, RESULTS_NAME, METRICS_NAME)
+_SPLITS = ("label_split.json", "train_split.json", "annotation_checks.json")  # where there is room
 _TABLES = ("results.csv", "differences.csv", "results.md")
 _README = """This archive holds what the figures of a comparison can be computed from again.
 
@@ -84,8 +85,8 @@ class _Content:
 def write_bundle(comparison: Comparison, report: Path) -> Path:
     """Write report.zip beside the tables and the page in `report`, of at most 5 MB.
 
-    Detections go in seed by seed while there is room, then the page; `manifest.json` says what was left out, and its
-    SHA-256: with the run folders at hand that can be checked, too.
+    Detections go in seed by seed while there is room, then splits, then the page. `manifest.json` says what was left
+    out, and its SHA-256: with the run folders at hand that can be checked, too.
 
     Args:
         comparison: what the report shows.
@@ -103,7 +104,6 @@ def write_bundle(comparison: Comparison, report: Path) -> Path:
     for run, name in names.items():
         for file in _SMALL:
             _take(content, run / file, f"{name}/{file}")
-        _take(content, run / METRICS_NAME, f"{name}/{METRICS_NAME}")
         if (noted := _read(run / "model_final.pth.sha256")) is not None:
             weights[name] = noted.decode(errors="replace")[:64]
     for file in _TABLES:
@@ -115,6 +115,10 @@ def write_bundle(comparison: Comparison, report: Path) -> Path:
         for truth, found in _tests_of(run):
             test = _add_test(content, left_out, names[run], truth, found)
             tests += [test] if test else []
+    for run, name in names.items():
+        for file in _SPLITS:
+            if not _take(content, run / file, f"{name}/{file}", LARGEST):
+                left_out[f"{name}/{file}"] = hashlib.sha256(_read(run / file) or b"").hexdigest()
     content.add("report/report.html", _read(report / "report.html") or b"", LARGEST)
     manifest = {
         "format": FORMAT,
@@ -187,13 +191,14 @@ def _add_test(
     return {"run": name, "truth": places[0], "detections": places[1], "results": results}
 
 
-def _take(content: _Content, path: Path, name: str) -> None:
+def _take(content: _Content, path: Path, name: str, room: int | None = None) -> bool:
+    """Add a file if it can be read; False if there is no room for it."""
     found = _read(path)
     if found is None:
-        return
+        return True
     if path.name == METRICS_NAME:  # the losses of each step would fill the archive
         found = b"".join(line for line in found.splitlines(keepends=True) if b"/" in line)
-    content.add(name, found)
+    return content.add(name, found, room)
 
 
 def _read(path: Path) -> bytes | None:
