@@ -37,6 +37,7 @@ from clop_det.keys import value_of
 
 if TYPE_CHECKING:
     from clop_det.comparison.experiment import Compared
+    from clop_det.comparison.report.verification import Verified
     from clop_det.detection.predict import Predictions, Progress
     from clop_det.ranking.ranking import Ranking
 
@@ -52,6 +53,7 @@ __all__ = [
     "pretrain",
     "rank",
     "read",
+    "verify",
 ]
 
 Config: TypeAlias = StrPath | CfgNode
@@ -192,6 +194,19 @@ def compare(config: StrPath, overrides: Overrides = (), **asked: Any) -> Compare
     from clop_det.comparison.experiment import compare as run_comparison
 
     return run_comparison(str(config), _words(overrides), Asked(**asked))
+
+
+def verify(bundle: StrPath, runs: StrPath | None = None) -> Verified:
+    """Check the report.zip of a comparison: no byte has changed, and its detections give every AP.
+
+    `runs`: folder of the comparison, from which what the archive had no room for is read.
+
+    Raises:
+        UserError: the file cannot be read, or is no such archive.
+    """
+    from clop_det.comparison.report.verification import verify_bundle
+
+    return verify_bundle(Path(bundle), None if runs is None else Path(runs))
 
 
 def read(config: Config, overrides: Overrides = ()) -> CfgNode:

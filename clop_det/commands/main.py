@@ -20,6 +20,7 @@ COMMANDS = {
     "predict": ("predict", "apply a detector to images"),
     "rank": ("rank", "rank checkpoints for a detection data set before any fine-tuning"),
     "compare": ("compare", "run a whole comparison of initialisations, and report"),
+    "verify": ("verify", "check the archive of a report: nothing has changed, the detections give every AP"),
     "doctor": ("doctor", "check a fine-tuning run before it starts"),
     "simulate": ("simulate", "show how contrastive embeddings collapse at high learning rates"),
     "config": ("config", "list, show and copy the shipped configs; look config keys up"),

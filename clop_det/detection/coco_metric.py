@@ -31,7 +31,7 @@ def coco_metrics(
         found = _one_miss(truth)
     backend = backend or coco_backend("pycocotools")
     # (overlaps, recalls, classes, areas, limits); area 0 is all areas.
-    precision = backend.precision(_reference(truth, task), _results(found, task), task, most)[..., -1]
+    precision = backend.precision(reference(truth, task), _results(found, task), task, most)[..., -1]
     figures = {"AP": _mean(precision[..., 0]), "AP50": _mean(precision[0, ..., 0]), "AP75": _mean(precision[5, ..., 0])}
     figures |= {name: _mean(precision[..., area]) for name, area in _AREAS.items()}
     figures |= {f"AP-{name}": _mean(precision[:, :, k, 0]) for k, name in enumerate(truth.classes)}
@@ -52,7 +52,8 @@ def _mean(precision: Array) -> float:
     return float(values.mean()) * 100 if values.size else -1.0
 
 
-def _reference(truth: GroundTruth, task: str) -> dict[str, Any]:
+def reference(truth: GroundTruth, task: str) -> dict[str, Any]:
+    """The ground truth in COCO's JSON layout; for "segm" with masks, see `coco_metrics`."""
     annotations = []
     for k in range(len(truth.category)):
         x1, y1, x2, y2 = truth.box[k].tolist()

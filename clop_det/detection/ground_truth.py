@@ -50,6 +50,8 @@ class Detections:
         box: (D, 4) float64, as in `GroundTruth`.
         score: (D,) float64.
         masks: per detection its run-length code; None for a detector without masks.
+        order: (D,) place among the detections of its class by VOC's rule, as `voc_metric.voc_order` gave it; None: not
+            known, so numpy's sort decides between equal scores.
     """
 
     image: Array
@@ -57,6 +59,7 @@ class Detections:
     box: Array
     score: Array
     masks: list[Any] | None = None
+    order: Array | None = None
 
     def __len__(self) -> int:
         return len(self.score)

@@ -112,10 +112,12 @@ def worker(cfg: CfgNode, how: Launch) -> None:
     metrics = trainer.evaluation.latest or _last_figures(cfg)
     draws = cfg.TEST.PICTURES > 0 and (bool(trainer.evaluations) or not trainer.has_drawn())
     # A run that was over when it was resumed has not evaluated; all processes do, or none.
-    if comm.all_gather(not trainer.evaluations and (draws or not metrics))[0]:
+    if comm.all_gather(not trainer.evaluations and (draws or not metrics or not trainer.has_kept()))[0]:
         figures = trainer.evaluate(f"after {cfg.SOLVER.MAX_ITER} iterations")
         metrics = metrics or figures
     if comm.is_main_process():
+        if trainer.evaluations:
+            trainer.keep()
         measured = measured_by(cfg)
         path = write_results(cfg, "detection", metrics, **facts, **measured, iterations=cfg.SOLVER.MAX_ITER)
         logging.getLogger(__name__).info("weights in %s/model_final.pth, figures in %s", cfg.OUTPUT_DIR, path)

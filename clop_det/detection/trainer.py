@@ -24,6 +24,7 @@ from clop_det.detection.model import build_detector
 from clop_det.detection.pictures import draw_curves, draw_detections
 from clop_det.detection.probing import Probes
 from clop_det.detection.report import figures_table
+from clop_det.detection.stored import Tested, file_names, write_tested
 from clop_det.detection.voc_metric import area
 from clop_det.engine.best import BestCheckpoint
 from clop_det.engine.heartbeat import Heartbeat
@@ -172,6 +173,20 @@ class DetectionTrainer(SimpleTrainer):
             tested = set(truth.category[~(truth.ignore | truth.crowd)].tolist())
             average = {k: area(curve) * 100 for k, curve in enumerate(evaluation.curves) if k in tested}
             draw_curves(self._picture("precision_recall", test_set.name), evaluation.curves, truth.classes, average)
+
+    def keep(self) -> None:
+        """Keep the last evaluation's detections, and what they are judged by, in the run folder; see `stored`."""
+        for test_set in self.test_sets:
+            name, most = test_set.name, self.cfg.TEST.COCO_MAX_DETECTIONS
+            files = [Path(record["file_name"]).name for record in test_set.records]
+            found = self.evaluations[name].detections
+            tested = Tested(name, self._prefix(name), test_set.main_family, most, files, test_set.truth, found)
+            write_tested(Path(self.cfg.OUTPUT_DIR), tested)
+
+    def has_kept(self) -> bool:
+        """Whether the last of the files that `keep` writes is there."""
+        name = self.test_sets[-1].name
+        return (Path(self.cfg.OUTPUT_DIR) / file_names(name if self._prefix(name) else "")[1]).is_file()
 
     def has_drawn(self) -> bool:
         """Whether the last of the pictures that `draw` makes is there."""

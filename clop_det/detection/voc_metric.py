@@ -57,9 +57,7 @@ def class_curves(truth: GroundTruth, found: Detections, category: int) -> list[C
     mine = truth.category == category
     ignored = truth.ignore[mine] | truth.crowd[mine]
     positives = int((~ignored).sum())
-    chosen = np.flatnonzero(found.category == category)
-    scores = as_written(found.score[chosen], 3)
-    chosen = chosen[np.argsort(-scores)]  # the very sort of Detectron2, which decides ties
+    chosen = _ranked(found, category)
     shift = np.array([1.0, 1.0, 0.0, 0.0], dtype=np.float32)
     boxes = as_written((found.box[chosen].astype(np.float32) + shift).astype(np.float64), 1)
     best, owner = best_overlaps(boxes, found.image[chosen], truth.box[mine] + [1.0, 1.0, 0.0, 0.0], truth.image[mine])
@@ -77,6 +75,28 @@ def class_curves(truth: GroundTruth, found: Detections, category: int) -> list[C
         recall = true / positives if positives else np.zeros_like(true)
         curves.append(Curve(recall, true / np.maximum(true + false, np.finfo(np.float64).eps)))
     return curves
+
+
+def voc_order(found: Detections, classes: int) -> Array:
+    """(D,) place of each detection among those of its class, best first.
+
+    Rounded scores are often equal, and how numpy's sort leaves equal ones depends on the processor: a figure that is
+    to be computed again elsewhere needs the order.
+    """
+    order = np.zeros(len(found), dtype=np.int64)
+    for category in range(classes):
+        ranked = _ranked(found, category)
+        order[ranked] = np.arange(len(ranked))
+    return order
+
+
+def _ranked(found: Detections, category: int) -> Array:
+    """Indices of the detections of a class, best first."""
+    chosen = np.flatnonzero(found.category == category)
+    if found.order is not None:
+        return chosen[np.argsort(found.order[chosen])]  # type: ignore[no-any-return]
+    scores = as_written(found.score[chosen], 3)
+    return chosen[np.argsort(-scores)]  # type: ignore[no-any-return]  # the very sort of Detectron2, which decides ties
 
 
 def as_written(values: Array, decimals: int) -> Array:

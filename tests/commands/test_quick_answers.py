@@ -47,6 +47,7 @@ def test_help_imports_no_framework(words: list[str]) -> None:
         (["pretrain", "--eval-only"], 2, "unrecognized arguments: --eval-only"),
         (["compare", "report", "absent"], 2, "no folder absent"),
         (["convert", "absent.pth", "out.pth"], 2, "cannot read checkpoint absent.pth"),
+        (["verify", "absent.zip"], 2, "no file absent.zip"),
         (["predict", "absent", "absent.jpg", "--output", "x"], 2, "absent does not exist"),
         (["config", "list"], 0, "compare/digits.yaml"),
         (["config", "keys", "lebels.fraction"], 2, "Did you mean LABELS.FRACTION?"),

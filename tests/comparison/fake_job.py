@@ -124,6 +124,7 @@ def finish(folder: Path, kind: str, cfg: dict) -> None:
 
 
 def inspect(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
     (folder / "0.png").write_bytes(PIXEL)
     truth = [{"box": [0.1, 0.1, 0.6, 0.7], "label": "7"}, {"box": [0.7, 0.7, 0.95, 0.95], "label": "3"}]
     found = [

@@ -39,18 +39,49 @@ addEventListener("load", () => { document.title = JSON.stringify([...document.qu
     broken: [...page.images].filter(image => !image.complete || !image.naturalWidth).length,
     hidden: [...page.images].filter(image => image.getBoundingClientRect().width < 60).length,
     rows: Object.fromEntries([...page.querySelectorAll("table")].map(t => [t.id, t.tBodies[0].rows.length])),
-    small: [...page.querySelectorAll("td, p, figcaption, li")]
+    wide: [...page.querySelectorAll(".scroll")].filter(box => box.scrollWidth > box.clientWidth)
+      .map(box => box.querySelector("table").id),
+    small: [...page.querySelectorAll("td, p, figcaption, li, dd")]
       .filter(element => parseFloat(frame.contentWindow.getComputedStyle(element).fontSize) < 11).length };
 }))})</script>"""
 
 
-def look(page: str, folder: Path, widths: tuple[int, ...]) -> tuple[list[dict], list[str]]:
-    """What the page looks like at each width, and the lines that the browser wrote to its console."""
+# What a reader does: sorts by AP twice, lights a row up, hides an initialisation, lays two pictures over each other.
+USE = """<!DOCTYPE html><meta charset="utf-8"><title>wait</title><body>%s<script>
+addEventListener("load", () => {
+  const [used, plain] = [...document.querySelectorAll("iframe")].map(frame => frame.contentDocument);
+  const all = (selector, page = used) => [...page.querySelectorAll(selector)];
+  const column = place => all("#results tbody tr").map(row => parseFloat(row.cells[place].textContent));
+  const buttons = all("#results thead button"), steps = [];
+  const shown = () => all(".scene img").filter(image => image.offsetWidth).length;
+  for (let click = 0; click < 2; click++) { buttons[3].click(); steps.push(column(3)); }
+  all("#results tbody tr")[5].click();
+  const lit = all(".lit").map(element => element.tagName).sort(), pictures = shown();
+  all(".tools input[type=checkbox]")[1].click();
+  const fewer = shown();
+  const paired = all(".tools label input")[all(".tools label input").length - 1];
+  paired.click();
+  document.title = JSON.stringify([{ steps, lit, pictures, fewer, pairs: all(".pair img").length, under: shown(),
+    cut: used.querySelector(".gallery").style.getPropertyValue("--cut"), sort: buttons[3].parentElement.ariaSort,
+    plain: all(".tools, button, .pair", plain).length, seen: all("table", plain).length,
+    pictured: all(".scene img", plain).filter(image => image.offsetWidth).length }]);
+})</script>"""
+
+
+def look(
+    page: str, folder: Path, widths: tuple[int, ...], script: str = LOOK, plain: bool = False
+) -> tuple[list[dict], list[str]]:
+    """What the page looks like at each width, and the lines that the browser wrote to its console.
+
+    `plain`: the last frame runs no script.
+    """
     frames = "".join(
-        f'<iframe style="width:{w}px;height:800px;border:0" srcdoc="{html.escape(page)}"></iframe>' for w in widths
+        f'<iframe style="width:{w}px;height:800px;border:0" srcdoc="{html.escape(page)}"'
+        f"{' sandbox=allow-same-origin' if plain and place == len(widths) - 1 else ''}></iframe>"
+        for place, w in enumerate(widths)
     )
     wrapper = folder / "look.html"
-    wrapper.write_text(LOOK % frames)
+    wrapper.write_text(script % frames)
     done = chromium(folder, "--virtual-time-budget=8000", "--dump-dom", wrapper.as_uri())
     title = re.search(r"<title>(\[.*?\])</title>", done.stdout)
     assert title, done.stdout[:300] + done.stderr[-1000:]
@@ -64,9 +95,11 @@ def chromium(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_page_at_every_width(finished: Workplace, tmp_path: Path) -> None:
     page = (finished.output / "report" / "report.html").read_text()
-    seen, console = look(page, tmp_path, (1280, 768, 375))
+    seen, console = look(page, tmp_path, (1400, 768, 390))
     assert console == []
-    assert [entry["inner"] for entry in seen] == [1280, 768, 375]
+    assert [entry["inner"] for entry in seen] == [1400, 768, 390]
+    assert seen[0]["wide"] == []
+    assert not {"results", "families", "further", "costs"} & set(seen[2]["wide"])  # a phone shows a block a row
     for entry in seen:
         assert entry["images"] >= 12
         assert entry["broken"] == 0
@@ -74,10 +107,29 @@ def test_page_at_every_width(finished: Workplace, tmp_path: Path) -> None:
         assert entry["overflow"] <= 0  # wide tables scroll inside their frames, the page does not
         assert entry["small"] == 0
         rows = entry["rows"]
-        assert rows["results"] == rows["families"] == rows["further"] == 6
+        assert rows["results"] == rows["families"] == rows["further"] == rows["costs"] == 6
         assert rows["runs"] == 18
         assert rows["jobs"] == 18 + 2 * 15 + 6  # detections, pretrainings and conversions, inspections
         assert rows["settings"] >= 1
+
+
+def test_the_page_answers_a_reader_and_needs_no_script(finished: Workplace, tmp_path: Path) -> None:
+    page = (finished.output / "report" / "report.html").read_text()
+    (used,), console = look(page, tmp_path, (1200, 1200), USE, plain=True)
+    assert [line for line in console if "sandboxed" not in line] == []
+    down, up = used["steps"]
+    assert down == sorted(down, reverse=True)
+    assert up == sorted(down) != down
+    assert used["sort"] == "ascending"
+    # In the gallery, the sentence, the tables of results, families, further figures and costs, and the three runs.
+    assert used["lit"] == ["FIGURE", "LI", *["TR"] * 7]
+    assert used["pictures"] == 7  # the truth and six initialisations
+    assert used["fewer"] == 6
+    assert used["pairs"] == used["under"] == 2
+    assert used["cut"] == "50%"
+    assert used["plain"] == 0
+    assert used["seen"] >= 7
+    assert used["pictured"] == 7
 
 
 def test_the_checks_can_fail(tmp_path: Path) -> None:

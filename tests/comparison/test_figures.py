@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from clop_det.comparison.report.class_maps import class_cosines, related
 from clop_det.comparison.report.figures import all_figures, spectra
 from clop_det.comparison.report.labels import LIMIT, legend
-from clop_det.comparison.report.maps import class_cosines
 from clop_det.comparison.results.summary import Comparison
 
 
@@ -44,6 +46,29 @@ def test_class_cosines_are_drawn_for_each_label_fraction(
     monkeypatch.setitem(comparison.rows[0].results, "inspect", inspected)
     assert [picture.name for picture in class_cosines(comparison)] == ["class_cosines_10pct", "class_cosines_50pct"]
     assert all(">cat<" in picture.svg for picture in class_cosines(comparison))
+
+
+def test_related_classes_stand_together_in_one_order_for_all() -> None:
+    groups = np.random.default_rng(0).permutation([0, 0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 2])
+    near = np.where(groups[:, None] == groups[None, :], 0.9, -0.2)
+    noise = np.random.default_rng(1).normal(0, 0.05, near.shape)
+    order = related([(near + noise).tolist(), (near - noise.T).tolist()])
+    assert sorted(order) == list(range(12))
+    assert sum(a != b for a, b in itertools.pairwise(groups[order])) == 2  # three runs of one group each
+    assert related([[[1.0, 0.1], [0.1, 1.0]]]) == [0, 1]
+
+
+def test_many_classes_keep_their_names(comparison: Comparison, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"class {k}" for k in range(25)]
+    inspected = {"class_cosines_before": np.eye(25).tolist(), "classes": names}
+    monkeypatch.setitem(comparison.rows[0].results, "inspect", inspected)
+    picture = class_cosines(comparison)[0]
+    assert all(f">{name}<" in picture.svg for name in names)
+    more = {"class_cosines_before": np.eye(80).tolist(), "classes": [f"class {k}" for k in range(80)]}
+    monkeypatch.setitem(comparison.rows[0].results, "inspect", more)
+    picture = class_cosines(comparison)[0]
+    assert ">class 3<" not in picture.svg
+    assert "80 classes, too many for their names." in picture.caption
 
 
 def test_names_of_figures_are_unique(comparison: Comparison) -> None:

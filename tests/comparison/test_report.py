@@ -18,6 +18,7 @@ from scipy import stats
 from clop_det.comparison.report.csv_files import results_csv
 from clop_det.comparison.report.style import colours, render
 from clop_det.comparison.report.tables import (
+    class_table,
     family_table,
     further_table,
     latex_table,
@@ -30,6 +31,7 @@ from clop_det.comparison.report.tables import (
 from clop_det.comparison.report.writing import write_report
 from clop_det.comparison.results.summary import Comparison, read_comparison, summarise
 from clop_det.figures import CATALOGUE, LOWER, Catalogue
+from tests.comparison.kept import kept_comparison
 from tests.comparison.workplace import REPORT, Workplace, lines
 
 
@@ -118,6 +120,15 @@ def test_every_row_says_what_it_cost_and_what_made_it(comparison: Comparison, fi
         assert line["config"] == json.loads((row.folders["detect"] / "job.json").read_text())["digest"][:10]
 
 
+def test_classes_without_a_box_in_the_test_set_have_no_line(tmp_path: Path) -> None:
+    read = read_comparison([kept_comparison(tmp_path)])
+    assert all(row.metrics["AP-absent"] == 0 for row in read.rows)  # as VOC's rule counts it
+    header, body = class_table(read)
+    assert header == ["class", "clop", "random"]
+    assert [line[0] for line in body] == ["disc", "square", "triangle"]
+    assert all(re.fullmatch(r"\d+\.\d ± \d+\.\d", cell) for line in body for cell in line[1:])
+
+
 def test_one_seed_ranks_nothing(workplace: Workplace) -> None:
     assert workplace.run() == 0
     comparison = read_comparison([workplace.output])
@@ -184,15 +195,14 @@ def test_page_is_well_formed_and_self_contained(finished: Workplace) -> None:
     text = (finished.output / REPORT / "report.html").read_text()
     page = Page(text)
     assert not page.open
-    tags = [tag for tag, _ in page.found]
-    assert "script" not in tags
+    assert [attributes for tag, attributes in page.found if tag == "script"] == [{}]  # one, and its text is in the page
     images = [attributes for tag, attributes in page.found if tag == "img"]
     assert len(images) >= 8
     for attributes in images:
         assert str(attributes["src"]).startswith(("data:image/svg+xml;base64,", "data:image/jpeg;base64,"))
         assert attributes["alt"]
     assert not re.search(r"(?:src|href|url)\s*[=(]\s*[\"']?https?:", text)
-    assert {"results", "families", "further", "runs", "settings", "jobs"} <= {
+    assert {"results", "families", "further", "costs", "runs", "settings", "jobs"} <= {
         a.get("id") for tag, a in page.found if tag == "table"
     }
     assert "<title>Stand-ins &lt;compared&gt;</title>" in text  # what a user names is escaped

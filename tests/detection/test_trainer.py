@@ -15,6 +15,8 @@ from detectron2.modeling import GeneralizedRCNN
 from detectron2.utils.events import EventStorage
 
 from clop_det.commands.train import main
+from clop_det.detection.evaluation import flatten, score
+from clop_det.detection.stored import read_tested
 from clop_det.detection.trainer import DetectionTrainer
 from clop_det.engine.metrics import read_metrics
 from clop_det.errors import UserError
@@ -47,6 +49,15 @@ def test_a_run_leaves_what_a_run_must_leave(finished: Path) -> None:
     assert set(results["coco_backend"]) == {"name", "version"}
     assert results["metrics"]["bbox/AP"] == results["metrics"]["voc07/AP"]  # evaluator_type pascal_voc, year 2007
     assert yaml.safe_load((finished / "config.yaml").read_text())["MODEL"]["ROI_HEADS"]["NUM_CLASSES"] == 3
+
+
+def test_a_run_keeps_what_its_figures_can_be_computed_from_again(finished: Path) -> None:
+    kept = [(finished / name).read_bytes() for name in ("ground_truth.json", "detections.csv")]
+    tested = read_tested(*kept)
+    assert (tested.data_set, tested.headline, len(tested.files)) == ("shapes_voc_test", "voc07", 6)
+    again = flatten(score(tested.truth, tested.found, tested.headline).families)
+    metrics = read_json(finished / "results.json")["metrics"]
+    assert again == {name: value for name, value in metrics.items() if not name.startswith("probe/")}
 
 
 def test_metrics_hold_losses_ap_and_probes_by_iteration(finished: Path) -> None:

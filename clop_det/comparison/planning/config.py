@@ -11,7 +11,7 @@ from detectron2.config import CfgNode
 from clop_det.config.build import add_keys, register_built_in
 from clop_det.config.library import find_config
 from clop_det.config.reading import read_with
-from clop_det.keys import COMPARISON, Key, at_least, between, check_rules, declare, each, whole
+from clop_det.keys import COMPARISON, Key, Rule, at_least, between, check_rules, declare, each, whole
 
 LEAST_SCORE = 0.05  # weaker detections are not stored with the examples
 
@@ -70,7 +70,10 @@ declare(
         "COMPARE.METRIC": Key("AP", "Metric that the verdict is about: a column of results.csv."),
         "COMPARE.EXAMPLES": Key(4, "Test images drawn per initialisation in the report; 0: none.", at_least(0)),
         "COMPARE.EXAMPLE_SCORE": Key(
-            0.5, "Detections drawn have at least this score.", between(LEAST_SCORE, 1), content=False
+            0.0,
+            "Detections are drawn from this score on; 0: each detector's own, of its best F1 on the test set.",
+            Rule(f"be 0 or lie in [{LEAST_SCORE:g}, 1]", lambda score: score == 0 or LEAST_SCORE <= score <= 1),
+            content=False,
         ),
     },
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,20 +12,21 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from clop_det.comparison.names import EXAMPLES_NAME
+from clop_det.comparison.report.matching import best_of_run, judge
 from clop_det.comparison.report.tables import percent
 from clop_det.comparison.results.reading import number, read_object
-from clop_det.comparison.results.rows import Row
+from clop_det.comparison.results.rows import Row, Setting
 from clop_det.comparison.results.summary import Comparison
 
 RIGHT, WRONG, MISSED, TRUTH = "#28c76f", "#ff5a52", "#ffd23f", "#4db8ff"
-KEY = (
-    {"colour": RIGHT, "text": "right (IoU at least 0.5, right class)", "dashed": False},
-    {"colour": WRONG, "text": "wrong place, wrong class or double", "dashed": False},
-    {"colour": MISSED, "text": "missed", "dashed": True},
-    {"colour": TRUTH, "text": "ground truth", "dashed": False},
+KEY: tuple[dict[str, str], ...] = (
+    {"colour": RIGHT, "text": "right (IoU at least 0.5, right class)"},
+    {"colour": WRONG, "text": "wrong place, wrong class or double"},
+    {"colour": MISSED, "text": "missed (dashed)"},
+    {"colour": TRUTH, "text": "ground truth"},
 )
 _SIDE = 360  # pixels of a tile's longer side
-_MATCH = 0.5  # IoU
+_USUAL = 0.5  # from this score on, where a run has kept nothing that says which is its best
 _MOST_PIXELS, _MOST_IMAGES, _MOST_BOXES, _FAR = 1 << 26, 100, 500, 1e5  # of examples.json
 
 
@@ -65,12 +66,10 @@ class Gallery:
 def galleries(comparison: Comparison) -> list[Gallery]:
     """One gallery per detection config that has inspected runs; the first seed of each initialisation and share."""
     found = []
-    several = len({row.setting.label_fraction for row in comparison.rows} - {None}) > 1
     for detection in dict.fromkeys(row.setting.detection for row in comparison.rows):
         chosen: dict[str, tuple[Row, dict[str, Any]]] = {}
         for row in comparison.rows:
-            share = percent(row.setting.label_fraction, "labels") if several else ""
-            label = " · ".join(filter(None, [row.setting.label, share]))
+            label = tile_label(comparison, row.setting)
             if row.setting.detection == detection and label not in chosen and "inspect" in row.folders:
                 content = _sound(read_object(row.folders["inspect"] / EXAMPLES_NAME))
                 if content["images"]:
@@ -80,14 +79,28 @@ def galleries(comparison: Comparison) -> list[Gallery]:
     return [gallery for gallery in found if gallery.scenes]
 
 
+def tile_label(comparison: Comparison, setting: Setting) -> str:
+    """What a picture is called: the setting, with its share of labels where there are several."""
+    several = len({row.setting.label_fraction for row in comparison.rows} - {None}) > 1
+    share = percent(setting.label_fraction, "labels") if several else ""
+    return " · ".join(filter(None, [setting.label, share]))
+
+
 def sheet(gallery: Gallery) -> bytes:
     """The whole gallery as one PNG: a line per scene."""
     tiles = [scene.tiles for scene in gallery.scenes]
     width = max(tile.image.width for line in tiles for tile in line)
     height = max(tile.image.height for line in tiles for tile in line)
     gap, head, columns = 8, 26, max(len(line) for line in tiles)
-    page = Image.new("RGB", (columns * (width + gap) - gap, head + len(tiles) * (height + gap) - gap), "white")
-    draw, font = ImageDraw.Draw(page), ImageFont.load_default(16)
+    across = columns * (width + gap) - gap
+    font = ImageFont.load_default(16)
+    places, foot = _key_places(across, font)
+    bottom = head + len(tiles) * (height + gap)
+    page = Image.new("RGB", (across, bottom + foot), "white")
+    draw = ImageDraw.Draw(page)
+    for entry, (left, top) in zip(KEY, places, strict=True):
+        draw.rectangle((left, bottom + top + 4, left + 18, bottom + top + 16), outline=entry["colour"], width=3)
+        draw.text((left + 26, bottom + top), entry["text"], fill="#1d2430", font=font)
     for column, tile in enumerate(next(line for line in tiles if len(line) == columns)):
         draw.text((column * (width + gap), 3), tile.label, fill="#1d2430", font=font)
     for line, scene in enumerate(tiles):
@@ -98,44 +111,26 @@ def sheet(gallery: Gallery) -> bytes:
     return buffer.getvalue()
 
 
-def judge(
-    detections: Sequence[dict[str, Any]], truth: Sequence[dict[str, Any]], score: float
-) -> tuple[list[tuple[dict[str, Any], bool]], list[dict[str, Any]]]:
-    """Match detections of at least `score`, best first, to ground truth of their class.
-
-    Returns:
-        (detection, whether it is right) for each, and the ground truth that nothing matched. A ground-truth box is
-        matched once, by the best-scored detection that overlaps it with IoU >= 0.5.
-    """
-    free = list(truth)
-    judged = []
-    for detection in sorted(detections, key=lambda item: -item["score"]):
-        if detection["score"] < score:
-            continue
-        same = [item for item in free if item["label"] == detection["label"]]
-        best = max(same, key=lambda item: iou(item["box"], detection["box"]), default=None)
-        right = best is not None and iou(best["box"], detection["box"]) >= _MATCH
-        if right:
-            free = [item for item in free if item is not best]
-        judged.append((detection, right))
-    return judged, free
-
-
-def iou(a: Sequence[float], b: Sequence[float]) -> float:
-    """Intersection over union of two boxes (x0, y0, x1, y1)."""
-    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
-    if width <= 0 or height <= 0:
-        return 0.0
-    both = width * height
-    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+def _key_places(across: int, font: Any) -> tuple[list[tuple[int, int]], int]:
+    """(left, top) of each entry of the key below the sheet, and the height of them all."""
+    places, left, top, line = [], 0, 0, 24
+    for entry in KEY:
+        width = 26 + round(font.getlength(entry["text"]))
+        if left and left + width > across:
+            left, top = 0, top + line
+        places.append((left, top))
+        left += width + 24
+    return places, top + line
 
 
 def _gallery(detection: str, chosen: dict[str, tuple[Row, dict[str, Any]]], score: float) -> Gallery:
     first = next(iter(chosen.values()))
-    gallery = Gallery(
-        detection,
-        f"Detections with a score of at least {score:g}; seed {first[0].seed}, after the whole of fine-tuning.",
-    )
+    own = {}
+    for label, (row, _) in chosen.items() if not score else ():
+        if "detect" in row.folders and (best := best_of_run(row.folders["detect"])) is not None:
+            own[label] = best
+    scores = {label: own[label][0] if label in own else score or _USUAL for label in chosen}
+    gallery = Gallery(detection, _caption(first[0].seed, scores, own))
     for index, example in enumerate(first[1]["images"]):
         image = _open(first[0].folders["inspect"], example["image"])
         if image is None:
@@ -147,9 +142,28 @@ def _gallery(detection: str, chosen: dict[str, tuple[Row, dict[str, Any]]], scor
             twins = (item for item in content["images"] if item["file"] == example["file"])
             same = [item for item in twins if item["image"] == example["image"]]
             if same:
-                tiles.append(_judged_tile(label, image, same[0]["detections"], truth, score))
+                tiles.append(_judged_tile(label, image, same[0]["detections"], truth, scores[label]))
         gallery.scenes.append(Scene(f"test image {index + 1} ({Path(example['file']).name})", tiles))
     return gallery
+
+
+def _caption(seed: int, scores: Mapping[str, float], own: Mapping[str, tuple[float, float]]) -> str:
+    """From which score on each detector's detections are drawn, and why."""
+    texts = []
+    if own:
+        listed = ", ".join(f"{label} {best:.2f} (F1 {f1:.2f})" for label, (best, f1) in own.items())
+        texts.append(
+            "Each detector's detections are drawn from the score at which its F1 on the whole test set is highest (IoU"
+            f" at least 0.5): {listed}. The number behind a class is the detection's score."
+        )
+    others: dict[float, list[str]] = {}
+    for label, score in scores.items():
+        if label not in own:
+            others.setdefault(score, []).append(label)
+    for score, labels in others.items():
+        of = f" of {', '.join(labels)}" if own else ""
+        texts.append(f"Detections{of} are drawn from a score of {score:g} on.")
+    return " ".join([*texts, f"Seed {seed}, after the whole of fine-tuning."])
 
 
 def _judged_tile(
@@ -159,7 +173,8 @@ def _judged_tile(
     boxes = [(item, MISSED, True) for item in missed]
     boxes += [(item, RIGHT if right else WRONG, False) for item, right in reversed(judged)]
     wrong = sum(not right for _, right in judged)
-    return _tile(label, f"{len(judged) - wrong} right, {wrong} wrong, {len(missed)} missed", image, boxes)
+    note = f"{len(judged) - wrong} right, {wrong} wrong, {len(missed)} missed, from score {score:.2f}"
+    return _tile(label, note, image, boxes)
 
 
 def _tile(label: str, note: str, image: Image.Image, boxes: Sequence[tuple[dict[str, Any], str, bool]]) -> Tile:
@@ -174,7 +189,7 @@ def _tile(label: str, note: str, image: Image.Image, boxes: Sequence[tuple[dict[
             _dashed(draw, (x0, y0, x1, y1), colour)
         else:
             draw.rectangle((x0, y0, x1, y1), outline=colour, width=2)
-        text = str(item["label"])[:60]
+        text = str(item["label"])[:60] + (f" {item['score']:.2f}".replace(" 0.", " .") if "score" in item else "")
         _, _, right, bottom = draw.textbbox((0, 0), text, font=font)
         place = (min(x0, canvas.width - right - 5), max(0, y0 - bottom - 3))
         draw.rectangle((*place, place[0] + right + 4, place[1] + bottom + 3), fill=colour)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from matplotlib import figure as plots
 from matplotlib.ticker import MaxNLocator
 
+from clop_det.comparison.report.class_maps import class_cosines
 from clop_det.comparison.report.curves import metric_against_fraction, metric_over_iterations, probe_over_iterations
 from clop_det.comparison.report.labels import (
     LIMIT,
@@ -21,13 +22,15 @@ from clop_det.comparison.report.labels import (
     on_axis,
     styled,
 )
-from clop_det.comparison.report.maps import class_cosines, grid_figures
+from clop_det.comparison.report.maps import grid_figures
+from clop_det.comparison.report.pareto import metric_against_cost
 from clop_det.comparison.report.style import Ink, Picture, colours, render
 from clop_det.comparison.results.rows import Row
 from clop_det.comparison.results.statistics import correlation, ranks
 from clop_det.comparison.results.summary import Comparison
 from clop_det.figures import ACCURACY, ON_BOXES
 
+LEAD = "metric_by_setting"  # the figure that shows the verdict
 _BARS = 24  # more settings make no readable figure; the heat maps show them
 
 
@@ -35,6 +38,7 @@ def all_figures(comparison: Comparison) -> list[Picture]:
     """Every figure for which there are data, in the order of the page; one that cannot be drawn becomes a remark."""
     makers: Iterable[Callable[[Comparison], list[Picture]]] = (
         metric_by_setting,
+        metric_against_cost,
         metric_over_iterations,
         probe_over_iterations,
         metric_against_fraction,
@@ -94,7 +98,7 @@ def metric_by_setting(comparison: Comparison) -> list[Picture]:
         ", lines the 95 % interval." if comparison.most_seeds > 1 else ". One seed: an order of bars is no ranking."
     )
     title = f"{metric.label} per initialisation"
-    return [render("metric_by_setting", title, caption, draw, (5.4, max(2.6, 1.2 + 0.42 * len(shown))))]
+    return [render(LEAD, title, caption, draw, (5.4, max(2.6, 1.2 + 0.42 * len(shown))))]
 
 
 def metric_against_probe(comparison: Comparison) -> list[Picture]:

@@ -8,11 +8,14 @@ from typing import Any
 import jinja2
 
 from clop_det.comparison.report import tables
-from clop_det.comparison.report.examples import KEY, Gallery
+from clop_det.comparison.report.bundle import BUNDLE_NAME
+from clop_det.comparison.report.examples import KEY, Gallery, tile_label
+from clop_det.comparison.report.figures import LEAD
+from clop_det.comparison.report.pareto import cost_table
 from clop_det.comparison.report.style import Picture, colours
-from clop_det.comparison.results import provenance
+from clop_det.comparison.results import provenance, recipe
 from clop_det.comparison.results.code import MARK
-from clop_det.comparison.results.rows import Row
+from clop_det.comparison.results.rows import Row, Setting
 from clop_det.comparison.results.summary import Comparison
 from clop_det.engine.clock import clock
 from clop_det.figures import ACCURACY, PRECISION, RANK
@@ -27,15 +30,25 @@ def render_page(comparison: Comparison, pictures: Sequence[Picture], galleries: 
         loader=jinja2.PackageLoader("clop_det.comparison.report"), autoescape=True, undefined=jinja2.StrictUndefined
     )
     header, lines = tables.main_table(comparison)
-    verdicts = tables.verdicts(comparison)
+    verdicts = [
+        {"row": row, "text": text}
+        for row, summary in enumerate(comparison.summaries)
+        if (text := tables.verdict(summary, comparison))
+    ]
     family_header, families = tables.family_table(comparison)
     further_header, further = tables.further_table(comparison)
     difference_header, differences = setting_differences(comparison)
+    cost_header, costs = cost_table(comparison)
+    class_header, classes = tables.class_table(comparison)
+    lead = [picture for picture in pictures if picture.name == LEAD]
     page: str = environment.get_template("report.html.j2").render(
         title=comparison.name,
         description=comparison.description,
         code_notes=comparison.code.notes,
         facts=_facts(comparison),
+        varied=recipe.varied(comparison),
+        shared=recipe.shared(comparison),
+        measured=recipe.measured(comparison),
         verdicts=verdicts[:_MOST_VERDICTS],
         more_verdicts=max(0, len(verdicts) - _MOST_VERDICTS),
         no_verdict=_no_verdict(comparison),
@@ -50,8 +63,14 @@ def render_page(comparison: Comparison, pictures: Sequence[Picture], galleries: 
         further_header=further_header,
         further=_lines(comparison, further),
         chosen=[choice.sentence for choice in comparison.choices],
-        pictures=pictures,
+        cost_header=cost_header,
+        costs=_lines(comparison, costs),
+        class_header=class_header,
+        classes=classes,
+        lead=lead,
+        pictures=[picture for picture in pictures if picture not in lead],
         galleries=galleries,
+        rows_of_tiles=_rows_of_tiles(comparison),
         key=KEY,
         run_header=_run_header(comparison),
         run_lines=[_run_line(comparison, row) for row in comparison.rows],
@@ -61,6 +80,7 @@ def render_page(comparison: Comparison, pictures: Sequence[Picture], galleries: 
         provenance_warnings=provenance.warnings(comparison),
         job_header=provenance.JOB_HEADER,
         job_lines=provenance.job_lines(comparison),
+        bundle=BUNDLE_NAME,
         footer="Made by clop_det from the run folders alone.",
     )
     return page
@@ -90,21 +110,7 @@ def setting_differences(comparison: Comparison) -> tuple[list[str], list[tuple[s
         cells = [str(item[key]) if key in item else tables.MISSING for item in values]
         if len(set(cells)) > 1:
             lines.append((key, cells))
-    several = len({summary.setting.detection for summary in summaries}) > 1
-    names = [
-        " · ".join(
-            filter(
-                None,
-                [
-                    summary.setting.label,
-                    tables.percent(summary.setting.label_fraction, "labels"),
-                    summary.setting.detection if several else "",
-                ],
-            )
-        )
-        for summary in summaries
-    ]
-    return names, lines
+    return tables.setting_names(comparison, summaries), lines
 
 
 def _facts(comparison: Comparison) -> list[tuple[str, str]]:
@@ -141,16 +147,30 @@ def _lines(comparison: Comparison, lines: Sequence[Sequence[str]]) -> list[dict[
     figure = comparison.catalogue.find(comparison.metric)
     judged = ("ahead", "behind") if figure.better else ()
     result = []
-    for summary, cells in zip(comparison.summaries, lines, strict=True):
+    for row, (summary, cells) in enumerate(zip(comparison.summaries, lines, strict=True)):
         verdict = tables.standing(summary.difference, figure) if summary.difference else ""
         result.append(
             {
                 "cells": cells,
+                "row": row,
                 "colour": palette[summary.setting.init],
                 "verdict": verdict if verdict in judged else "",
             }
         )
     return result
+
+
+def _row_of(comparison: Comparison) -> dict[Setting, int]:
+    """Setting -> number of its line in the tables; what the page's script highlights together."""
+    return {summary.setting: row for row, summary in enumerate(comparison.summaries)}
+
+
+def _rows_of_tiles(comparison: Comparison) -> dict[str, dict[str, int]]:
+    """Detection config -> label of a picture -> number of the line."""
+    found: dict[str, dict[str, int]] = {}
+    for setting, row in _row_of(comparison).items():
+        found.setdefault(setting.detection, {})[tile_label(comparison, setting)] = row
+    return found
 
 
 def _run_header(comparison: Comparison) -> list[str]:
@@ -172,6 +192,7 @@ def _run_line(comparison: Comparison, row: Row) -> dict[str, Any]:
     code = comparison.code.of(row.folders.values())
     marks = [code or "newest"] if comparison.code.runs else []
     return {
+        "row": _row_of(comparison).get(row.setting, ""),
         "label": f"{row.setting.label} {MARK}" if code else row.setting.label,
         "colour": colours(comparison.inits)[row.setting.init],
         "cells": [*head, *figures, clock(seconds) if seconds else tables.MISSING, cost, *marks],

@@ -1,4 +1,4 @@
-"""Figures over settings: learning rate x batch size heat maps, curves over one setting, cosines of class means."""
+"""Figures over settings: learning rate x batch size heat maps, curves over one setting."""
 
 from __future__ import annotations
 
@@ -10,15 +10,7 @@ import matplotlib
 from matplotlib import figure as plots
 from matplotlib.axes import Axes
 
-from clop_det.comparison.report.labels import (
-    by_fraction,
-    conditions,
-    fraction_suffix,
-    label_of,
-    left_out,
-    legend,
-    on_axis,
-)
+from clop_det.comparison.report.labels import conditions, legend, on_axis
 from clop_det.comparison.report.style import Ink, Picture, colours, render
 from clop_det.comparison.results.rows import Setting
 from clop_det.comparison.results.statistics import mean_interval
@@ -51,45 +43,6 @@ def grid_figures(comparison: Comparison) -> list[Picture]:
             elif len(shown) > 1 and len(keys) == 2:
                 pictures.append(_heat_maps(shown, (keys[0], keys[1]), metric, name, where))
     return pictures
-
-
-def class_cosines(comparison: Comparison) -> list[Picture]:
-    """Cosines between centred class means of the initialisations' features; equally apart is -1/(K-1) elsewhere."""
-    pictures = []
-    for fraction, group in by_fraction(comparison):
-        panels: dict[str, tuple[list[list[float]], list[str]]] = {}
-        for summary in group:
-            for row in summary.rows:
-                results = row.results.get("inspect", {})
-                cosines = results.get("class_cosines_before")
-                if isinstance(cosines, list) and cosines:
-                    names = [str(name) for name in results.get("classes", [])]
-                    panels.setdefault(label_of(summary, group), (cosines, names))
-        if panels:
-            pictures.append(_cosine_picture(comparison, panels, fraction))
-    return pictures
-
-
-def _cosine_picture(
-    comparison: Comparison, panels: Mapping[str, tuple[list[list[float]], list[str]]], fraction: float | None
-) -> Picture:
-    shown = dict(list(panels.items())[:_PANELS])
-
-    def draw(figure: plots.Figure, ink: Ink) -> None:
-        for axes, (label, (cosines, names)) in zip(_axes(figure, len(shown)), shown.items(), strict=True):
-            image = axes.imshow(cosines, cmap="RdBu_r", vmin=-1, vmax=1)
-            axes.set_title(label)
-            axes.grid(visible=False)
-            few = len(names) == len(cosines) <= 12
-            axes.set_xticks(range(len(names)) if few else [], names if few else [])
-            axes.set_yticks(range(len(names)) if few else [], names if few else [])
-        figure.colorbar(image, ax=figure.axes, shrink=0.8, label="cosine")
-
-    title = f"Cosines between class means{conditions(comparison, '', fraction)}"
-    caption = "Features of the evaluation images before fine-tuning, centred, first seed of each initialisation."
-    caption += left_out(len(panels), _PANELS)
-    name = f"class_cosines{fraction_suffix(comparison, fraction)}"
-    return render(name, title, caption, draw, _size(len(shown)), wide=len(shown) > 1)
 
 
 def _heat_maps(group: Sequence[Summary], keys: tuple[str, str], metric: Figure, name: str, where: str) -> Picture:

@@ -13,6 +13,8 @@ from clop_det.comparison.results.statistics import Interval, PairedDifference
 from clop_det.comparison.results.summary import Comparison, Summary
 from clop_det.figures import ACCURACY, AFTER, BOX, CLASSES, FAMILIES, LOWER, PRECISION, SETTING, Figure
 
+_OF_CLASS = "AP-"
+_MOST_SETTINGS = 12  # columns of a table whose columns are settings
 MISSING = "–"  # noqa: RUF001 (a dash)
 
 
@@ -91,25 +93,24 @@ def notes(comparison: Comparison) -> list[str]:
 
 def verdicts(comparison: Comparison) -> list[str]:
     """Sentences for the head of the report; nothing is ranked from one seed."""
-    figure = comparison.catalogue.find(comparison.metric)
-    sentences = []
-    for summary in comparison.summaries:
-        difference = summary.difference
-        if difference is None or difference.interval.n < 2:
-            continue
-        interval = difference.interval
-        where = ", ".join(filter(None, [summary.setting.detection, percent(summary.setting.label_fraction, "labels")]))
-        higher, lower = ("is ahead of", "is behind") if figure.better else ("is above", "is below")
-        text = {"ahead": higher, "behind": lower}.get(standing(difference, figure), "cannot be told from")
-        head = f"{summary.setting.label} {text} {comparison.baseline}{f' ({where})' if where else ''}:"
-        head += f" {figure.text(interval.mean, '+')} {figure.label},"
-        sentences.append(
-            f"{head} equal in all {interval.n} seeds, so there is no spread to test."
-            if difference.verdict == "no spread"
-            else f"{head} 95 % interval {figure.text(interval.low, '+')} to {figure.text(interval.high, '+')},"
-            f" {interval.n} seeds, p = {p_text(difference.p_corrected)}."
-        )
-    return sentences
+    return [sentence for sentence in (verdict(summary, comparison) for summary in comparison.summaries) if sentence]
+
+
+def verdict(summary: Summary, comparison: Comparison) -> str:
+    """The difference of a setting from the baseline in a sentence; empty with fewer than two paired seeds."""
+    figure, difference = comparison.catalogue.find(comparison.metric), summary.difference
+    if difference is None or difference.interval.n < 2:
+        return ""
+    interval = difference.interval
+    where = ", ".join(filter(None, [summary.setting.detection, percent(summary.setting.label_fraction, "labels")]))
+    higher, lower = ("is ahead of", "is behind") if figure.better else ("is above", "is below")
+    text = {"ahead": higher, "behind": lower}.get(standing(difference, figure), "cannot be told from")
+    head = f"{summary.setting.label} {text} {comparison.baseline}{f' ({where})' if where else ''}:"
+    head += f" {figure.text(interval.mean, '+')} {figure.label},"
+    if difference.verdict == "no spread":
+        return f"{head} equal in all {interval.n} seeds, so there is no spread to test."
+    bounds = f"95 % interval {figure.text(interval.low, '+')} to {figure.text(interval.high, '+')}"
+    return f"{head} {bounds}, {interval.n} seeds, p = {p_text(difference.p_corrected)}."
 
 
 def compared(comparison: Comparison) -> int:
@@ -135,6 +136,32 @@ def further_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     shown, apart = main_columns(comparison), (BOX, *FAMILIES, CLASSES, SETTING)
     columns = [column for column in _found(comparison) if column not in shown]
     return _table(comparison, [column for column in columns if comparison.catalogue.find(column).group not in apart])
+
+
+def class_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Header and cells: AP of each class of the test set, a column for each setting; no line without two classes.
+
+    A class without a box in the test set has no line: COCO's rule leaves it out, and VOC's counts it as 0.
+    """
+    names = dict.fromkeys(column for column in _found(comparison) if column.startswith(_OF_CLASS))
+    tested = [name for name in names if f"coco/{name}" in _found(comparison)]
+    shown = comparison.summaries[:_MOST_SETTINGS]
+    lines = [
+        [name.removeprefix(_OF_CLASS), *(spread(s.metrics.get(name), comparison.catalogue.find(name)) for s in shown)]
+        for name in tested
+    ]
+    return ["class", *setting_names(comparison, shown)], lines if len(lines) > 1 else []
+
+
+def setting_names(comparison: Comparison, shown: Sequence[Summary]) -> list[str]:
+    """Names of settings as columns: with their share of labels, and the detection config where there are several."""
+    several = len({summary.setting.detection for summary in shown}) > 1
+    names = []
+    for summary in shown:
+        setting = summary.setting
+        parts = [setting.label, percent(setting.label_fraction, "labels"), setting.detection if several else ""]
+        names.append(" · ".join(filter(None, parts)))
+    return names
 
 
 def _found(comparison: Comparison) -> list[str]:

@@ -6,11 +6,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from clop_det.comparison.report import csv_files, tables
+from clop_det.comparison.report.bundle import write_bundle
 from clop_det.comparison.report.escaping import file_name, markdown
 from clop_det.comparison.report.examples import galleries, sheet
 from clop_det.comparison.report.figures import all_figures
 from clop_det.comparison.report.html import problems, render_page
 from clop_det.comparison.report.style import Picture
+from clop_det.comparison.results import recipe
 from clop_det.comparison.results.summary import Comparison
 from clop_det.files import atomic_write, write_text
 
@@ -38,6 +40,7 @@ def write_report(comparison: Comparison, folder: Path) -> Path:
     write_text(folder / "results.md", _markdown(comparison, names))
     page = folder / "report.html"
     write_text(page, render_page(comparison, pictures, shown))
+    write_bundle(comparison, folder)
     return page
 
 
@@ -52,6 +55,8 @@ def _markdown(comparison: Comparison, pictures: list[tuple[str, str]]) -> str:
     parts = [f"# {markdown(comparison.name)}", *map(markdown, comparison.code.notes)]
     parts += [markdown(comparison.description), tables.markdown_table(comparison)]
     parts += map(markdown, tables.notes(comparison))
+    facts = [("varied", recipe.varied(comparison)), *recipe.shared(comparison), *recipe.measured(comparison)]
+    parts.append(_items(f"{name}: {text}" for name, text in facts))
     if comparison.choices:
         parts.append(_items(choice.sentence for choice in comparison.choices))
     parts.append(_items(tables.verdicts(comparison)))

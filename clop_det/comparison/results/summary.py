@@ -52,7 +52,8 @@ class Summary:
 class Comparison:
     """Everything that the report shows.
 
-    Detections are drawn from `example_score` on, columns named by `catalogue`; `code` says whose code ran.
+    Detections are drawn from `example_score` on (0: each detector's own), columns named by `catalogue`; `code` says
+    whose code ran, and `sources` are the folders that all this was read from.
     """
 
     name: str
@@ -64,9 +65,10 @@ class Comparison:
     runs: dict[str, Run]
     choices: list[Choice] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
-    example_score: float = 0.5
+    example_score: float = 0.0
     catalogue: Catalogue = CATALOGUE
     code: CodeMarks = field(default_factory=CodeMarks)
+    sources: Sequence[Path] = ()
 
     @property
     def inits(self) -> list[str]:
@@ -126,7 +128,7 @@ def read_comparison(folders: Sequence[Path], baseline: str = "", metric: str = "
     compared, choices = choose(rows, select)
     summaries = summarise(compared, chosen, wanted)
     title = str(plan.get("name") or clean(folders[0].resolve().name))
-    description, score = str(plan.get("description") or ""), float(plan.get("example_score") or 0.5)
+    description, score = str(plan.get("description") or ""), float(plan.get("example_score") or 0.0)
     given = [plan["kept"] for _, plan in plans if isinstance(plan.get("kept"), dict)]
     kept = {name: item for items in given for name, item in items.items() if isinstance(item, dict)}
     used = {folder for row in rows for kind, folder in row.folders.items() if kind != "inspect"}
@@ -134,6 +136,7 @@ def read_comparison(folders: Sequence[Path], baseline: str = "", metric: str = "
         *(title, description, chosen, wanted, rows, summaries, runs, choices, remarks, score),
         catalogue=CATALOGUE.with_facts(fact for row in rows for fact in _figure_facts(row)),
         code=code_marks([run for run in runs.values() if run.folder in used], kept),
+        sources=tuple(folders),
     )
 
 

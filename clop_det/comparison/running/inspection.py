@@ -77,7 +77,7 @@ def _features(cfg: CfgNode, model: nn.Module, when: str) -> dict[str, Any]:
     return {
         f"singular_values_{when}": [float(value) for value in singular_values(features)],
         f"class_cosines_{when}": [[round(float(c), 4) for c in row] for row in directions @ directions.T],
-        "classes": list(store.classes),
+        "classes": [store.classes[k] for k in sorted(set(store.labels[asked].tolist()) - {-1})],  # those with a mean
     }
 
 

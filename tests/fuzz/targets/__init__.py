@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.fuzz.targets import detection, images, runs, weights
+from tests.fuzz.targets import archive, detection, images, runs, weights
 from tests.fuzz.targets.target import Target
 
 __all__ = ["PREPARE", "Target"]
@@ -24,4 +24,5 @@ PREPARE: dict[str, Callable[[Path], Target]] = {
     "metrics": runs.prepare_metrics,
     "config": runs.prepare_config,
     "runs": runs.prepare_runs,
+    "bundle": archive.prepare_bundle,
 }

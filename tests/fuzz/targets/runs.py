@@ -15,6 +15,7 @@ from clop_det.comparison.results.summary import read_comparison
 from clop_det.config.reading import read_config
 from clop_det.engine.metrics import drop_lines_from, read_metrics
 from tests.fuzz.mutations import mutated_bytes, mutated_json, mutated_lines
+from tests.fuzz.targets.archive import KEPT, keep
 from tests.fuzz.targets.target import Mutate, Target
 
 
@@ -53,7 +54,7 @@ def prepare_runs(folder: Path) -> Target:
                     **{"detect": run.name, "inspect": look.name},
                 }
             )
-    plan = {"name": "n", "description": "d", "baseline": "random", "metric": "AP", "example_score": 0.5, "select": {}}
+    plan = {"name": "n", "description": "d", "baseline": "random", "metric": "AP", "example_score": 0.0, "select": {}}
     (folder / "out" / "plan.json").write_text(json.dumps({**plan, "inits": ["random", "clop"], "cells": cells}))
     top = "out/jobs/detect-clop-0/"
     files: list[tuple[str, Mutate]] = [(f"{top}{name}.json", mutated_json) for name in ("job", "results")]
@@ -64,6 +65,7 @@ def prepare_runs(folder: Path) -> Target:
     ]
     files += [(f"out/jobs/inspect-clop-0/{name}.json", mutated_json) for name in ("examples", "results", "job")]
     files += [("out/jobs/inspect-clop-0/0.png", mutated_bytes)]
+    files += [(top + name, mutate) for name, mutate in KEPT]
     count = 0
 
     def read(_: Path) -> None:
@@ -84,6 +86,7 @@ def prepare_runs(folder: Path) -> Target:
 
 def _write_run(run: Path, init: str, seed: int) -> None:
     run.mkdir(parents=True)
+    keep(run)
     facts = {"init": init, "loss": init, "label_fraction": None, "seed": seed, "detection": "d", "pretrain_grid": {}}
     attempt = {"seconds": 3.0, "exit_code": 0, "reason": "", "cores": 2, "stopped": False}
     job = {

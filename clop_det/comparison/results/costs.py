@@ -1,0 +1,73 @@
+"""What a setting costs: computing time of each stage, and labels that pretraining saw."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clop_det.comparison.results.reading import number, read_object
+from clop_det.comparison.results.runs import Run
+from clop_det.comparison.results.summary import Comparison, Summary
+
+RANDOM = "random"  # the initialisation without a pretraining
+STAGES = {"pretraining": ("pretrain", "convert"), "fine-tuning": ("detect",)}
+_SPLIT_NAME = "label_split.json"  # written by `pretraining.data`
+
+
+@dataclass(frozen=True)
+class SettingCost:
+    """Means over the seeds of a setting.
+
+    Attributes:
+        stages: stage -> amount of each unit ("GPU-seconds", "core-seconds"); of a stage that there is not, none. One
+            whose cost nobody noted is absent: that of a given checkpoint's pretraining, for one.
+        labels: class labels that pretraining saw; None: not known.
+    """
+
+    stages: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    labels: int | None = None
+
+    def text(self, stage: str) -> str:
+        """ "1,900 core-seconds", "0", or a dash where nothing is noted."""
+        if stage not in self.stages:
+            return "–"  # noqa: RUF001 (a dash)
+        return ", ".join(f"{amount:,.0f} {unit}" for unit, amount in self.stages[stage].items()) or "0"
+
+
+def setting_costs(comparison: Comparison) -> list[SettingCost]:
+    """The cost of each summary of the comparison, in order."""
+    by_folder = {run.folder: run for run in comparison.runs.values()}
+    return [SettingCost(_stages(summary, by_folder), _labels(summary)) for summary in comparison.summaries]
+
+
+def _stages(summary: Summary, runs: Mapping[Path, Run]) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {"pretraining": {}} if summary.setting.init == RANDOM else {}
+    for stage, kinds in STAGES.items():
+        whole = [row for row in summary.rows if kinds[0] in row.folders]
+        seeds = [[runs[row.folders[kind]] for kind in kinds if kind in row.folders] for row in whole]
+        costs = [costs for jobs in seeds if (costs := [job.cost for job in jobs if job.cost is not None])]
+        units = sorted({cost.unit for seed in costs for cost in seed})
+        if costs:
+            found[stage] = {
+                unit: _mean([sum(c.amount for c in seed if c.unit == unit) for seed in costs]) for unit in units
+            }
+    return found
+
+
+def _labels(summary: Summary) -> int | None:
+    if summary.setting.init == RANDOM:
+        return 0
+    folders = [row.folders["pretrain"] for row in summary.rows if "pretrain" in row.folders]
+    if not folders:
+        return None
+    if summary.setting.label_fraction is None:
+        return 0
+    counts: list[Any] = [read_object(folder / _SPLIT_NAME).get("labelled_images") for folder in folders]
+    known = [float(count) for count in counts if number(count, 0, 1e12)]
+    return round(_mean(known)) if known else None
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
