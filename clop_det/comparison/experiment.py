@@ -33,6 +33,7 @@ from clop_det.engine.clock import clock
 from clop_det.errors import UserError
 from clop_det.locks import exclusive_lock
 
+LAUNCHERS = ("local", "slurm")
 _QUEUED = 64  # jobs that are queued or running at once on a cluster, by default
 
 
@@ -42,7 +43,7 @@ class Asked:
 
     Attributes:
         jobs: at once; None: 1, on a cluster 64.
-        launcher: "local" or "slurm".
+        launcher: one of `LAUNCHERS`.
         dry_run: only list the jobs; with `measure` time the first steps of each kind.
         only: pattern of job names; empty: all.
         keep, rerun: what becomes of jobs that ran under other code; neither: they are refused.
@@ -109,6 +110,10 @@ def compare(config_file: str, overrides: Sequence[str] = (), asked: Asked | None
         raise UserError("--measure belongs to --dry-run; a comparison that runs times its jobs anyway.")
     if args.jobs is not None and args.jobs < 1:
         raise UserError(f"--jobs is {args.jobs}; it must be at least 1.")
+    if args.keep and args.rerun:
+        raise UserError("keep and rerun exclude each other: jobs that ran under other code stand, or run again.")
+    if args.launcher not in LAUNCHERS:
+        raise UserError(f"the launcher is {args.launcher!r}; it must be one of {', '.join(LAUNCHERS)}.")
     cfg = load_compare_config(config_file, overrides)
     matrix = read_matrix(cfg, Path(find_config(config_file)).parent)
     plan = build_plan(matrix)
@@ -126,7 +131,7 @@ def compare(config_file: str, overrides: Sequence[str] = (), asked: Asked | None
         print(f"note: {line}")
     if args.dry_run:
         here = LocalLauncher(1, args.commands, cfg.COMPARE.LAUNCH.GPUS_PER_JOB) if args.measure else None
-        _describe(plan, jobs, todo, args.slots, here)
+        _describe(plan, jobs, todo, again, args.slots, here)
         return Compared()
     launcher = _launcher(args, cfg)
     busy = f"another comparison runs in {matrix.output}. Wait for it, or choose another OUTPUT_DIR."
@@ -206,8 +211,13 @@ def _finish(matrix: Matrix, outcome: Outcome) -> Compared:
     return Compared(page, comparison, outcome.failed, outcome.stopped)
 
 
-def _describe(plan: Plan, jobs: dict[str, Job], todo: list[str], slots: int, here: Launcher | None) -> None:
-    """Print the jobs and what they take; with a launcher, the first steps of each kind are run and timed."""
+def _describe(
+    plan: Plan, jobs: dict[str, Job], todo: list[str], again: Sequence[str], slots: int, here: Launcher | None
+) -> None:
+    """Print the jobs and what they take; with a launcher, the first steps of each kind are run and timed.
+
+    Those of `again` begin anew: their folders would be moved aside.
+    """
     estimator = Estimator()
     for name, job in jobs.items():
         seconds = None if name in todo else finished_seconds(plan.root / name)
@@ -217,7 +227,8 @@ def _describe(plan: Plan, jobs: dict[str, Job], todo: list[str], slots: int, her
         measure((jobs[name] for name in todo), estimator, here, Display())
     for name, job in jobs.items():
         expected = estimator.expected(job)
-        state = "done" if name not in todo else "resume" if (plan.root / name).exists() else "run"
+        begun = name not in again and (plan.root / name).exists()
+        state = "done" if name not in todo else "resume" if begun else "run"
         steps = f"{job.iterations} steps" if job.iterations else ""
         about = f"about {clock(expected)}" if expected and state != "done" else ""
         print(f"{state:7} {name:64} {steps:12} {about}".rstrip())

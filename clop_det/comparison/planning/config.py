@@ -8,12 +8,11 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
+from clop_det.comparison.names import LEAST_SCORE
 from clop_det.config.build import add_keys, register_built_in
 from clop_det.config.library import find_config
 from clop_det.config.reading import read_with
 from clop_det.keys import COMPARISON, Key, at_least, between, check_rules, declare, each, whole
-
-LEAST_SCORE = 0.05  # weaker detections are not stored with the examples
 
 declare(
     COMPARISON,

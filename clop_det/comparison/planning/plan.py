@@ -15,7 +15,7 @@ from clop_det.comparison.planning.jobs import Job, job_name
 from clop_det.comparison.planning.matrix import Detection, Init, Matrix, Point
 from clop_det.comparison.planning.other_code import OtherCode
 from clop_det.config.files import read_file
-from clop_det.config.imported import check_is_imported
+from clop_det.config.imported import check_in_use_is_imported
 from clop_det.config.imports import KEY as IMPORTS
 from clop_det.config.imports import Import
 from clop_det.config.reading import assemble, merge_mapping, run_defaults
@@ -25,7 +25,6 @@ from clop_det.digests import UNREAD, Digests
 from clop_det.errors import UserError
 from clop_det.files import read_json, write_json
 from clop_det.keys import DETECTION, PRETRAINING, check_rules
-from clop_det.losses.registry import LOSSES
 
 CONVERTED = "backbone.pth"
 
@@ -155,7 +154,7 @@ class _Builder:
         where = f"COMPARE.INITS {init.name}"
         cfg = resolve(self._matrix.pretrain_config, values, where, self._matrix.imports)
         try:
-            check_is_imported(LOSSES, cfg.LOSS.NAME, cfg)
+            check_in_use_is_imported(cfg, PRETRAINING)
             check_rules(cfg, PRETRAINING)
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
@@ -186,7 +185,7 @@ class _Builder:
             assert init.checkpoint is not None
             source, content = str(init.checkpoint), self.digests.of_file(init.checkpoint)
             facts = {**facts, "seed": None}
-        own = identity.of_conversion(content, init.source, pretrain.config if pretrain else None)
+        own = identity.of_conversion(content, init.source, pretrain.config if pretrain else None, self._matrix.imports)
         imports = pretrain.config.IMPORTS if pretrain and pretrain.config else self._matrix.imports
         arguments = {"source": source, "output": CONVERTED, "format": init.source, "imports": "\n".join(imports)}
         needs = (pretrain.name,) if pretrain else ()
@@ -207,6 +206,7 @@ class _Builder:
         where = f"COMPARE.DETECTION {detection.name}"
         cfg = resolve(detection.config, values, where, self._matrix.imports)
         try:
+            check_in_use_is_imported(cfg, DETECTION)
             check_rules(cfg, DETECTION)
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
@@ -237,7 +237,8 @@ class _Builder:
         images = detect.config.CLASSIFICATION
         arguments = {"run": str(self._plan.root / detect.name), "examples": str(count)}
         arguments["weights"] = detect.config.MODEL.WEIGHTS
-        read = images_digest(images, images.EVAL_SPLIT, self.digests) if images.ROOT else ""
+        split = images.EVAL_SPLIT
+        read = {f"classification images of {split}": images_digest(images, split, self.digests)} if images.ROOT else {}
         own = identity.of_inspection(detect.identity, read, count)
         name = job_name("inspect", [detect.name.split("-", 1)[1].rsplit("-", 1)[0]], own)
         facts = {**detect.facts, "detect": detect.name}
