@@ -11,4 +11,5 @@ PLAN_NAME = "plan.json"
 JOB_NAME = "job.json"
 JOB_CONFIG = "job.yaml"
 EXAMPLES_NAME = "examples.json"
+REDRAW, KEEP = HEADS = ("redraw", "keep")  # what becomes of the heads of given detectors
 LEAST_SCORE = 0.05  # weaker detections are not stored with the examples

@@ -8,11 +8,11 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
-from clop_det.comparison.names import LEAST_SCORE
+from clop_det.comparison.names import HEADS, LEAST_SCORE, REDRAW
 from clop_det.config.build import add_keys, register_built_in
 from clop_det.config.library import find_config
 from clop_det.config.reading import read_with
-from clop_det.keys import COMPARISON, Key, at_least, between, check_rules, declare, each, whole
+from clop_det.keys import COMPARISON, Key, at_least, between, check_rules, declare, each, one_of, whole
 
 declare(
     COMPARISON,
@@ -31,7 +31,15 @@ declare(
             'Initialisations: "random", the name of a loss, or a mapping with NAME and LOSS (loss to pretrain with;'
             " default: NAME), OPTS ({config key: value} for its pretraining), GRID (False leaves it out of"
             " PRETRAIN.GRID), USES_LABELS (False if the label fraction does not concern it), or CHECKPOINT (path of a"
-            ' given checkpoint; then no pretraining) and SOURCE (its format; "": recognised by content).',
+            ' given checkpoint; then no pretraining) and SOURCE (its format; "": recognised by content). A CHECKPOINT'
+            ' with {seed} in its path, "runs/seed{seed}.pth", is another file for each seed. FROM is a checkpoint that'
+            " the pretraining with LOSS starts from, instead of random weights.",
+        ),
+        "COMPARE.HEADS": Key(
+            REDRAW,
+            "What the pyramid and heads of every detector start with. redraw: numbers drawn from SEED, the same in all"
+            " rows. keep: those of the given detectors; then every initialisation must be a detector's CHECKPOINT.",
+            one_of(*HEADS),
         ),
         "COMPARE.BASELINE": Key("random", "Name of the initialisation in INITS that differences are taken against."),
         "COMPARE.LABEL_FRACTIONS": Key([0.1], "Shares of the training labels.", each(between(0, 1, "(]"))),

@@ -64,17 +64,21 @@ def of_detection(cfg: CfgNode, start: str, digests: Digests) -> Identity:
     return _of_run(cfg, DETECTION, {"weights": start, **detection.reads(cfg, digests)}, detection.MODULES, carried)
 
 
-def of_conversion(source: str, source_format: str, cfg: CfgNode | None, imports: Sequence[str] = ()) -> Identity:
+def of_conversion(
+    source: str, source_format: str, cfg: CfgNode | None, imports: Sequence[str] = (), keep_heads: bool = False
+) -> Identity:
     """Of a conversion.
 
     Args:
         source: digest of the job, or of the given file, that it converts.
         cfg: config of the job; None: a given file, whose family of networks is found by its content.
         imports: entries of IMPORTS for a given file.
+        keep_heads: whether it takes over the heads of a given detector.
     """
     reads = {"source": source}
     brought = _of_families(imports) if cfg is None else _brought(cfg, PRETRAINING, ("backbone",))
-    return Identity(digest(["convert", source_format, reads]), reads, (*CONVERSION, *brought[0]), brought[1])
+    what = ["convert", source_format, reads, *(["heads"] if keep_heads else [])]
+    return Identity(digest(what), reads, (*CONVERSION, *brought[0]), brought[1])
 
 
 def of_inspection(run: Identity, images: Mapping[str, str], count: int) -> Identity:

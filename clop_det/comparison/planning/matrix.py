@@ -11,11 +11,14 @@ from typing import Any
 
 from fvcore.common.config import CfgNode as CN
 
+from clop_det.comparison.names import KEEP, REDRAW
 from clop_det.config.files import flatten
 from clop_det.config.imports import KEY as IMPORTS
 from clop_det.config.library import library
+from clop_det.conversion.heads import check_has_heads
 from clop_det.conversion.sources.catalogue import source_names
 from clop_det.errors import UserError
+from clop_det.files import sha256_of
 from clop_det.keys import nearest
 
 Point = tuple[tuple[str, Any], ...]  # one combination of a grid: ((config key, value), ...)
@@ -24,9 +27,14 @@ RANDOM = "random"
 # The comparison sets these itself; an override would break the pairing or the run folders.
 OWNED_KEYS = ("OUTPUT_DIR", "SEED", "MODEL.WEIGHTS")
 # Where the matrix says what a row is called by, and with what.
-_SAID_ELSEWHERE = {"LABELS.FRACTION": "COMPARE.LABEL_FRACTIONS", "LOSS.NAME": "LOSS of an entry of COMPARE.INITS"}
+_SAID_ELSEWHERE = {
+    "LABELS.FRACTION": "COMPARE.LABEL_FRACTIONS",
+    "LOSS.NAME": "LOSS of an entry of COMPARE.INITS",
+    "PRETRAIN.FROM": "FROM of an entry of COMPARE.INITS",
+}
+_SEED = "{seed}"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
-_INIT_KEYS = ("NAME", "LOSS", "OPTS", "GRID", "USES_LABELS", "CHECKPOINT", "SOURCE")
+_INIT_KEYS = ("NAME", "LOSS", "OPTS", "GRID", "USES_LABELS", "CHECKPOINT", "SOURCE", "FROM")
 _DETECTION_KEYS = ("NAME", "CONFIG", "OPTS", "GRID", "SELECT")
 
 
@@ -39,8 +47,14 @@ class Init:
     opts: Mapping[str, Any] = field(default_factory=dict)
     uses_grid: bool = True
     uses_labels: bool = True
-    checkpoint: Path | None = None
+    checkpoints: Mapping[int, Path] = field(default_factory=dict)  # seed -> file
     source: str = ""
+    starts: Mapping[int, Path] = field(default_factory=dict)  # seed -> what the pretraining starts from
+
+    @property
+    def one_file(self) -> bool:
+        """Whether one given file serves all of several seeds."""
+        return len(self.checkpoints) > 1 and len(set(self.checkpoints.values())) == 1
 
     @property
     def pretrained(self) -> bool:
@@ -78,6 +92,7 @@ class Matrix:
     metric: str
     examples: int
     example_score: float
+    heads: str = REDRAW
     imports: tuple[str, ...] = ()
     gpus: int = 1  # processes of a job
 
@@ -89,7 +104,9 @@ def read_matrix(cfg: CN, folder: Path) -> Matrix:
         UserError: anything in the matrix that could not run or would be ambiguous.
     """
     node = cfg.COMPARE
-    inits = tuple(_read_init(item, folder) for item in _some(node.INITS, "COMPARE.INITS"))
+    seeds = _different(node.SEEDS, "COMPARE.SEEDS")
+    inits = tuple(_read_init(item, folder, seeds) for item in _some(node.INITS, "COMPARE.INITS"))
+    _check_heads(node.HEADS, inits)
     _unique([init.name for init in inits], "COMPARE.INITS")
     pretrain_grid = _grid(node.PRETRAIN.GRID, "COMPARE.PRETRAIN.GRID")
     for init in inits:
@@ -117,7 +134,7 @@ def read_matrix(cfg: CN, folder: Path) -> Matrix:
         inits=inits,
         baseline=node.BASELINE,
         fractions=_different(map(float, node.LABEL_FRACTIONS), "COMPARE.LABEL_FRACTIONS"),
-        seeds=_different(node.SEEDS, "COMPARE.SEEDS"),
+        seeds=seeds,
         pretrain_config=find(node.PRETRAIN.CONFIG, folder) if needs_pretraining else None,
         pretrain_opts={**device, **_opts(node.PRETRAIN.OPTS, "COMPARE.PRETRAIN.OPTS")},
         pretrain_grid=pretrain_grid,
@@ -125,6 +142,7 @@ def read_matrix(cfg: CN, folder: Path) -> Matrix:
         metric=str(node.METRIC),
         examples=int(node.EXAMPLES),
         example_score=float(node.EXAMPLE_SCORE),
+        heads=str(node.HEADS),
         imports=tuple(cfg.IMPORTS),
         gpus=int(node.LAUNCH.GPUS_PER_JOB),
     )
@@ -145,34 +163,68 @@ def find(name: str, folder: Path) -> Path:
     raise UserError(f'no file "{name}": looked for {candidates[0]} and {candidates[1]}.{close}')
 
 
-def _read_init(item: Any, folder: Path) -> Init:
+def _check_heads(policy: str, inits: Iterable[Init]) -> None:
+    """One policy holds for all rows: under `keep` each must bring a whole detector."""
+    inits = list(inits) if policy == KEEP else []
+    for init in inits:
+        if not init.checkpoints:
+            what = "is pretrained here" if init.pretrained else "is random"
+            raise UserError(
+                f"COMPARE.HEADS is {KEEP}, but the initialisation {init.name} {what} and brings no heads, so the rows"
+                f" would not start alike. Set COMPARE.HEADS {REDRAW}, or leave {init.name} out."
+            )
+    for path in dict.fromkeys(path for init in inits for path in init.checkpoints.values()):
+        check_has_heads(path)
+
+
+def _read_init(item: Any, folder: Path, seeds: Sequence[int]) -> Init:
     if isinstance(item, str):
         item = {"NAME": item}
+    if isinstance(item, Mapping) and "HEADS" in item:
+        raise UserError("COMPARE.INITS: HEADS is one rule for all rows, not for one of them. Set COMPARE.HEADS.")
     values = _mapping(item, _INIT_KEYS, "COMPARE.INITS")
     name = _name(values.get("NAME"), "COMPARE.INITS")
     where = f"COMPARE.INITS {name}"
     checkpoint = values.get("CHECKPOINT", "")
-    if checkpoint and (name == RANDOM or "LOSS" in values or values.get("OPTS")):
-        raise UserError(f"{where} names a CHECKPOINT: it can have no LOSS, no OPTS and cannot be called random.")
-    ignored = [key for key in ("LOSS", "OPTS", "SOURCE") if name == RANDOM and key in values]
+    if checkpoint and (name == RANDOM or "LOSS" in values or values.get("OPTS") or "FROM" in values):
+        raise UserError(f"{where} names a CHECKPOINT: it can have no LOSS, OPTS or FROM and cannot be called random.")
+    ignored = [key for key in ("LOSS", "OPTS", "SOURCE", "FROM") if name == RANDOM and key in values]
     if ignored:
         raise UserError(f"{where} is not pretrained and has no use for {', '.join(ignored)}. Remove it, or rename it.")
     if name == RANDOM or checkpoint:
-        path = find(str(checkpoint), folder) if checkpoint else None
+        files = _checkpoints(str(checkpoint), folder, seeds, where) if checkpoint else {}
         source = str(values.get("SOURCE", ""))
         if source and source not in source_names():
             raise UserError(
                 f'{where}: unknown SOURCE "{source}".{nearest(source, source_names())} Without'
                 " SOURCE the file is recognised by its content."
             )
-        return Init(name, uses_grid=False, uses_labels=False, checkpoint=path, source=source)
+        return Init(name, uses_grid=False, uses_labels=False, checkpoints=files, source=source)
     return Init(
         name,
         loss=str(values.get("LOSS", name)),
         opts=_opts(values.get("OPTS", {}), f"{where} OPTS"),
         uses_grid=_flag(values, "GRID", where),
         uses_labels=_flag(values, "USES_LABELS", where),
+        starts=_checkpoints(str(values["FROM"]), folder, seeds, where) if values.get("FROM") else {},
     )
+
+
+def _checkpoints(pattern: str, folder: Path, seeds: Sequence[int], where: str) -> dict[int, Path]:
+    """The file of each seed; "{seed}" in the pattern stands for the seed."""
+    if _SEED not in pattern:
+        path = find(pattern, folder)
+        return dict.fromkeys(seeds, path)
+    files = {seed: find(pattern.replace(_SEED, str(seed)), folder) for seed in seeds}
+    known: dict[str, int] = {}
+    for seed, path in files.items():
+        same = known.setdefault(sha256_of(path), seed)
+        if same != seed:
+            raise UserError(
+                f"{where}: {files[same]} and {path} have the same content, so the seeds {same} and {seed} would be one"
+                " pretraining counted twice. Give each seed its own file, or one CHECKPOINT without {seed}."
+            )
+    return files
 
 
 def _read_detection(item: Any, folder: Path, device: Mapping[str, str]) -> Detection:

@@ -9,7 +9,7 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
-from clop_det.comparison.names import JOBS_FOLDER, PLAN_NAME, REPORT_FOLDER
+from clop_det.comparison.names import JOBS_FOLDER, KEEP, PLAN_NAME, REPORT_FOLDER
 from clop_det.comparison.planning import identity
 from clop_det.comparison.planning.jobs import Job, job_name
 from clop_det.comparison.planning.matrix import Detection, Init, Matrix, Point
@@ -113,6 +113,8 @@ def write_plan(plan: Plan, kept: Mapping[str, OtherCode]) -> None:
         "baseline": matrix.baseline,
         "metric": matrix.metric,
         "example_score": matrix.example_score,
+        "heads": matrix.heads,
+        "one_file": [init.name for init in matrix.inits if init.one_file],
         "select": {item.name: [item.select_by, item.report_on] for item in matrix.detections if item.select_by},
         "cells": [asdict(cell) for cell in plan.cells],
         "kept": {name: other.as_dict() for name, other in kept.items()},
@@ -147,6 +149,7 @@ class _Builder:
 
     def _pretrain_values(self, init: Init, fraction: float | None, seed: int, point: Point) -> dict[str, Any]:
         values = {**self._matrix.pretrain_opts, "LOSS.NAME": init.loss, **dict(point), **init.opts, "SEED": seed}
+        values |= {"PRETRAIN.FROM": str(init.starts[seed])} if init.starts else {}
         return values if fraction is None else {**values, "LABELS.FRACTION": fraction}
 
     def _pretrain_config(self, init: Init, values: Mapping[str, Any]) -> CfgNode:
@@ -176,18 +179,23 @@ class _Builder:
     def _convert(
         self, init: Init, pretrain: Job | None, facts: Mapping[str, Any], labels: list[str], seed: int
     ) -> Job | None:
-        if not self._matrix.detections or (pretrain is None and init.checkpoint is None):
+        if not self._matrix.detections or (pretrain is None and not init.checkpoints):
             return None
+        keep = self._matrix.heads == KEEP
         if pretrain is not None:
             source, content = str(self._plan.root / pretrain.name / pretrain.product), pretrain.digest
             labels = [*labels, f"s{seed}"]
         else:
-            assert init.checkpoint is not None
-            source, content = str(init.checkpoint), self.digests.of_file(init.checkpoint)
-            facts = {**facts, "seed": None}
-        own = identity.of_conversion(content, init.source, pretrain.config if pretrain else None, self._matrix.imports)
+            path = init.checkpoints[seed]
+            source, content = str(path), self.digests.of_file(path)
+            one = len(set(init.checkpoints.values())) == 1
+            facts = {**facts, "seed": None if one else seed}
+            labels = labels if one else [*labels, f"s{seed}"]
+        cfg = pretrain.config if pretrain else None
+        own = identity.of_conversion(content, init.source, cfg, self._matrix.imports, keep)
         imports = pretrain.config.IMPORTS if pretrain and pretrain.config else self._matrix.imports
         arguments = {"source": source, "output": CONVERTED, "format": init.source, "imports": "\n".join(imports)}
+        arguments |= {"heads": KEEP} if keep else {}
         needs = (pretrain.name,) if pretrain else ()
         name = job_name("convert", labels, own)
         return self._add_job(Job("convert", name, own, needs, CONVERTED, facts=facts, arguments=arguments))

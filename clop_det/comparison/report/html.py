@@ -35,6 +35,7 @@ def render_page(comparison: Comparison, pictures: Sequence[Picture], galleries: 
         title=comparison.name,
         description=comparison.description,
         code_notes=comparison.code.notes,
+        protocol=comparison.protocol,
         facts=_facts(comparison),
         verdicts=verdicts[:_MOST_VERDICTS],
         more_verdicts=max(0, len(verdicts) - _MOST_VERDICTS),

@@ -46,7 +46,7 @@ def printed_table(comparison: Comparison) -> str:
     """The main table for the terminal, with its notes."""
     header, lines = main_table(comparison)
     table = tabulate(lines, header, tablefmt="simple", disable_numparse=True)
-    return "\n".join([*comparison.code.notes, table, "", *notes(comparison)])
+    return "\n".join([*comparison.first_lines, table, "", *notes(comparison)])
 
 
 def markdown_table(comparison: Comparison) -> str:
@@ -59,7 +59,7 @@ def markdown_table(comparison: Comparison) -> str:
 def latex_table(comparison: Comparison) -> str:
     """The main table as a LaTeX tabular (booktabs)."""
     header, lines = main_table(comparison)
-    body = [*(f"% {' '.join(note.split())}" for note in comparison.code.notes), r"% needs \usepackage{booktabs}"]
+    body = [*(f"% {' '.join(note.split())}" for note in comparison.first_lines), r"% needs \usepackage{booktabs}"]
     body += [rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\toprule"]
     body += [" & ".join(map(latex, header)) + r" \\", r"\midrule"]
     body += [" & ".join(map(latex, cells)) + r" \\" for cells in lines]

@@ -49,7 +49,7 @@ def _write_picture(picture: Picture, folder: Path) -> None:
 
 
 def _markdown(comparison: Comparison, pictures: list[tuple[str, str]]) -> str:
-    parts = [f"# {markdown(comparison.name)}", *map(markdown, comparison.code.notes)]
+    parts = [f"# {markdown(comparison.name)}", *map(markdown, comparison.first_lines)]
     parts += [markdown(comparison.description), tables.markdown_table(comparison)]
     parts += map(markdown, tables.notes(comparison))
     if comparison.choices:

@@ -11,6 +11,7 @@ from typing import Any
 import clop_det.detection.average_precision
 import clop_det.probes.tasks  # noqa: F401  (both register the figures that the package ships)
 from clop_det.comparison.results.code import MARK, CodeMarks, code_marks
+from clop_det.comparison.results.protocol import SHARED_MARK, protocol_lines, shared_inits
 from clop_det.comparison.results.reading import clean
 from clop_det.comparison.results.rows import Row, Setting, one_a_seed, other_rows, planned_rows, report_on
 from clop_det.comparison.results.runs import Run, find_plans, find_runs
@@ -52,7 +53,8 @@ class Summary:
 class Comparison:
     """Everything that the report shows.
 
-    Detections are drawn from `example_score` on, columns named by `catalogue`; `code` says whose code ran.
+    Detections are drawn from `example_score` on, columns named by `catalogue`; `code` says whose code ran, `protocol`
+    by which rules the rows are comparable, `one_file` which initialisations are one given file in all seeds.
     """
 
     name: str
@@ -67,6 +69,13 @@ class Comparison:
     example_score: float = 0.5
     catalogue: Catalogue = CATALOGUE
     code: CodeMarks = field(default_factory=CodeMarks)
+    protocol: list[str] = field(default_factory=list)
+    one_file: list[str] = field(default_factory=list)
+
+    @property
+    def first_lines(self) -> list[str]:
+        """What a reader must know before any figure."""
+        return [*self.code.notes, *self.protocol]
 
     @property
     def inits(self) -> list[str]:
@@ -79,9 +88,10 @@ class Comparison:
         return all(row.status == "done" for row in self.rows)
 
     def label(self, summary: Summary) -> str:
-        """The name of a setting in tables, marked if any of its figures come from other code."""
-        marked = any(self.code.of(row.folders.values()) for row in summary.rows)
-        return f"{summary.setting.label} {MARK}" if marked else summary.setting.label
+        """The name of a setting in tables; marks tell of other code, and of one file in all seeds."""
+        other_code = any(self.code.of(row.folders.values()) for row in summary.rows)
+        marks = [MARK] * other_code + [SHARED_MARK] * (summary.setting.init in self.one_file)
+        return " ".join([summary.setting.label, *marks])
 
     @property
     def most_seeds(self) -> int:
@@ -134,6 +144,8 @@ def read_comparison(folders: Sequence[Path], baseline: str = "", metric: str = "
         *(title, description, chosen, wanted, rows, summaries, runs, choices, remarks, score),
         catalogue=CATALOGUE.with_facts(fact for row in rows for fact in _figure_facts(row)),
         code=code_marks([run for run in runs.values() if run.folder in used], kept),
+        protocol=protocol_lines(rows, plan),
+        one_file=shared_inits(rows, plan),
     )
 
 
