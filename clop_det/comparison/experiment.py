@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -18,7 +18,9 @@ from clop_det.comparison.planning.other_code import OtherCode, other_code, quest
 from clop_det.comparison.planning.plan import Plan, build_plan, check_output, write_plan
 from clop_det.comparison.report import tables
 from clop_det.comparison.report.writing import write_report
-from clop_det.comparison.results.summary import Comparison, read_comparison
+from clop_det.comparison.results.power import power_table
+from clop_det.comparison.results.rows import setting_of
+from clop_det.comparison.results.summary import Comparison, open_runs, read_comparison
 from clop_det.comparison.running.display import Display
 from clop_det.comparison.running.launchers import COMMANDS, Commands, Launcher, LocalLauncher
 from clop_det.comparison.running.measure import measure
@@ -94,6 +96,16 @@ def report(folders: Sequence[Path], output: Path | None = None, baseline: str = 
     return Compared(page, comparison)
 
 
+def power(config_file: str, overrides: Sequence[str], difference: float) -> None:
+    """Print how many seeds each difference of a comparison needs, forecast from the seeds that it has run so far.
+
+    Raises:
+        UserError: no runs yet, or a difference that is not positive.
+    """
+    cfg = load_compare_config(config_file, overrides)
+    print(power_table(read_comparison([Path(cfg.OUTPUT_DIR)]), difference))
+
+
 def compare(config_file: str, overrides: Sequence[str] = (), asked: Asked | None = None) -> Compared:
     """Run what is left of a comparison and write its report; prints the jobs as they run, and the table.
 
@@ -141,7 +153,7 @@ def compare(config_file: str, overrides: Sequence[str] = (), asked: Asked | None
         if place is not None:
             print(f"moved the run folders of other code, and of what is built on them, to {place}")
         write_plan(plan, {name: other for name, other in others.items() if name not in again})
-        outcome = _execute(plan, jobs, jobs_to_run(jobs, plan.root), launcher)
+        outcome = _run_left(plan, jobs, launcher)
         return _finish(matrix, outcome)
 
 
@@ -187,6 +199,28 @@ def select_jobs(plan: Plan, pattern: str) -> dict[str, Job]:
         if name in chosen:
             chosen.update(plan.jobs[name].needs)
     return {name: job for name, job in plan.jobs.items() if name in chosen}
+
+
+def _run_left(plan: Plan, jobs: Mapping[str, Job], launcher: Launcher) -> Outcome:
+    """Run the jobs that are left; with COMPARE.SEQUENTIAL as long as a verdict waits for some."""
+    if not plan.matrix.sequential:
+        return _execute(plan, jobs, jobs_to_run(jobs, plan.root), launcher)
+    outcome = Outcome()
+    while not (outcome.failed or outcome.blocked or outcome.stopped):
+        found = read_comparison([plan.matrix.output])
+        runs = open_runs(found.summaries, found.metric, found.rules)
+        names = {
+            name
+            for cell in plan.cells
+            if (setting_of(asdict(cell)), cell.seed) in runs
+            for name in (cell.pretrain, cell.convert, cell.detect, cell.inspect)
+        }
+        wanted = {name: job for name, job in jobs.items() if name in names}
+        left = jobs_to_run(wanted, plan.root)
+        if not left:
+            break
+        outcome = _execute(plan, wanted, left, launcher)
+    return outcome
 
 
 def _execute(plan: Plan, jobs: Mapping[str, Job], todo: list[str], launcher: Launcher) -> Outcome:

@@ -8,7 +8,7 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
-from clop_det.comparison.names import HEADS, LEAST_SCORE, REDRAW
+from clop_det.comparison.names import HEADS, LEAST_SCORE, PAIRED, REDRAW, TESTS
 from clop_det.config.build import add_keys, register_built_in
 from clop_det.config.library import find_config
 from clop_det.config.reading import read_with
@@ -47,6 +47,17 @@ declare(
             [0],
             "One seed sets the split, views and order of every initialisation, so differences are paired.",
             each(whole(0)),
+        ),
+        "COMPARE.SEQUENTIAL": Key(
+            False,
+            "Whether seeds are run one after the other, after the third only for initialisations whose verdict is"
+            " open. SEEDS are then the most that are run; their order counts.",
+        ),
+        "COMPARE.TEST": Key(
+            PAIRED,
+            "How differences are tested. paired: a t test for each, Holm-corrected. dunnett: one spread from all rows"
+            " and Dunnett's test against the baseline; finds more with few seeds if the rows spread alike.",
+            one_of(*TESTS),
         ),
         "COMPARE.PRETRAIN.CONFIG": Key(
             "", "Pretraining config, relative to the comparison's file (or to the working directory)."

@@ -11,9 +11,11 @@ from detectron2.config import CfgNode
 
 from clop_det.comparison.names import JOBS_FOLDER, KEEP, PLAN_NAME, REPORT_FOLDER
 from clop_det.comparison.planning import identity
+from clop_det.comparison.planning.inits import Init
 from clop_det.comparison.planning.jobs import Job, job_name
-from clop_det.comparison.planning.matrix import Detection, Init, Matrix, Point
+from clop_det.comparison.planning.matrix import Detection, Matrix
 from clop_det.comparison.planning.other_code import OtherCode
+from clop_det.comparison.planning.values import Point
 from clop_det.config.files import read_file
 from clop_det.config.imported import check_in_use_is_imported
 from clop_det.config.imports import KEY as IMPORTS
@@ -114,6 +116,8 @@ def write_plan(plan: Plan, kept: Mapping[str, OtherCode]) -> None:
         "metric": matrix.metric,
         "example_score": matrix.example_score,
         "heads": matrix.heads,
+        "test": matrix.test,
+        "sequential": list(matrix.seeds) if matrix.sequential else None,
         "one_file": [init.name for init in matrix.inits if init.one_file],
         "select": {item.name: [item.select_by, item.report_on] for item in matrix.detections if item.select_by},
         "cells": [asdict(cell) for cell in plan.cells],

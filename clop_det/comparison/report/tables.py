@@ -77,8 +77,7 @@ def notes(comparison: Comparison) -> list[str]:
         )
     elif comparison.most_seeds > 1:
         texts.append(
-            f"Mean ± half of the 95 % t interval over seeds. Differences are paired by seed; p from the paired t test,"
-            f" Holm-corrected over {compared(comparison)} comparisons."
+            "Mean ± half of the 95 % t interval over seeds. " + comparison.rules.sentence(compared(comparison))
         )
     if any(summary.setting.detection for summary in comparison.summaries):
         texts.append("kNN, linear and RankMe are those of the initialisation; “after”: of the fine-tuned backbone.")

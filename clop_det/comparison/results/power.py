@@ -8,6 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
+from tabulate import tabulate
+
+from clop_det.comparison.results.summary import Comparison
+from clop_det.errors import UserError
 
 POWER = 0.8
 _NODES, _NEW = 400, 60  # values that stand for the spreads that are possible, and for the seeds to come
@@ -78,3 +82,33 @@ def expected_power(std: float, pilot: int, difference: float, seeds: int, level:
 def _evenly(df: int, count: int) -> NDArray[np.float64]:
     """`count` values that are evenly probable under the chi-square distribution."""
     return np.asarray(special.chdtri(df, (np.arange(count) + 0.5) / count))
+
+
+def power_table(comparison: Comparison, difference: float) -> str:
+    """How many seeds each row of a comparison needs to tell `difference` from the baseline, as text.
+
+    Args:
+        difference: in the unit of the comparison's metric as results.csv has it.
+
+    Raises:
+        UserError: the difference is not positive, or no row has two seeds in common with the baseline.
+    """
+    if not difference > 0:
+        raise UserError(f"--power is {difference:g}; it must be a difference above 0 in {comparison.metric}.")
+    judged = [(s, s.difference) for s in comparison.summaries if s.difference is not None]
+    judged = [(summary, found) for summary, found in judged if found.interval.n > 1 and found.interval.std > 0]
+    if not judged:
+        raise UserError(
+            "no row has two seeds in common with the baseline and a spread, so nothing can be forecast. Run a pilot"
+            " with COMPARE.SEEDS [0, 1, 2] first."
+        )
+    lines = []
+    for summary, found in judged:
+        said = forecast(found.interval.std, found.interval.n, difference, len(judged))
+        needed = str(said.needed) if said.needed else f"more than {_MOST}"
+        where = " ".join(filter(None, [summary.setting.label, summary.setting.detection]))
+        lines.append([where, said.seeds, f"{said.std:.3g}", f"{said.now:.2f}", needed])
+    head = f"Seeds that tell a true difference of {difference:g} {comparison.metric} from {comparison.baseline} with"
+    head += f" probability {POWER:g} (paired t test, {len(judged)} comparisons):"
+    names = ["row", "seeds so far", "spread of differences", "power so far", "seeds needed"]
+    return f"{head}\n\n{tabulate(lines, names, disable_numparse=True)}"

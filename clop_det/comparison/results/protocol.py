@@ -13,13 +13,20 @@ SHARED_MARK = "‡"
 _RECORD = "start.json"  # written by `detection.start`
 
 
-def protocol_lines(rows: Sequence[Row], plan: Mapping[str, Any]) -> list[str]:
+def protocol_lines(rows: Sequence[Row], plan: Mapping[str, Any], spared: int = 0) -> list[str]:
     """Sentences on the heads of the detectors, and on initialisations that are one file in all seeds.
 
     Args:
         plan: content of plan.json; without it only what the run folders say counts.
+        spared: runs that were not needed any more.
     """
-    return [*_heads(rows, str(plan.get("heads") or "")), *_shared(shared_inits(rows, plan))]
+    lines = [*_heads(rows, str(plan.get("heads") or "")), *_shared(shared_inits(rows, plan))]
+    if plan.get("sequential"):
+        lines.append(
+            f"Seeds were run one after the other (COMPARE.SEQUENTIAL): {spared} of {len(rows) + spared} runs were not"
+            " needed, because the verdicts they serve were settled before."
+        )
+    return lines
 
 
 def shared_inits(rows: Iterable[Row], plan: Mapping[str, Any]) -> list[str]:

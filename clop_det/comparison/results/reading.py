@@ -102,8 +102,9 @@ FORMS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(
         ("kind", "name", "digest", "init", "loss", "detection", "pretrain", "convert", "detect", "inspect"), _text
     ),
-    **dict.fromkeys(("device", "baseline", "metric", "description", "data_set", "heads"), _text),
+    **dict.fromkeys(("device", "baseline", "metric", "description", "data_set", "heads", "test"), _text),
     "one_file": _list(_text),
+    "sequential": _list(lambda value: isinstance(value, int) and number(value, -(2**63), 2**63)),
     "seed": lambda value: isinstance(value, int) and number(value, -(2**63), 2**63),
     "label_fraction": lambda value: number(value, 1e-12, 1),
     "pretrain_grid": _object(_scalar),

@@ -2,7 +2,7 @@
 
 After each seed, from the third on, every open difference is tested. It is settled as "ahead" or "behind" where its
 paired t test is below what this look may spend, and as "not shown" where the seeds that are left would hardly change
-that. The looks before the last share 1 % of false verdicts, the last one spends 4 %, so that together they are 5 %
+that. The looks before the last share 2 % of false verdicts, the last one spends 3 %, so that together they are 5 %
 whatever the seeds have in common (Bonferroni over the looks; Haybittle 1971, Peto 1976). Within a look the correction
 for many differences is Holm's, over all that are not settled as different.
 """
@@ -17,13 +17,13 @@ from typing import TypeVar
 import numpy as np
 from scipy import special
 
+from clop_det.comparison.names import FIRST_LOOK
 from clop_det.comparison.results.statistics import mean_interval, t_test
 
 LEVEL = 0.05
-FIRST = 3  # seeds before the first look
-_EARLY = 0.01  # of LEVEL, for all looks before the last
-_HOPELESS = 0.1  # probability of a verdict at the last look below which a difference is given up
-_DRAWN = 2000  # futures of a difference
+_EARLY = 0.02  # of LEVEL, for all looks before the last
+_HOPELESS = 0.2  # probability of a verdict at the last look below which a difference is given up
+_DRAWN = 500  # futures of a difference
 K = TypeVar("K", bound=Hashable)
 
 
@@ -51,7 +51,7 @@ def decide(differences: Mapping[K, Mapping[int, float]], seeds: Sequence[int]) -
     """
     found: dict[K, Decision] = {}
     open_ones, rejected = list(differences), 0
-    for look in range(min(FIRST, len(seeds)), len(seeds) + 1):
+    for look in range(min(FIRST_LOOK, len(seeds)), len(seeds) + 1):
         waiting = [name for name in open_ones if not set(seeds[:look]) <= set(differences[name])]
         if waiting:
             found |= dict.fromkeys(open_ones, Decision(False, look))
@@ -77,7 +77,7 @@ def decide(differences: Mapping[K, Mapping[int, float]], seeds: Sequence[int]) -
 
 def level_of(look: int, seeds: int) -> float:
     """What the look after `look` of `seeds` seeds may spend; all looks together spend `LEVEL`."""
-    looks = seeds - min(FIRST, seeds)  # before the last
+    looks = seeds - min(FIRST_LOOK, seeds)  # before the last
     return LEVEL - _EARLY * (looks > 0) if look == seeds else _EARLY / looks
 
 
