@@ -9,6 +9,7 @@ from typing import Any
 from detectron2.config import CfgNode
 
 from clop_det.comparison.names import HEADS, LEAST_SCORE, PAIRED, REDRAW, TESTS
+from clop_det.comparison.planning.bases import from_base
 from clop_det.config.build import add_keys, register_built_in
 from clop_det.config.library import find_config
 from clop_det.config.reading import read_with
@@ -69,9 +70,10 @@ declare(
         ),
         "COMPARE.DETECTION": Key(
             [],
-            "Detection configs, each a mapping with CONFIG and optionally NAME (default: the file's name), OPTS, GRID"
-            " and SELECT: {BY: data set of DATASETS.TEST on which the best setting of GRID is chosen, REPORT: data set"
-            " reported}. Empty: the comparison ends with the probes of pretraining.",
+            "Detection configs, each a mapping with CONFIG and optionally NAME (default: the file's name), OPTS, GRID,"
+            " FREEZE (all: the backbone is not trained; a random one has no such row) and SELECT: {BY: data set of"
+            " DATASETS.TEST on which the best setting of GRID is chosen, REPORT: data set reported}. Empty: the"
+            " comparison ends with the probes of pretraining.",
         ),
         "COMPARE.DEVICE": Key("", 'Device of all runs ("cpu", "cuda"); empty: what their configs say.'),
         "COMPARE.LAUNCH.GPUS_PER_JOB": Key(
@@ -84,6 +86,11 @@ declare(
             {},
             "Parameters of submitit's executor, for --launcher slurm: {timeout_min: 240, slurm_partition: gpu, ...}.",
             content=False,
+        ),
+        "COMPARE.COST": Key(
+            {},
+            "Cost of one class label and of one boxed image, {LABEL: 1, BOXED_IMAGE: 20}, in any currency: the report"
+            " then shows what the same money buys. Needs LABEL_FRACTIONS and a GRID of DATASETS.TRAIN_FRACTION.",
         ),
         "COMPARE.METRIC": Key("AP", "Metric that the verdict is about: a column of results.csv."),
         "COMPARE.EXAMPLES": Key(4, "Test images drawn per initialisation in the report; 0: none.", at_least(0)),
@@ -101,7 +108,7 @@ def load_compare_config(path: str | Path, overrides: Sequence[str] = ()) -> CfgN
         UserError: no such file, or as `clop_det.config.reading.read_config`; a value that breaks its rule.
     """
     path = Path(find_config(str(path)))
-    cfg = read_with(_defaults, str(path), overrides)
+    cfg = read_with(_defaults, str(path), overrides, base=from_base)
     check_rules(cfg, COMPARISON)
     if not cfg.COMPARE.NAME:
         cfg.COMPARE.NAME = path.stem

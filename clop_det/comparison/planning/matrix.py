@@ -9,7 +9,7 @@ from typing import Any
 
 from fvcore.common.config import CfgNode as CN
 
-from clop_det.comparison.names import FIRST_LOOK, PAIRED, REDRAW
+from clop_det.comparison.names import BOXED_IMAGE, FIRST_LOOK, LABEL, PAIRED, REDRAW
 from clop_det.comparison.planning.inits import Init, check_heads, read_init
 from clop_det.comparison.planning.values import (
     Point,
@@ -26,7 +26,7 @@ from clop_det.comparison.planning.values import (
 from clop_det.errors import UserError
 from clop_det.keys import nearest
 
-_DETECTION_KEYS = ("NAME", "CONFIG", "OPTS", "GRID", "SELECT")
+_DETECTION_KEYS = ("NAME", "CONFIG", "OPTS", "GRID", "SELECT", "FREEZE")
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,11 @@ class Detection:
     grid: tuple[Point, ...] = ((),)
     select_by: str = ""
     report_on: str = ""
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the backbone stays what it is."""
+        return bool(self.opts.get("MODEL.FREEZE"))
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,7 @@ class Matrix:
     heads: str = REDRAW
     sequential: bool = False
     test: str = PAIRED
+    cost: Mapping[str, float] = field(default_factory=dict)
     imports: tuple[str, ...] = ()
     gpus: int = 1  # processes of a job
 
@@ -116,9 +122,22 @@ def read_matrix(cfg: CN, folder: Path) -> Matrix:
         heads=str(node.HEADS),
         sequential=bool(node.SEQUENTIAL),
         test=str(node.TEST),
+        cost=_read_cost(node.COST),
         imports=tuple(cfg.IMPORTS),
         gpus=int(node.LAUNCH.GPUS_PER_JOB),
     )
+
+
+def _read_cost(node: Any) -> dict[str, float]:
+    """Cost of a label and of a boxed image; empty: none is given."""
+    names = (LABEL, BOXED_IMAGE)
+    found = read_mapping(node, names, "COMPARE.COST")
+    if found and (
+        set(found) != set(names)
+        or not all(isinstance(cost, int | float) and not isinstance(cost, bool) and cost > 0 for cost in found.values())
+    ):
+        raise UserError(f"COMPARE.COST is {dict(found)}; it must give {LABEL} and {BOXED_IMAGE} a number above 0 each.")
+    return {name: float(cost) for name, cost in found.items()}
 
 
 def _check_sequential(seeds: Sequence[int], test: str, detections: Iterable[Detection]) -> None:
@@ -154,6 +173,8 @@ def _read_detection(item: Any, folder: Path, device: Mapping[str, str]) -> Detec
     if select.get("BY") and select["BY"] == select["REPORT"]:
         raise UserError(f"COMPARE.DETECTION {name} SELECT chooses on the set it reports ({select['BY']}): use another.")
     opts = read_opts(values.get("OPTS", {}), f"COMPARE.DETECTION {name} OPTS")
+    if "FREEZE" in values:
+        opts["MODEL.FREEZE"] = str(values["FREEZE"])
     grid = read_grid(values.get("GRID", {}), f"COMPARE.DETECTION {name} GRID")
     check_apart(opts, grid, f"COMPARE.DETECTION {name} OPTS", "its GRID")
     return Detection(

@@ -117,6 +117,7 @@ def write_plan(plan: Plan, kept: Mapping[str, OtherCode]) -> None:
         "example_score": matrix.example_score,
         "heads": matrix.heads,
         "test": matrix.test,
+        "cost": dict(matrix.cost),
         "sequential": list(matrix.seeds) if matrix.sequential else None,
         "one_file": [init.name for init in matrix.inits if init.one_file],
         "select": {item.name: [item.select_by, item.report_on] for item in matrix.detections if item.select_by},
@@ -148,7 +149,7 @@ class _Builder:
         if not self._matrix.detections:
             self._add_cell(base)
         for detection in self._matrix.detections:
-            for setting in detection.grid:
+            for setting in detection.grid if convert or not detection.frozen else ():
                 self._detect(base, convert, detection, setting, facts, labels)
 
     def _pretrain_values(self, init: Init, fraction: float | None, seed: int, point: Point) -> dict[str, Any]:

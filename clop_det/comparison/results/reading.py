@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from clop_det.comparison.names import BOXED_IMAGE, LABEL
 from clop_det.files import check_ordinary
 
 _MOST_BYTES = 64 << 20  # of a JSON file
@@ -104,6 +105,10 @@ FORMS: dict[str, Callable[[Any], bool]] = {
     ),
     **dict.fromkeys(("device", "baseline", "metric", "description", "data_set", "heads", "test"), _text),
     "one_file": _list(_text),
+    "cost": lambda value: (
+        isinstance(value, dict)
+        and (not value or (set(value) == {LABEL, BOXED_IMAGE} and all(number(cost, 1e-9) for cost in value.values())))
+    ),
     "sequential": _list(lambda value: isinstance(value, int) and number(value, -(2**63), 2**63)),
     "seed": lambda value: isinstance(value, int) and number(value, -(2**63), 2**63),
     "label_fraction": lambda value: number(value, 1e-12, 1),

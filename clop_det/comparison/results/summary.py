@@ -53,8 +53,14 @@ class Summary:
 class Comparison:
     """Everything that the report shows.
 
-    Detections are drawn from `example_score` on, columns named by `catalogue`; `code` says whose code ran, `protocol`
-    by which rules the rows are comparable, `rules` how they are judged, `one_file` which are one file in all seeds.
+    Attributes:
+        example_score: detections are drawn from it on.
+        catalogue: names the columns.
+        code: whose code ran.
+        protocol: by which rules the rows are comparable.
+        one_file: initialisations that are one given file in all seeds.
+        rules: how differences are judged.
+        cost: of a class label and of a boxed image; empty: not given.
     """
 
     name: str
@@ -72,6 +78,7 @@ class Comparison:
     protocol: list[str] = field(default_factory=list)
     one_file: list[str] = field(default_factory=list)
     rules: Rules = field(default_factory=Rules)
+    cost: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def first_lines(self) -> list[str]:
@@ -151,6 +158,7 @@ def read_comparison(folders: Sequence[Path], baseline: str = "", metric: str = "
         protocol=protocol_lines(rows, plan, len(spared)),
         one_file=shared_inits(rows, plan),
         rules=rules,
+        cost=plan.get("cost") or {},
     )
 
 
