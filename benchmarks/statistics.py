@@ -1,7 +1,9 @@
 """Simulations behind docs/results/statistics.md: how often the statistics of a comparison keep what they promise.
 
 python benchmarks/statistics.py                  # everything, into docs/results/statistics.json
-python benchmarks/statistics.py --trials 200     # quicker and coarser
+python benchmarks/statistics.py --trials 200 --output x.json   # quicker and coarser
+
+A file that exists is completed: what it holds is not simulated again.
 
 Every trial draws figures of rows and seeds, and lets the functions that reports use judge them.
 """
@@ -123,15 +125,21 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     args = parser.parse_args()
-    sequential = lambda values: sequential_verdicts(values)[0]  # noqa: E731
-    found: dict[str, Any] = {
-        "null_sequential": [false_verdicts(args.trials, seeds, sequential) for seeds in (5, 10)],
-        "null_dunnett": [false_verdicts(args.trials, seeds, dunnett_verdicts) for seeds in (3, 5)],
-        "null_paired": [false_verdicts(args.trials, seeds, full_verdicts) for seeds in (3, 5)],
-        "agreement": [agreement(args.trials // 5, seeds) for seeds in (5, 8, 10)],
-        "power": [power_kept(args.trials // 5, pilot, effect) for pilot in (3, 5, 8) for effect in (0.5, 1.0, 2.0)],
+    fewer = args.trials // 10
+    studies: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "null_sequential": lambda: [
+            false_verdicts(args.trials, seeds, lambda values: sequential_verdicts(values)[0]) for seeds in (5, 10)
+        ],
+        "null_dunnett": lambda: [false_verdicts(args.trials, seeds, dunnett_verdicts) for seeds in (3, 5)],
+        "null_paired": lambda: [false_verdicts(args.trials, seeds, full_verdicts) for seeds in (3, 5)],
+        "agreement": lambda: [agreement(fewer, seeds) for seeds in (5, 8, 10)],
+        "power": lambda: [power_kept(fewer, pilot, effect) for pilot in (3, 5, 8) for effect in (0.5, 1.0, 2.0)],
     }
-    args.output.write_text(json.dumps(found, indent=1) + "\n")
+    found: dict[str, Any] = json.loads(args.output.read_text()) if args.output.exists() else {}
+    for name, study in studies.items():
+        if name not in found:
+            found[name] = study()
+            args.output.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found, indent=1))
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from detectron2.config import CfgNode
 
 from clop_det.comparison.names import REPORT_FOLDER
+from clop_det.comparison.planning.boundary import check_boundary
 from clop_det.comparison.planning.config import load_compare_config
 from clop_det.comparison.planning.earlier import earlier_runs
 from clop_det.comparison.planning.jobs import Job, check_folder, jobs_to_run
@@ -145,6 +146,7 @@ def compare(config_file: str, overrides: Sequence[str] = (), asked: Asked | None
         here = LocalLauncher(1, args.commands, cfg.COMPARE.LAUNCH.GPUS_PER_JOB) if args.measure else None
         _describe(plan, jobs, todo, again, args.slots, here)
         return Compared()
+    boundary = check_boundary(plan, jobs)
     launcher = _launcher(args, cfg)
     busy = f"another comparison runs in {matrix.output}. Wait for it, or choose another OUTPUT_DIR."
     with exclusive_lock(matrix.output / ".lock", "Choose another OUTPUT_DIR.", busy):
@@ -152,7 +154,7 @@ def compare(config_file: str, overrides: Sequence[str] = (), asked: Asked | None
         place = move_aside(again, plan.root)
         if place is not None:
             print(f"moved the run folders of other code, and of what is built on them, to {place}")
-        write_plan(plan, {name: other for name, other in others.items() if name not in again})
+        write_plan(plan, {name: other for name, other in others.items() if name not in again}, boundary)
         outcome = _run_left(plan, jobs, launcher)
         return _finish(matrix, outcome)
 

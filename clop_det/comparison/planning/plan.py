@@ -101,11 +101,12 @@ def check_output(plan: Plan) -> None:
             raise UserError(f'{plan.matrix.output} holds the comparison "{other}". Choose another OUTPUT_DIR.')
 
 
-def write_plan(plan: Plan, kept: Mapping[str, OtherCode]) -> None:
+def write_plan(plan: Plan, kept: Mapping[str, OtherCode], boundary: Mapping[str, Any]) -> None:
     """Write plan.json: what the report needs to know beside the run folders.
 
     Args:
         kept: jobs whose figures stand although they ran under other code.
+        boundary: which pretraining images were compared with the test images.
     """
     matrix = plan.matrix
     content = {
@@ -121,6 +122,7 @@ def write_plan(plan: Plan, kept: Mapping[str, OtherCode]) -> None:
         "sequential": list(matrix.seeds) if matrix.sequential else None,
         "one_file": [init.name for init in matrix.inits if init.one_file],
         "select": {item.name: [item.select_by, item.report_on] for item in matrix.detections if item.select_by},
+        "boundary": dict(boundary),
         "cells": [asdict(cell) for cell in plan.cells],
         "kept": {name: other.as_dict() for name, other in kept.items()},
     }

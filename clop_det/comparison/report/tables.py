@@ -85,7 +85,7 @@ def notes(comparison: Comparison) -> list[str]:
     if missing:
         texts.append(f"{missing} of {len(comparison.rows)} runs have no final {metric} yet.")
     ran = [row.folders["detect"] for row in comparison.rows if row.status == "done" and "detect" in row.folders]
-    return texts + overlap_notes(ran)
+    return texts + overlap_notes(ran, comparison.boundary)
 
 
 def verdicts(comparison: Comparison) -> list[str]:

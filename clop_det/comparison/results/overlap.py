@@ -12,11 +12,13 @@ _PRETRAINING = "CLASSIFICATION.ROOT"  # with this begin the names of the images 
 _RECORD = "annotation_checks.json"  # written by `detection.run_data`
 
 
-def overlap_notes(folders: Iterable[Path]) -> list[str]:
+def overlap_notes(folders: Iterable[Path], boundary: Mapping[str, Any] | None = None) -> list[str]:
     """Sentences: what was compared before training, what was left out, and how many runs do not say.
 
     Args:
         folders: of finished detection runs.
+        boundary: {"images": pretraining images that the comparison compared itself, "given": initialisations whose
+            training images it does not know}; empty or None: it compared nothing.
     """
     compared: dict[str, None] = {}
     left_out: dict[str, None] = {}
@@ -32,12 +34,17 @@ def overlap_notes(folders: Iterable[Path]) -> list[str]:
         counts = {str(name): int(count) for name, count in found["images"].items() if number(count, 0)}
         images = {name: max(count, images.get(name, 0)) for name, count in {**images, **counts}.items()}
         without += bool(counts) and not any(name.startswith(_PRETRAINING) for name in counts)
+    images |= {str(name): int(count) for name, count in (boundary or {"images": {}})["images"].items()}
     notes = []
     if compared:
         notes.append(
             f"No image of {', '.join(compared)} is among {_named(images)}, by content and by what the picture shows."
         )
-    if without:
+    if boundary:
+        given = boundary["given"]
+        if given:
+            notes.append(f"Which images the given weights of {', '.join(given)} were trained on is not known here.")
+    elif without:
         notes.append(
             f"{without} of {total} detection runs did not compare their test images with those of pretraining: their"
             " configs name none (CLASSIFICATION.ROOT)."

@@ -91,6 +91,10 @@ def _attempt(value: Any) -> bool:
     )
 
 
+def _counts(value: Any) -> bool:
+    return isinstance(value, dict) and all(number(count, 0) for count in value.values())
+
+
 def _pair(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(_text, value))
 
@@ -105,6 +109,9 @@ FORMS: dict[str, Callable[[Any], bool]] = {
     ),
     **dict.fromkeys(("device", "baseline", "metric", "description", "data_set", "heads", "test"), _text),
     "one_file": _list(_text),
+    "boundary": lambda value: (
+        isinstance(value, dict) and _counts(value.get("images")) and _list(_text)(value.get("given"))
+    ),
     "cost": lambda value: (
         isinstance(value, dict)
         and (not value or (set(value) == {LABEL, BOXED_IMAGE} and all(number(cost, 1e-9) for cost in value.values())))

@@ -61,6 +61,7 @@ class Comparison:
         one_file: initialisations that are one given file in all seeds.
         rules: how differences are judged.
         cost: of a class label and of a boxed image; empty: not given.
+        boundary: which pretraining images the comparison itself compared with the test images; empty: it did not.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Comparison:
     one_file: list[str] = field(default_factory=list)
     rules: Rules = field(default_factory=Rules)
     cost: Mapping[str, float] = field(default_factory=dict)
+    boundary: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def first_lines(self) -> list[str]:
@@ -159,6 +161,7 @@ def read_comparison(folders: Sequence[Path], baseline: str = "", metric: str = "
         one_file=shared_inits(rows, plan),
         rules=rules,
         cost=plan.get("cost") or {},
+        boundary=plan.get("boundary") or {},
     )
 
 
