@@ -1,7 +1,7 @@
 """Simulations behind docs/results/statistics.md: how often the statistics of a comparison keep what they promise.
 
-python benchmarks/statistics.py                  # everything, into docs/results/statistics.json
-python benchmarks/statistics.py --trials 200 --output x.json   # quicker and coarser
+python benchmarks/verdicts.py                  # everything, into docs/results/statistics.json
+python benchmarks/verdicts.py --trials 200 --output x.json   # quicker and coarser
 
 A file that exists is completed: what it holds is not simulated again.
 
@@ -29,6 +29,9 @@ OUTPUT = Path(__file__).parents[1] / "docs" / "results" / "statistics.json"
 ROWS = 4  # beside the baseline
 # Effects of four rows in units of the spread of one paired difference: none, small, clear, large.
 EFFECTS = (0.0, 0.5, 2.0, 5.0)
+# Mean over spread of the paired differences of stored comparisons with three seeds each (docs/results): digits (InfoNCE
+# and CLOP against random) and blood cells (CLOP against random).
+STORED = {"digits": (3.03 / 3.04, 11.3 / 0.61), "bccd": (7.5 / 7.3,)}
 
 
 def figures(draw: np.random.Generator, effects: tuple[float, ...], seeds: int) -> NDArray[np.float64]:
@@ -76,19 +79,20 @@ def false_verdicts(trials: int, seeds: int, judge: Callable[[NDArray[np.float64]
     return {"trials": trials, "seeds": seeds, "called": any_called / trials, "ahead": ahead / trials}
 
 
-def agreement(trials: int, seeds: int) -> dict[str, Any]:
+def agreement(trials: int, seeds: int, effects: tuple[float, ...] = EFFECTS) -> dict[str, Any]:
     """Sequential seeds against the whole matrix: equal verdicts by effect, and the share of jobs."""
     draw = np.random.default_rng(100 + seeds)
-    same, full_called, called, jobs = np.zeros(ROWS), np.zeros(ROWS), np.zeros(ROWS), 0.0
+    rows = len(effects)
+    same, full_called, called, jobs = np.zeros(rows), np.zeros(rows), np.zeros(rows), 0.0
     for _ in range(trials):
-        values = figures(draw, EFFECTS, seeds)
+        values = figures(draw, effects, seeds)
         full, (found, took) = np.array(full_verdicts(values)), sequential_verdicts(values)
         same, full_called, called = same + (full == found), full_called + full, called + np.array(found)
-        jobs += (sum(took) + max(took)) / (seeds * (ROWS + 1))  # the baseline runs as long as any row
+        jobs += (sum(took) + max(took)) / (seeds * (rows + 1))  # the baseline runs as long as any row
     return {
         "trials": trials,
         "seeds": seeds,
-        "effects": EFFECTS,
+        "effects": effects,
         "same": list(same / trials),
         "called_by_all_seeds": list(full_called / trials),
         "called_in_sequence": list(called / trials),
@@ -133,6 +137,9 @@ def main() -> None:
         "null_dunnett": lambda: [false_verdicts(args.trials, seeds, dunnett_verdicts) for seeds in (3, 5)],
         "null_paired": lambda: [false_verdicts(args.trials, seeds, full_verdicts) for seeds in (3, 5)],
         "agreement": lambda: [agreement(fewer, seeds) for seeds in (5, 8, 10)],
+        "stored": lambda: [
+            {"name": name, **agreement(fewer, seeds, effects)} for name, effects in STORED.items() for seeds in (5, 10)
+        ],
         "power": lambda: [power_kept(fewer, pilot, effect) for pilot in (3, 5, 8) for effect in (0.5, 1.0, 2.0)],
     }
     found: dict[str, Any] = json.loads(args.output.read_text()) if args.output.exists() else {}
