@@ -16,23 +16,22 @@ from clop_det.comparison.planning.earlier import earlier_runs
 from clop_det.comparison.planning.jobs import Job, check_folder, jobs_to_run
 from clop_det.comparison.planning.matrix import Matrix, read_matrix
 from clop_det.comparison.planning.other_code import OtherCode, other_code, question, to_run_again
-from clop_det.comparison.planning.plan import Plan, build_plan, check_output, write_plan
+from clop_det.comparison.planning.plan import Plan, build_plan
+from clop_det.comparison.planning.plan_file import check_output, write_plan
 from clop_det.comparison.report import tables
 from clop_det.comparison.report.writing import write_report
 from clop_det.comparison.results.power import power_table
 from clop_det.comparison.results.rows import setting_of
 from clop_det.comparison.results.summary import Comparison, open_runs, read_comparison
 from clop_det.comparison.running.display import Display
+from clop_det.comparison.running.dry_run import describe
 from clop_det.comparison.running.launchers import COMMANDS, Commands, Launcher, LocalLauncher
-from clop_det.comparison.running.measure import measure
 from clop_det.comparison.running.moving_aside import move_aside
-from clop_det.comparison.running.progress import Estimator, finished_seconds
 from clop_det.comparison.running.scheduler import Outcome, Scheduler
 from clop_det.comparison.running.slurm import SubmititLauncher
 from clop_det.config.files import nested
 from clop_det.config.imports import import_lines
 from clop_det.config.library import find_config
-from clop_det.engine.clock import clock
 from clop_det.errors import UserError
 from clop_det.locks import exclusive_lock
 
@@ -144,7 +143,7 @@ def compare(config_file: str, overrides: Sequence[str] = (), asked: Asked | None
         print(f"note: {line}")
     if args.dry_run:
         here = LocalLauncher(1, args.commands, cfg.COMPARE.LAUNCH.GPUS_PER_JOB) if args.measure else None
-        _describe(plan, jobs, todo, again, args.slots, here)
+        describe(plan, jobs, todo, again, args.slots, here)
         return Compared()
     boundary = check_boundary(plan, jobs)
     launcher = _launcher(args, cfg)
@@ -245,31 +244,3 @@ def _finish(matrix: Matrix, outcome: Outcome) -> Compared:
         print("stopped; the same command goes on where it was")
     print(f"\nreport: {page}")
     return Compared(page, comparison, outcome.failed, outcome.stopped)
-
-
-def _describe(
-    plan: Plan, jobs: dict[str, Job], todo: list[str], again: Sequence[str], slots: int, here: Launcher | None
-) -> None:
-    """Print the jobs and what they take; with a launcher, the first steps of each kind are run and timed.
-
-    Those of `again` begin anew: their folders would be moved aside.
-    """
-    estimator = Estimator()
-    for name, job in jobs.items():
-        seconds = None if name in todo else finished_seconds(plan.root / name)
-        if seconds is not None:
-            estimator.learn(job, seconds)
-    if here is not None:
-        measure((jobs[name] for name in todo), estimator, here, Display())
-    for name, job in jobs.items():
-        expected = estimator.expected(job)
-        begun = name not in again and (plan.root / name).exists()
-        state = "done" if name not in todo else "resume" if begun else "run"
-        steps = f"{job.iterations} steps" if job.iterations else ""
-        about = f"about {clock(expected)}" if expected and state != "done" else ""
-        print(f"{state:7} {name:64} {steps:12} {about}".rstrip())
-    total, complete = estimator.remaining((jobs[name] for name in todo), {}, slots)
-    time = f", {'about' if complete else 'at least'} {clock(total)} with {slots} at once" if total else ""
-    print(f"{len(jobs)} jobs, {len(todo)} to run{time}")
-    if todo and not complete and here is None:
-        print("No job like some of these has been timed yet; add --measure to run the first steps of each kind.")

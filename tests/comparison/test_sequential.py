@@ -81,6 +81,8 @@ def test_a_comparison_runs_later_seeds_only_where_a_verdict_is_open(
     workplace: Workplace, capsys: pytest.CaptureFixture[str]
 ) -> None:
     workplace.write({"INITS": ["random", "supcon", "clop"], "SEEDS": [5, 1, 2, 0, 4, 3], "SEQUENTIAL": True})
+    assert workplace.run("--dry-run") == 0
+    assert "leaves out those whose verdict is settled" in capsys.readouterr().out
     assert workplace.run() == 0
     started = [line.split()[1] for line in workplace.started() if "detect-" in line]
     seeds = {

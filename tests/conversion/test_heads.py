@@ -9,6 +9,7 @@ import torch
 from detectron2.config import CfgNode
 from torch import nn
 
+from clop_det.commands.convert_job import main
 from clop_det.config.reading import read_config
 from clop_det.conversion.convert import convert_checkpoint
 from clop_det.conversion.loading import DetectorCheckpointer
@@ -80,6 +81,14 @@ def test_without_the_request_the_heads_of_a_detector_are_drawn_as_everywhere(
 def test_the_record_of_a_start(given: tuple[Path, nn.Module], tmp_path: Path) -> None:
     keep_start(given[1], None, str(tmp_path))
     assert read_json(tmp_path / "start.json") == {"format": "clop_det start 1", **heads_of(given[1], None)}
+
+
+def test_the_job_of_a_comparison_keeps_heads_on_request(given: tuple[Path, nn.Module], tmp_path: Path) -> None:
+    for words in ([], ["--keep-heads"]):
+        output = tmp_path / f"{len(words)}.pth"
+        assert main([str(given[0]), str(output), *words]) == 0
+        names = torch.load(output, weights_only=True)["model"]
+        assert ("roi_heads.box_head.fc1.weight" in names) == bool(words)
 
 
 def test_a_backbone_alone_has_no_heads_to_keep(given: tuple[Path, nn.Module], tmp_path: Path) -> None:
