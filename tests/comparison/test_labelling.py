@@ -12,9 +12,10 @@ from scipy import stats
 
 from clop_det.comparison.planning.config import load_compare_config
 from clop_det.comparison.planning.matrix import read_matrix
-from clop_det.comparison.report.labelling import iso_cost
+from clop_det.comparison.report.labelling import iso_cost, labels_or_boxes
 from clop_det.comparison.results.labelling import Point, fieller, points_of, worth
 from clop_det.comparison.results.rows import Row, Setting
+from clop_det.comparison.results.summary import read_comparison
 from clop_det.errors import UserError
 from tests.comparison.workplace import Workplace
 
@@ -119,3 +120,19 @@ def test_costs_are_two_numbers(workplace: Workplace) -> None:
         path = workplace.write({"COST": wrong})
         with pytest.raises(UserError, match=r"COMPARE\.COST"):
             read_matrix(load_compare_config(path), path.parent)
+
+
+def test_the_report_draws_what_equal_money_buys(workplace: Workplace) -> None:
+    detection = {"NAME": "d", "CONFIG": "detect.yaml", "GRID": {"DATASETS.TRAIN_FRACTION": [0.5, 1.0]}}
+    cost = {"LABEL": 1, "BOXED_IMAGE": 20}
+    workplace.write({"LABEL_FRACTIONS": [0.1, 0.5], "SEEDS": [0, 1], "DETECTION": [detection], "COST": cost})
+    assert workplace.run() == 0
+    assert labels_or_boxes(read_comparison([workplace.output])) == []  # nobody says how many labels there were
+    for folder in (workplace.output / "jobs").iterdir():
+        name = folder.name
+        (folder / "label_split.json").write_text(json.dumps({"labelled_images": 100 if "-10pct" in name else 500}))
+        (folder / "train_split.json").write_text(json.dumps({"chosen_images": 200 if "_1.0-" in name else 100}))
+    (picture,) = labels_or_boxes(read_comparison([workplace.output]))
+    assert picture.title == "Class labels or boxed images? clop"
+    assert "At 20 times the cost of a label" in picture.caption
+    assert "total cost" in picture.svg
