@@ -1,4 +1,4 @@
-"""Forecasts of seeds: against the noncentral t distribution, against trials, and as the command prints them."""
+"""Forecasts of seeds, against trials and as the command prints them; Dunnett's test against his table."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from clop_det.errors import UserError
 from tests.comparison.workplace import Workplace
 
 
-def test_a_spread_that_is_known_well_gives_the_power_of_textbooks() -> None:
-    """From 2000 pilot seeds the spread is known; the t test of n new ones follows the noncentral t distribution."""
-    for n in (5, 10, 30):
-        critical = stats.t.ppf(0.975, n - 1)
-        exact = 1 - stats.nct.cdf(critical, n - 1, math.sqrt(n) * 0.8)
-        # Two pilot seeds that hold the spread exactly would be no pilot; the rest of n is new in both.
-        assert abs(expected_power(1.0, 2000, 0.8, max(n, 2000)) - 1) < 1e-6
-        draw = np.random.default_rng(n)
-        sample = draw.normal(0.8, 1, (4000, n))
-        t = sample.mean(1) / (sample.std(1, ddof=1) / math.sqrt(n))
-        assert abs((t > critical).mean() - exact) < 0.03
+@pytest.mark.parametrize(("pilot", "seeds", "difference"), [(3, 3, 2.0), (3, 8, 1.0), (5, 6, 1.2), (4, 40, 0.5)])
+def test_the_power_is_that_of_seeds_that_are_drawn_one_by_one(pilot: int, seeds: int, difference: float) -> None:
+    """A pilot of spread 1: its true spread and its mean are drawn, then the seeds to come, and all are tested."""
+    draw, trials = np.random.default_rng(seeds), 20_000
+    shape = draw.normal(size=pilot)
+    shape = (shape - shape.mean()) / shape.std(ddof=1)
+    sigma = np.sqrt((pilot - 1) / draw.chisquare(pilot - 1, trials))[:, None]
+    first = shape + difference + sigma / math.sqrt(pilot) * draw.normal(size=(trials, 1))
+    later = difference + sigma * draw.normal(size=(trials, seeds - pilot))
+    found = stats.ttest_1samp(np.concatenate([first, later], axis=1), 0, axis=1)
+    called = float(((found.pvalue < 0.05) & (found.statistic > 0)).mean())
+    assert abs(expected_power(1.0, pilot, difference, seeds) - called) < 0.015
 
 
 @pytest.mark.parametrize(("pilot", "effect"), [(3, 0.8), (5, 1.0), (8, 0.5)])
