@@ -38,7 +38,7 @@ class Digests:
         try:
             return self.of_file(Path(path))
         except OSError as error:
-            raise UserError(f"no split file {path}: {key} must name a file that can be read.") from error
+            raise UserError(f"no file {path}: {key} must name a file that can be read.") from error
 
     def of(self, what: str, key: Any, make: Callable[[], Any]) -> str:
         """The digest of the JSON-able value of `make()`, called once for each `key` (JSON-able, too).

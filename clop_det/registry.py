@@ -110,8 +110,12 @@ class Registry(Generic[T]):
 
         A registry whose key takes other names than those of its entries says here which they belong to.
         """
-        names = [] if value is None else [value] if isinstance(value, str) else list(value)
+        names = self.listed(value)
         return names if all(name in self for name in names) else self.names()
+
+    def listed(self, value: Any) -> list[str]:
+        """The names that a value of `key` lists, registered or not."""
+        return [] if value is None else [value] if isinstance(value, str) else list(value)
 
     def options(self, name: str, cfg: Any) -> dict[str, Any]:
         """The values of an entry's options in a config, by option name; UserError as `entry`."""
@@ -166,17 +170,20 @@ def _option(default: Any, said: Explained) -> Key:
     return Key(default, said) if isinstance(said, str) else Key(default, *said)
 
 
-def in_use(cfg: Any, stage: str) -> dict[tuple[str, str], Entry[Any]]:
+def in_use(cfg: Any, stage: str, strict: bool = False) -> dict[tuple[str, str], Entry[Any]]:
     """What a run of `stage` under `cfg` uses of every registry: (kind, name) -> entry, sorted.
 
     An entry is in use if the key of its registry names it, or an option of an entry in use does (see `Key.names`).
+
+    Args:
+        strict: refuse a name that is not registered (UserError); otherwise all entries of its kind count.
     """
     registries = [registry for registry in _REGISTRIES if stage in registry.stages]
     waiting = [(registry, _value(cfg, registry.key)) for registry in registries]
     found: dict[tuple[str, str], Entry[Any]] = {}
     while waiting:
         registry, value = waiting.pop()
-        for name in registry.named_by(value):
+        for name in registry.listed(value) if strict else registry.named_by(value):
             if (registry.kind, name) in found:
                 continue
             entry = found[registry.kind, name] = registry.entry(name)

@@ -117,8 +117,11 @@ def _shown(name: str, path: Path) -> str:
 def _imports(path: Path, changed: int, package: str) -> tuple[tuple[str, str], ...]:
     """(module, name taken from it; "" for the module itself) of every import in a file last changed at `changed`."""
     found: list[tuple[str, str]] = []
-    text = path.read_text(encoding="utf-8") if path.suffix == ".py" else ""
-    for node in ast.walk(ast.parse(text)):
+    try:
+        tree = ast.parse(path.read_bytes() if path.suffix == ".py" else b"")  # bytes may declare their encoding
+    except (SyntaxError, ValueError):
+        return ()
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found += [(alias.name, "") for alias in node.names]
         elif isinstance(node, ast.ImportFrom):

@@ -45,6 +45,16 @@ def test_imported_files_count_by_name_and_content_wherever_they_lie(tmp_path: Pa
     assert {name for name in files if changed[name] != files[name]} == {"helper.py"}
 
 
+def test_files_that_cannot_be_parsed_count_alone_and_any_declared_encoding_is_read(tmp_path: Path) -> None:
+    (tmp_path / "latin.py").write_bytes("# -*- coding: latin-1 -*-\nimport helper\nNAME = '\u00e9'\n".encode("latin-1"))
+    (tmp_path / "helper.py").write_text("SIZE = 1\n")
+    (tmp_path / "broken.py").write_text("import helper\nx = = 2\n")
+    (tmp_path / "nul.py").write_bytes(b"import helper\n\0")
+    assert set(code_files([], {"latin": tmp_path / "latin.py"})) == {"latin.py", "helper.py"}
+    for name in ("broken", "nul"):
+        assert set(code_files([], {name: tmp_path / f"{name}.py"})) == {f"{name}.py"}
+
+
 def test_a_dotted_module_brings_the_modules_of_its_package_that_it_imports(tmp_path: Path) -> None:
     package = tmp_path / "lab"
     (package / "heads").mkdir(parents=True)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clop_det.annotations.copies import check_copies
-from clop_det.annotations.datasets import load_dataset
+from clop_det.annotations.datasets import load_dataset, use_datasets
 from clop_det.data.building import cache_folder, cache_lock
 from clop_det.data.decoding import BROKEN, UnreadableImage, grey_bits, open_header, oversize, to_rgb
 from clop_det.data.image_sources import FileSource, ImageSource
@@ -92,6 +92,26 @@ def check_overlap(cfg: CfgNode) -> dict[str, Any]:
                 _refuse(common_images(others, prints), others, prints, name, test_set)
     found = {"test_sets": compared, "left_out": sorted(left_out), "images": images}
     return {**found, "copies": [said for said in copies if said]}
+
+
+def check_pretraining_overlap(pretraining: CfgNode, detection: CfgNode) -> dict[str, int]:
+    """Compare the test sets of a fine-tuning with the images that another config's pretraining learns from.
+
+    Returns:
+        {what they were compared with: how many images}; empty where every test set is in DATASETS.OVERLAP_ALLOWED.
+
+    Raises:
+        UserError: a test image is among them; both paths are named.
+    """
+    tests = [name for name in dict.fromkeys(detection.DATASETS.TEST) if name not in detection.DATASETS.OVERLAP_ALLOWED]
+    if not tests:
+        return {}
+    use_datasets(detection)
+    name, learnt = f"CLASSIFICATION.ROOT {pretraining.CLASSIFICATION.ROOT}", _of_classification(pretraining)
+    for test_set in tests:
+        prints = _of_data_set(test_set)
+        _refuse(common_images(learnt, prints), learnt, prints, name, test_set)
+    return {name: len(learnt.names)}
 
 
 def describe(found: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from clop_det.registry import Registry
 class _Families(Registry[Family]):
     """ENCODER.ARCH names an architecture, not its family."""
 
-    def named_by(self, value: Any) -> list[str]:
+    def listed(self, value: Any) -> list[str]:
         return [] if value is None else [find_architecture(str(value))[0].name]
 
 

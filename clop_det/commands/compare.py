@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from clop_det.commands.common import add_config_arguments, find_config_of, plain_parser
+from clop_det.commands.new_comparison import new_comparison
 from clop_det.comparison.names import ASIDE_FOLDER
 from clop_det.config.described import keys_help
 from clop_det.engine.leaving import EXIT_STOPPED
@@ -19,6 +20,8 @@ EPILOG = """examples:
   clop-det compare --config-file compare/digits.yaml --dry-run    # list the jobs and what they cost
   clop-det compare --config-file ... --jobs 2 COMPARE.SEEDS "[0, 1, 2]"   # two jobs at once; more seeds
   clop-det compare --config-file ... --rerun                      # run again what ran under other code
+  clop-det compare --config-file ... --power 1.0                  # how many seeds tell a difference of 1 AP
+  clop-det compare --new                                          # asks for your data and checkpoints
   clop-det compare report output/demo                             # rebuild the report from run folders
 """
 
@@ -32,7 +35,17 @@ def main(argv: list[str] | None = None, commands: Mapping[str, Sequence[str]] | 
     if words and words[0] == "report":
         return _report(_report_parser().parse_args(words[1:]))
     args = _run_parser().parse_args(words)
+    if args.new:
+        path = new_comparison()
+        print(f"wrote {path}. See what it would run: clop-det compare --config-file {path} --dry-run")
+        return 0
     find_config_of(args)
+
+    if args.power is not None:
+        from clop_det.comparison.experiment import power
+
+        power(args.config_file, args.opts, args.power)
+        return 0
 
     from clop_det import api
 
@@ -64,6 +77,15 @@ def _run_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--only", default="", metavar="PATTERN", help="only jobs whose name matches, and what they need: 'detect*clop*'"
+    )
+    parser.add_argument(
+        "--new", action="store_true", help="ask for your data and checkpoints, write a comparison of them, run nothing"
+    )
+    parser.add_argument(
+        "--power",
+        type=float,
+        metavar="X",
+        help="run nothing; forecast from the seeds so far how many tell a difference of X in COMPARE.METRIC",
     )
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument(

@@ -19,10 +19,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("output", type=Path)
     parser.add_argument("--format", default="", help="source format; empty: recognised by content")
     parser.add_argument("--imports", nargs="+", default=[], help="modules that register what the run was made of")
+    parser.add_argument("--keep-heads", action="store_true", help="take over the heads of a detector, too")
     args = parser.parse_args(argv)
     register_again({"IMPORTS": args.imports})
     start = time.monotonic()
-    report = convert_checkpoint(args.source, args.output, source_format=args.format or None, verify=True)
+    report = convert_checkpoint(
+        args.source, args.output, source_format=args.format or None, verify=True, keep_heads=args.keep_heads
+    )
     figures = {"parity_error": report.worst_error}
     write_results(None, "conversion", figures, args.output.parent, time.monotonic() - start, report=report.as_dict())
     return 0

@@ -3,36 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 
 from detectron2.config import CfgNode
 
 from clop_det.comparison.names import REPORT_FOLDER
+from clop_det.comparison.planning.boundary import check_boundary
 from clop_det.comparison.planning.config import load_compare_config
 from clop_det.comparison.planning.earlier import earlier_runs
 from clop_det.comparison.planning.jobs import Job, check_folder, jobs_to_run
 from clop_det.comparison.planning.matrix import Matrix, read_matrix
 from clop_det.comparison.planning.other_code import OtherCode, other_code, question, to_run_again
-from clop_det.comparison.planning.plan import Plan, build_plan, check_output, write_plan
+from clop_det.comparison.planning.plan import Plan, build_plan
+from clop_det.comparison.planning.plan_file import check_output, write_plan
 from clop_det.comparison.report import tables
 from clop_det.comparison.report.writing import write_report
-from clop_det.comparison.results.summary import Comparison, read_comparison
+from clop_det.comparison.results.power import power_table
+from clop_det.comparison.results.rows import setting_of
+from clop_det.comparison.results.summary import Comparison, open_runs, read_comparison
 from clop_det.comparison.running.display import Display
+from clop_det.comparison.running.dry_run import describe
 from clop_det.comparison.running.launchers import COMMANDS, Commands, Launcher, LocalLauncher
-from clop_det.comparison.running.measure import measure
 from clop_det.comparison.running.moving_aside import move_aside
-from clop_det.comparison.running.progress import Estimator, finished_seconds
 from clop_det.comparison.running.scheduler import Outcome, Scheduler
 from clop_det.comparison.running.slurm import SubmititLauncher
 from clop_det.config.files import nested
 from clop_det.config.imports import import_lines
 from clop_det.config.library import find_config
-from clop_det.engine.clock import clock
 from clop_det.errors import UserError
 from clop_det.locks import exclusive_lock
 
+LAUNCHERS = ("local", "slurm")
 _QUEUED = 64  # jobs that are queued or running at once on a cluster, by default
 
 
@@ -42,7 +45,7 @@ class Asked:
 
     Attributes:
         jobs: at once; None: 1, on a cluster 64.
-        launcher: "local" or "slurm".
+        launcher: one of `LAUNCHERS`.
         dry_run: only list the jobs; with `measure` time the first steps of each kind.
         only: pattern of job names; empty: all.
         keep, rerun: what becomes of jobs that ran under other code; neither: they are refused.
@@ -93,6 +96,16 @@ def report(folders: Sequence[Path], output: Path | None = None, baseline: str = 
     return Compared(page, comparison)
 
 
+def power(config_file: str, overrides: Sequence[str], difference: float) -> None:
+    """Print how many seeds each difference of a comparison needs, forecast from the seeds that it has run so far.
+
+    Raises:
+        UserError: no runs yet, or a difference that is not positive.
+    """
+    cfg = load_compare_config(config_file, overrides)
+    print(power_table(read_comparison([Path(cfg.OUTPUT_DIR)]), difference))
+
+
 def compare(config_file: str, overrides: Sequence[str] = (), asked: Asked | None = None) -> Compared:
     """Run what is left of a comparison and write its report; prints the jobs as they run, and the table.
 
@@ -109,6 +122,10 @@ def compare(config_file: str, overrides: Sequence[str] = (), asked: Asked | None
         raise UserError("--measure belongs to --dry-run; a comparison that runs times its jobs anyway.")
     if args.jobs is not None and args.jobs < 1:
         raise UserError(f"--jobs is {args.jobs}; it must be at least 1.")
+    if args.keep and args.rerun:
+        raise UserError("keep and rerun exclude each other: jobs that ran under other code stand, or run again.")
+    if args.launcher not in LAUNCHERS:
+        raise UserError(f"the launcher is {args.launcher!r}; it must be one of {', '.join(LAUNCHERS)}.")
     cfg = load_compare_config(config_file, overrides)
     matrix = read_matrix(cfg, Path(find_config(config_file)).parent)
     plan = build_plan(matrix)
@@ -126,8 +143,9 @@ def compare(config_file: str, overrides: Sequence[str] = (), asked: Asked | None
         print(f"note: {line}")
     if args.dry_run:
         here = LocalLauncher(1, args.commands, cfg.COMPARE.LAUNCH.GPUS_PER_JOB) if args.measure else None
-        _describe(plan, jobs, todo, args.slots, here)
+        describe(plan, jobs, todo, again, args.slots, here)
         return Compared()
+    boundary = check_boundary(plan, jobs)
     launcher = _launcher(args, cfg)
     busy = f"another comparison runs in {matrix.output}. Wait for it, or choose another OUTPUT_DIR."
     with exclusive_lock(matrix.output / ".lock", "Choose another OUTPUT_DIR.", busy):
@@ -135,8 +153,8 @@ def compare(config_file: str, overrides: Sequence[str] = (), asked: Asked | None
         place = move_aside(again, plan.root)
         if place is not None:
             print(f"moved the run folders of other code, and of what is built on them, to {place}")
-        write_plan(plan, {name: other for name, other in others.items() if name not in again})
-        outcome = _execute(plan, jobs, jobs_to_run(jobs, plan.root), launcher)
+        write_plan(plan, {name: other for name, other in others.items() if name not in again}, boundary)
+        outcome = _run_left(plan, jobs, launcher)
         return _finish(matrix, outcome)
 
 
@@ -184,6 +202,28 @@ def select_jobs(plan: Plan, pattern: str) -> dict[str, Job]:
     return {name: job for name, job in plan.jobs.items() if name in chosen}
 
 
+def _run_left(plan: Plan, jobs: Mapping[str, Job], launcher: Launcher) -> Outcome:
+    """Run the jobs that are left; with COMPARE.SEQUENTIAL as long as a verdict waits for some."""
+    if not plan.matrix.sequential:
+        return _execute(plan, jobs, jobs_to_run(jobs, plan.root), launcher)
+    outcome = Outcome()
+    while not (outcome.failed or outcome.blocked or outcome.stopped):
+        found = read_comparison([plan.matrix.output])
+        runs = open_runs(found.summaries, found.metric, found.rules)
+        names = {
+            name
+            for cell in plan.cells
+            if (setting_of(asdict(cell)), cell.seed) in runs
+            for name in (cell.pretrain, cell.convert, cell.detect, cell.inspect)
+        }
+        wanted = {name: job for name, job in jobs.items() if name in names}
+        left = jobs_to_run(wanted, plan.root)
+        if not left:
+            break
+        outcome = _execute(plan, wanted, left, launcher)
+    return outcome
+
+
 def _execute(plan: Plan, jobs: Mapping[str, Job], todo: list[str], launcher: Launcher) -> Outcome:
     display = Display()
     some = f" of {len(plan.jobs)}" if len(jobs) < len(plan.jobs) else ""
@@ -204,25 +244,3 @@ def _finish(matrix: Matrix, outcome: Outcome) -> Compared:
         print("stopped; the same command goes on where it was")
     print(f"\nreport: {page}")
     return Compared(page, comparison, outcome.failed, outcome.stopped)
-
-
-def _describe(plan: Plan, jobs: dict[str, Job], todo: list[str], slots: int, here: Launcher | None) -> None:
-    """Print the jobs and what they take; with a launcher, the first steps of each kind are run and timed."""
-    estimator = Estimator()
-    for name, job in jobs.items():
-        seconds = None if name in todo else finished_seconds(plan.root / name)
-        if seconds is not None:
-            estimator.learn(job, seconds)
-    if here is not None:
-        measure((jobs[name] for name in todo), estimator, here, Display())
-    for name, job in jobs.items():
-        expected = estimator.expected(job)
-        state = "done" if name not in todo else "resume" if (plan.root / name).exists() else "run"
-        steps = f"{job.iterations} steps" if job.iterations else ""
-        about = f"about {clock(expected)}" if expected and state != "done" else ""
-        print(f"{state:7} {name:64} {steps:12} {about}".rstrip())
-    total, complete = estimator.remaining((jobs[name] for name in todo), {}, slots)
-    time = f", {'about' if complete else 'at least'} {clock(total)} with {slots} at once" if total else ""
-    print(f"{len(jobs)} jobs, {len(todo)} to run{time}")
-    if todo and not complete and here is None:
-        print("No job like some of these has been timed yet; add --measure to run the first steps of each kind.")

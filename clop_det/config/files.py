@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from clop_det.errors import UserError
 from clop_det.files import check_ordinary
 
 _BASE = "_BASE_"
+OfBase = Callable[[dict[str, Any], Path], None]
 _MOST_NODES, _MOST_DEEP = 100_000, 100  # of a config file
 # Files that runs and comparisons write; a folder that holds one is a run folder.
 RUN_FILES = ("config.yaml", "job.yaml")
@@ -53,10 +54,14 @@ class ConfigFile:
         return any((path.parent / name).exists() for path in self.files for name in RUN_FILES)
 
 
-def read_file(config_file: str, _derived: tuple[Path, ...] = ()) -> ConfigFile:
+def read_file(config_file: str, _derived: tuple[Path, ...] = (), *, base: OfBase | None = None) -> ConfigFile:
     """Read a YAML file over its `_BASE_` (a path relative to the file, or a list, of which the later win).
 
     A base that does not lie there may be the name of a shipped config, e.g. "detection/Base-R_18_FPN.yaml".
+
+    Args:
+        config_file: the file.
+        base: called with the own values of every file that serves as a base, nested, and its path; may change them.
 
     Raises:
         UserError: a file of the chain does not exist, is not text, not safe YAML or no mapping, or is its own base; an
@@ -68,17 +73,20 @@ def read_file(config_file: str, _derived: tuple[Path, ...] = ()) -> ConfigFile:
     content = load_yaml(config_file)
     bases, entries = content.pop(_BASE, []), content.pop(IMPORTS, [])
     bases = [bases] if isinstance(bases, str) else bases
-    if not isinstance(bases, list) or not all(isinstance(base, str) for base in bases):
+    if not isinstance(bases, list) or not all(isinstance(named, str) for named in bases):
         raise UserError(f"_BASE_ in {config_file} is {bases!r}; it must be the path of a YAML file.")
     values: dict[str, Any] = {}
     imports: tuple[Import, ...] = ()
     files: tuple[Path, ...] = ()
-    for base in bases:
-        place = base if "://" in base else _base_of(path, base)
-        below = read_file(place, (*_derived, path.resolve()))
+    for named in bases:
+        place = named if "://" in named else _base_of(path, named)
+        below = read_file(place, (*_derived, path.resolve()), base=base)
         _merge(values, below.values)
         imports, files = imports + below.imports, files + below.files
-    _merge(values, nested(dict(flatten(content))))
+    mine = nested(dict(flatten(content)))
+    if base is not None and _derived:
+        base(mine, path)
+    _merge(values, mine)
     own = resolved(entries, path.parent, f"{IMPORTS} of {config_file}")
     return ConfigFile(values, (*imports, *own), (*files, path))
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from clop_det.config.imports import IMPORTED, KEY, Import
 from clop_det.errors import UserError
-from clop_det.registry import Registry
+from clop_det.registry import in_use
 
 
 def imported_files(cfg: Mapping[str, Any]) -> dict[str, Path]:
@@ -28,18 +28,19 @@ def modules_of_others(entries: Sequence[str]) -> set[str]:
     return {name for entry in IMPORTED for name in _modules_of(entry)} - wanted
 
 
-def check_is_imported(registry: Registry[Any], name: str, cfg: Mapping[str, Any]) -> None:
+def check_in_use_is_imported(cfg: Mapping[str, Any], stage: str) -> None:
     """Refuse a name that is not registered, or only by a module that the process imported for other configs.
 
     Raises:
         UserError: names what is registered, or the module that IMPORTS lacks.
     """
-    module = registry.entry(name).module
-    if module in modules_of_others(cfg[KEY]):
-        raise UserError(
-            f"{registry.key} names the {registry.kind} {name!r} of {module}, which this config does not import. Add it"
-            f" to IMPORTS: {_file_of(sys.modules[module]) or module}."
-        )
+    others = modules_of_others(cfg[KEY])
+    for (kind, name), entry in in_use(cfg, stage, strict=True).items():
+        if entry.module in others:
+            raise UserError(
+                f"the {kind} {name!r} is registered by {entry.module}, which this config does not import. Add it to"
+                f" IMPORTS: {_file_of(sys.modules[entry.module]) or entry.module}."
+            )
 
 
 def _modules_of(entry: str) -> set[str]:
@@ -70,7 +71,10 @@ def _imported_in(name: str, file: Path | None) -> tuple[str, ...]:
         if isinstance(node, ast.Import):
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            try:
+                base = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            except ImportError:  # a relative import in a file that lies in no package fails where it is run
+                continue
             found += [f"{base}.{alias.name}" for alias in node.names]
     return tuple(".".join(dotted.split(".")[: end + 1]) for dotted in found for end in range(dotted.count(".") + 1))
 

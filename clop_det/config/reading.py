@@ -11,7 +11,7 @@ from detectron2.config import CfgNode, get_cfg
 
 from clop_det.config.build import add_clop_config
 from clop_det.config.changed import change_of
-from clop_det.config.files import RUN_FILES, ConfigFile, flatten, read_file, read_pairs, value_from
+from clop_det.config.files import RUN_FILES, ConfigFile, OfBase, flatten, read_file, read_pairs, value_from
 from clop_det.config.imports import KEY as IMPORTS
 from clop_det.config.imports import Import, bring_in, resolved
 from clop_det.config.library import find_config
@@ -43,9 +43,16 @@ def read_config(config_file: str, overrides: Sequence[str], *, allow_imports: bo
     return cfg
 
 
-def read_with(defaults: Defaults, config_file: str, overrides: Sequence[str], *, allow_imports: bool = True) -> CfgNode:
-    """As `read_config` over other defaults, e.g. those of a comparison; not frozen."""
-    file = read_file(find_config(config_file)) if config_file else ConfigFile({}, (), ())
+def read_with(
+    defaults: Defaults,
+    config_file: str,
+    overrides: Sequence[str],
+    *,
+    allow_imports: bool = True,
+    base: OfBase | None = None,
+) -> CfgNode:
+    """As `read_config` over other defaults, e.g. those of a comparison; not frozen. `base`: see `read_file`."""
+    file = read_file(find_config(config_file), base=base) if config_file else ConfigFile({}, (), ())
     if file.imports and not allow_imports:
         named = ", ".join(item.entry for item in file.imports)
         raise UserError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from clop_det.checkpoints.integrity import note_digest, sidecar_of
 from clop_det.checkpoints.reading import read_checkpoint
 from clop_det.checkpoints.writing import staged, write_detectron2
 from clop_det.conversion.contents import Contents, check_finite, flatten
+from clop_det.conversion.heads import heads_around, no_heads
 from clop_det.conversion.proof import Input, prove, stirred
 from clop_det.conversion.record import Options, input_said, make_record, warnings_for
 from clop_det.conversion.sources import Recognition, recognise
@@ -81,6 +82,7 @@ def convert_checkpoint(
     trust_pickle: bool = False,
     network: str | None = None,
     drop: Sequence[str] = (),
+    keep_heads: bool = False,
     **conventions: Any,
 ) -> ConversionReport:
     """Convert `source` to the Detectron2 file `output`; it is written only if the proof holds.
@@ -90,6 +92,7 @@ def convert_checkpoint(
         output: a `.pth`, or a `.pkl` in the layout of Detectron2's model zoo.
         source_format: see `Options.source`.
         prefix, arch, verify, allow_stem_reinit, trust_pickle, network, drop, conventions: see `Options`.
+        keep_heads: take over the rest of a detector, too, as it is: its pyramid, proposals and heads.
 
     Raises:
         UserError: unreadable or unsafe file, no or several networks, unexplained or missing tensors, a stem that
@@ -106,8 +109,11 @@ def convert_checkpoint(
     record = make_record(path, contents, found, family, held, wish)
     report = report_on(found, held, state)
     report.warnings, report.input = warnings_for(found, record), input_said(record)
+    heads = heads_around(contents, found.prefix, found.family) if keep_heads else {}
+    if keep_heads and not heads:
+        raise no_heads(path)
     with staged(target) as staging:
-        _write_and_prove(staging, family, state, record, report, as_pickle=target.suffix == ".pkl")
+        _write_and_prove(staging, family, state, record, report, heads, as_pickle=target.suffix == ".pkl")
     _note_digest(path, record, report)
     report.output, report.sha256 = target, sha256_of(target)
     report.seconds = time.perf_counter() - started
@@ -202,12 +208,13 @@ def _write_and_prove(
     state: dict[str, Tensor],
     record: dict[str, Any],
     report: ConversionReport,
+    heads: dict[str, Tensor],
     as_pickle: bool,
 ) -> None:
     arch = report.arch
     source_input = Input(record["channel_order"], tuple(record["pixel_mean"]), tuple(record["pixel_std"]))
     conventions = {setting.field: record[setting.field] for setting in family.conventions}
-    _write(staging, family, state, record, as_pickle)
+    _write(staging, family, state, record, as_pickle, heads)
     if not record["verified"]:
         return
     report.parity = prove(staging, state, arch, source_input, **conventions)
@@ -221,6 +228,13 @@ def _write_and_prove(
     report.parity.update({f"{target} (stirred BN)": errors for target, errors in again.items()})
 
 
-def _write(path: Path, family: Family, state: dict[str, Tensor], record: dict[str, Any], as_pickle: bool) -> None:
+def _write(
+    path: Path,
+    family: Family,
+    state: dict[str, Tensor],
+    record: dict[str, Any],
+    as_pickle: bool,
+    heads: Mapping[str, Tensor] | None = None,
+) -> None:
     renamed = {family.detectron2_name(name): tensor for name, tensor in state.items()}
-    write_detectron2(path, renamed, record, as_pickle=as_pickle)
+    write_detectron2(path, {**renamed, **(heads or {})}, record, as_pickle=as_pickle)

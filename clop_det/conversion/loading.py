@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 from torch import nn
@@ -15,10 +15,17 @@ from clop_det.errors import UserError
 
 
 class DetectorCheckpointer(SafeCheckpointer):
-    """The checkpointer of detectors: a file must give the whole network that the detector carries, of any family."""
+    """The checkpointer of detectors: a file must give the whole network that the detector carries, of any family.
+
+    Attributes:
+        absent: names of the tensors that the file loaded last did not give; None: none was loaded.
+    """
+
+    absent: Set[str] | None = None
 
     def check_loaded(self, incompatible: Any, provenance: Mapping[str, Any]) -> None:
         """See `check_backbone_loaded`; with `whole`, every parameter must come from the file."""
+        self.absent = {*incompatible.missing_keys, *shape_differences(incompatible)}
         check_backbone_loaded(self.model, incompatible, provenance)
         super().check_loaded(incompatible, provenance)
 

@@ -20,6 +20,12 @@ declare(
             " kernel; auto: matmul on CPUs.",
             one_of("auto", "torchvision", "matmul"),
         ),
+        "MODEL.FREEZE": Key(
+            "",
+            "all: the network that the detector carries is not trained, and its BatchNorms keep their statistics;"
+            " pyramid and heads are trained. Empty: what MODEL.BACKBONE.FREEZE_AT says.",
+            one_of("", "all"),
+        ),
         "TEST.IMS_PER_BATCH": Key(8, "Test images of one size that are inferred at once.", at_least(1)),
         "TEST.KEEP_BEST": Key(
             "bbox/AP",

@@ -14,6 +14,7 @@ import clop_det.detection.roi_heads  # noqa: F401  (registers the heads that con
 from clop_det.backbones.detectors import last_map
 from clop_det.backbones.registry import family_of_config, family_of_detector
 from clop_det.conversion.conventions import get_key
+from clop_det.detection.frozen import freeze_backbone
 from clop_det.detection.roi_align import use_small_map_roi_align
 from clop_det.engine.precision import check_half_precision
 from clop_det.engine.seeding import derive_seed
@@ -36,6 +37,8 @@ def build_detector(cfg: CfgNode) -> nn.Module:
         model: nn.Module = build_model(cfg)
     except (AssertionError, KeyError) as error:
         raise UserError(f"Detectron2 cannot build this model: {error}") from error
+    if cfg.MODEL.FREEZE:
+        freeze_backbone(model)
     keep_last_layers_in_fp32(model)
     if cfg.MODEL.DEVICE.startswith("cpu") or cfg.SOLVER.PRECISION != "fp32":
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -69,11 +72,12 @@ def _check_frozen_layers(cfg: CfgNode) -> None:
         return
     frozen, family = cfg.MODEL.BACKBONE.FREEZE_AT, family_of_config(cfg)
     norm_key = family.norm_key if family else ""
-    if frozen > 0 or (norm_key and get_key(cfg, norm_key) == "FrozenBN"):
+    if cfg.MODEL.FREEZE or frozen > 0 or (norm_key and get_key(cfg, norm_key) == "FrozenBN"):
         what = f"MODEL.BACKBONE.FREEZE_AT is {frozen}" if frozen > 0 else f"{norm_key} is FrozenBN"
+        what = f"MODEL.FREEZE is {cfg.MODEL.FREEZE}" if cfg.MODEL.FREEZE else what
         raise UserError(
             f"{what}, but MODEL.WEIGHTS is empty: layers of random numbers would never learn. Give weights, or set"
-            " FREEZE_AT 0 and NORM BN (SyncBN on several GPUs)."
+            " MODEL.FREEZE '', FREEZE_AT 0 and NORM BN (SyncBN on several GPUs)."
         )
 
 

@@ -24,6 +24,7 @@ from clop_det.detection.model import build_detector
 from clop_det.detection.pictures import draw_curves, draw_detections
 from clop_det.detection.probing import Probes
 from clop_det.detection.report import figures_table
+from clop_det.detection.start import keep_start
 from clop_det.detection.stored import Tested, file_names, write_tested
 from clop_det.detection.voc_metric import area
 from clop_det.engine.best import BestCheckpoint
@@ -80,6 +81,8 @@ class DetectionTrainer(SimpleTrainer):
         """Load the newest checkpoint of the run, or MODEL.WEIGHTS; returns the iteration to start with."""
         resume = resume and bool(self.checkpointer.get_checkpoint_file())
         self.checkpointer.resume_or_load(self.cfg.MODEL.WEIGHTS, resume=resume)
+        if not resume:
+            keep_start(self.core, self.checkpointer.absent, self.cfg.OUTPUT_DIR)
         owed = self.evaluation.is_owed  # then the iteration is begun again, for its evaluation
         return int(self.iter) + (not owed) if resume else 0
 

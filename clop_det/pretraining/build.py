@@ -22,6 +22,7 @@ from clop_det.losses.registry import LOSSES
 from clop_det.methods import METHODS, EmbeddingMethod, Encoder, Method, MethodContext
 from clop_det.methods.encoder import build_encoder
 from clop_det.methods.sync_batch_norm import synchronise_batch_norm
+from clop_det.pretraining.given import load_given
 
 
 def check_config(cfg: CfgNode, world_size: int = 1) -> None:
@@ -62,7 +63,7 @@ def _half_type(cfg: CfgNode, device: torch.device, stride: int, size: int) -> to
 
 
 def build_method(cfg: CfgNode, num_classes: int, device: torch.device) -> Method:
-    """The method that METHOD.NAME names, on `device`; the encoder's initial weights are a function of SEED alone.
+    """The method that METHOD.NAME names, on `device`; its weights are a function of SEED and of PRETRAIN.FROM's file.
 
     `num_classes` is 0 where no image has a label.
 
@@ -79,6 +80,8 @@ def build_method(cfg: CfgNode, num_classes: int, device: torch.device) -> Method
         cfg.PROJECTOR.OUT_DIM,
         cfg.PROJECTOR.NUM_LAYERS,
     )
+    if cfg.PRETRAIN.FROM:
+        load_given(encoder.backbone, cfg)
     stride, size = encoder.backbone.stride_before_last, cfg.CLASSIFICATION.IMAGE_SIZE
     context = MethodContext(
         encoder,

@@ -19,4 +19,6 @@ def reads(cfg: CfgNode, digests: Digests) -> dict[str, str]:
     }
     if cfg.LABELS.SPLIT_FILE:
         found["LABELS.SPLIT_FILE"] = digests.of_given("LABELS.SPLIT_FILE", cfg.LABELS.SPLIT_FILE)
+    if cfg.PRETRAIN.FROM:
+        found["PRETRAIN.FROM"] = digests.of_given("PRETRAIN.FROM", cfg.PRETRAIN.FROM)
     return found

@@ -20,6 +20,7 @@ from clop_det.pretraining.build import build_method, check_config
 from clop_det.pretraining.collapse_watch import RANKME, report_critical_rate
 from clop_det.pretraining.curves import draw_curves
 from clop_det.pretraining.data import BatchSource, PretrainData, log_data, open_data
+from clop_det.pretraining.given import given_facts
 from clop_det.pretraining.optimizers import build_optimizer, describe_scale
 from clop_det.pretraining.probing import check_probes
 from clop_det.pretraining.trainer import PretrainTrainer, final_checkpoint
@@ -101,6 +102,7 @@ def checkpoint_provenance(cfg: CfgNode, data: PretrainData) -> dict[str, Any]:
         **collect_provenance(cfg),
         "arch": cfg.ENCODER.ARCH,
         **backbone_options(cfg),
+        **given_facts(cfg),
         "label_fraction": data.label_share(cfg),
         "classification_root": cfg.CLASSIFICATION.ROOT,
         "classes": list(data.train.classes),

@@ -16,8 +16,9 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "compare"
 
 @pytest.fixture(autouse=True)
 def no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A working directory without any data, but for the checkpoint that is known by its content."""
+    """A working directory without any data, but for the checkpoints that are known by their content."""
     (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "mine.pth").write_bytes(b"another checkpoint")
     (tmp_path / "checkpoints" / "resnet50-0676ba61.pth").write_bytes(b"a checkpoint")
     monkeypatch.chdir(tmp_path)
 
@@ -88,6 +89,15 @@ def test_the_large_recipes(name: str, steps: int, classes: int) -> None:
     Path("checkpoints/resnet50-0676ba61.pth").unlink()
     with pytest.raises(UserError, match=r"resnet50-0676ba61\.pth"):
         plan(f"{name}.yaml")
+
+
+def test_the_one_for_own_data_tunes_every_row_on_validation_images() -> None:
+    made = plan("my_checkpoints.yaml")
+    assert [init.name for init in made.matrix.inits] == ["random", "mine"]
+    assert len([job for job in made.jobs.values() if job.kind == "detect"]) == 2 * 3 * 3  # rows, rates, seeds
+    (detection,) = made.matrix.detections
+    assert (detection.select_by, detection.report_on) == ("my_val", "my_test")
+    assert [line for line in (CONFIGS / "my_checkpoints.yaml").read_text().splitlines() if "# HERE" in line][2:] == []
 
 
 def test_what_sees_no_labels_is_said_to() -> None:

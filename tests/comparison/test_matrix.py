@@ -228,7 +228,7 @@ def test_a_split_file_counts_with_its_content(workplace: Workplace, tmp_path: Pa
         names.append({name for name in made.jobs if name.startswith("pretrain")})
     assert not names[0] & names[1]
     split.unlink()
-    with pytest.raises(UserError, match="no split file"):
+    with pytest.raises(UserError, match=r"no file .*LABELS\.SPLIT_FILE"):
         plan(workplace, {"PRETRAIN": {"CONFIG": "pretrain.yaml", "OPTS": {"LABELS.SPLIT_FILE": str(split)}}})
 
 

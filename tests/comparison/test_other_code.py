@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from clop_det.comparison.experiment import Asked, compare
 from clop_det.comparison.results.summary import read_comparison
 from clop_det.errors import UserError
 from tests.comparison.workplace import ROOT, Workplace, results
@@ -92,7 +93,7 @@ def test_keep_lets_finished_jobs_stand_and_says_so(workplace: Workplace, capsys:
     rows = {row["init"]: row for row in results(workplace)}
     assert "commit 89abcdef89" in rows["clop"]["code"]
     assert rows["random"]["code"] == ""
-    assert "Jobs that were kept on request (--keep): 1." in capsys.readouterr().out
+    assert "Jobs whose code differs from that of the last start: 1." in capsys.readouterr().out
 
 
 def test_rerun_moves_the_old_folders_aside_and_runs_what_is_built_on_them(
@@ -103,7 +104,9 @@ def test_rerun_moves_the_old_folders_aside_and_runs_what_is_built_on_them(
     before = workplace.started()
     (folder / "mine.txt").write_text("a note")
     assert workplace.run("--dry-run", "--rerun") == 0
-    assert "6 jobs, 4 to run" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "6 jobs, 4 to run" in out
+    assert not [line for line in out.splitlines() if line.startswith("resume")]  # the folders are moved aside first
     assert folder.is_dir()
     assert workplace.run("--rerun") == 0
     again = workplace.started()[len(before) :]
@@ -126,6 +129,10 @@ def test_keep_and_rerun_exclude_each_other(workplace: Workplace) -> None:
     with pytest.raises(SystemExit) as left:
         workplace.run("--keep", "--rerun")
     assert left.value.code == 2
+    with pytest.raises(UserError, match="keep and rerun exclude each other"):
+        compare(str(workplace.config), (), Asked(keep=True, rerun=True))
+    with pytest.raises(UserError, match="the launcher is 'cloud'; it must be one of local, slurm"):
+        compare(str(workplace.config), (), Asked(launcher="cloud"))
 
 
 def test_a_job_that_has_begun_resumes_on_request_and_is_marked(workplace: Workplace) -> None:

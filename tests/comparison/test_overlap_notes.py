@@ -17,10 +17,12 @@ def folder(place: Path, name: str, content: Any) -> Path:
 
 
 def test_what_was_compared_left_out_and_not_said(tmp_path: Path) -> None:
-    found = {"test_sets": ["voc"], "left_out": ["own"], "images": {"train": 40, "crops": 2}}
+    images = {"train": 40, "CLASSIFICATION.ROOT crops": 2}
+    found = {"test_sets": ["voc"], "left_out": ["own"], "images": images}
     notes = overlap_notes([folder(tmp_path, "a", {"overlap": found}), folder(tmp_path, "b", {"overlap": found})])
     assert notes == [
-        "No image of voc is among those that were learnt from (42 at most), by content and by what the picture shows.",
+        "No image of voc is among the training images (40 of train) and the pretraining images (2 of crops), by content"
+        " and by what the picture shows.",
         "own may share images with the training sets: it was not compared.",
     ]
 
@@ -32,6 +34,7 @@ def test_runs_without_a_sound_record_are_counted(tmp_path: Path) -> None:
         "6 of 6 detection runs do not say whether their test images are among those learnt from."
     ]
     odd_lists = {"test_sets": [3, "voc"], "left_out": "voc", "images": {"train": "many", "more": 5}}
-    (said,) = overlap_notes([folder(tmp_path, "odd", {"overlap": odd_lists})])
-    assert said.startswith("No image of voc is among those that were learnt from (5 at most)")
+    said, missing = overlap_notes([folder(tmp_path, "odd", {"overlap": odd_lists})])
+    assert said.startswith("No image of voc is among the training images (5 of more)")
+    assert missing.startswith("1 of 1 detection runs did not compare their test images with those of pretraining")
     assert overlap_notes([]) == []

@@ -107,6 +107,14 @@ def test_a_dotted_module_brings_the_files_of_its_package(tmp_path: Path, monkeyp
     assert set(imported_files(cfg)) == {"t_lab", "t_lab.losses", "t_lab.scale"}
 
 
+def test_a_relative_import_in_a_file_of_no_package_hides_nothing_else(tmp_path: Path) -> None:
+    helper = write(tmp_path / "t_helper.py", "SIZE = 1\n")
+    text = "import t_helper\ndef later():\n    from . import t_helper\n    from ..away import thing\n"
+    path = write(tmp_path / "t_relative.py", text)
+    cfg = read_config("", ["IMPORTS", str(path)])
+    assert imported_files(cfg) == {"t_relative": path, "t_helper": helper}
+
+
 REFUSED = [
     ("absent.py", "", r"IMPORTS of .*run\.yaml names absent\.py, but there is no file .*/absent\.py"),
     ("t_mine", "", r"names t_mine, but there is no module t_mine; write t_mine\.py"),

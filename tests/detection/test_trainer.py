@@ -28,6 +28,9 @@ from tests.detection.runs import command
 def test_a_run_leaves_what_a_run_must_leave(finished: Path) -> None:
     for name in ("config.yaml", "log.txt", "metrics.json", "model_final.pth", "detections.png", "precision_recall.png"):
         assert (finished / name).is_file(), name
+    start = read_json(finished / "start.json")
+    assert len(start["drawn"]) > 20
+    assert start["loaded"] == []
     assert list(finished.glob("events.out.tfevents.*"))
     results = read_json(finished / "results.json")
     assert (results["kind"], results["init"], results["label_fraction"]) == ("detection", "random", None)

@@ -8,12 +8,12 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
+from clop_det.comparison.names import HEADS, LEAST_SCORE, PAIRED, REDRAW, TESTS
+from clop_det.comparison.planning.bases import from_base
 from clop_det.config.build import add_keys, register_built_in
 from clop_det.config.library import find_config
 from clop_det.config.reading import read_with
-from clop_det.keys import COMPARISON, Key, Rule, at_least, between, check_rules, declare, each, whole
-
-LEAST_SCORE = 0.05  # weaker detections are not stored with the examples
+from clop_det.keys import COMPARISON, Key, Rule, at_least, between, check_rules, declare, each, one_of, whole
 
 declare(
     COMPARISON,
@@ -32,7 +32,15 @@ declare(
             'Initialisations: "random", the name of a loss, or a mapping with NAME and LOSS (loss to pretrain with;'
             " default: NAME), OPTS ({config key: value} for its pretraining), GRID (False leaves it out of"
             " PRETRAIN.GRID), USES_LABELS (False if the label fraction does not concern it), or CHECKPOINT (path of a"
-            ' given checkpoint; then no pretraining) and SOURCE (its format; "": recognised by content).',
+            ' given checkpoint; then no pretraining) and SOURCE (its format; "": recognised by content). A CHECKPOINT'
+            ' with {seed} in its path, "runs/seed{seed}.pth", is another file for each seed. FROM is a checkpoint that'
+            " the pretraining with LOSS starts from, instead of random weights.",
+        ),
+        "COMPARE.HEADS": Key(
+            REDRAW,
+            "What the pyramid and heads of every detector start with. redraw: numbers drawn from SEED, the same in all"
+            " rows. keep: those of the given detectors; then every initialisation must be a detector's CHECKPOINT.",
+            one_of(*HEADS),
         ),
         "COMPARE.BASELINE": Key("random", "Name of the initialisation in INITS that differences are taken against."),
         "COMPARE.LABEL_FRACTIONS": Key([0.1], "Shares of the training labels.", each(between(0, 1, "(]"))),
@@ -40,6 +48,17 @@ declare(
             [0],
             "One seed sets the split, views and order of every initialisation, so differences are paired.",
             each(whole(0)),
+        ),
+        "COMPARE.SEQUENTIAL": Key(
+            False,
+            "Whether seeds are run one after the other, after the third only for initialisations whose verdict is"
+            " open. SEEDS are then the most that are run; their order counts.",
+        ),
+        "COMPARE.TEST": Key(
+            PAIRED,
+            "How differences are tested. paired: a t test for each, Holm-corrected. dunnett: one spread from all rows"
+            " and Dunnett's test against the baseline; finds more with few seeds if the rows spread alike.",
+            one_of(*TESTS),
         ),
         "COMPARE.PRETRAIN.CONFIG": Key(
             "", "Pretraining config, relative to the comparison's file (or to the working directory)."
@@ -51,9 +70,10 @@ declare(
         ),
         "COMPARE.DETECTION": Key(
             [],
-            "Detection configs, each a mapping with CONFIG and optionally NAME (default: the file's name), OPTS, GRID"
-            " and SELECT: {BY: data set of DATASETS.TEST on which the best setting of GRID is chosen, REPORT: data set"
-            " reported}. Empty: the comparison ends with the probes of pretraining.",
+            "Detection configs, each a mapping with CONFIG and optionally NAME (default: the file's name), OPTS, GRID,"
+            " FREEZE (all: the backbone is not trained; a random one has no such row) and SELECT: {BY: data set of"
+            " DATASETS.TEST on which the best setting of GRID is chosen, REPORT: data set reported}. Empty: the"
+            " comparison ends with the probes of pretraining.",
         ),
         "COMPARE.DEVICE": Key("", 'Device of all runs ("cpu", "cuda"); empty: what their configs say.'),
         "COMPARE.LAUNCH.GPUS_PER_JOB": Key(
@@ -66,6 +86,11 @@ declare(
             {},
             "Parameters of submitit's executor, for --launcher slurm: {timeout_min: 240, slurm_partition: gpu, ...}.",
             content=False,
+        ),
+        "COMPARE.COST": Key(
+            {},
+            "Cost of one class label and of one boxed image, {LABEL: 1, BOXED_IMAGE: 20}, in any currency: the report"
+            " then shows what the same money buys. Needs LABEL_FRACTIONS and a GRID of DATASETS.TRAIN_FRACTION.",
         ),
         "COMPARE.METRIC": Key("AP", "Metric that the verdict is about: a column of results.csv."),
         "COMPARE.EXAMPLES": Key(4, "Test images drawn per initialisation in the report; 0: none.", at_least(0)),
@@ -86,7 +111,7 @@ def load_compare_config(path: str | Path, overrides: Sequence[str] = ()) -> CfgN
         UserError: no such file, or as `clop_det.config.reading.read_config`; a value that breaks its rule.
     """
     path = Path(find_config(str(path)))
-    cfg = read_with(_defaults, str(path), overrides)
+    cfg = read_with(_defaults, str(path), overrides, base=from_base)
     check_rules(cfg, COMPARISON)
     if not cfg.COMPARE.NAME:
         cfg.COMPARE.NAME = path.stem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ def earlier_runs(jobs: Mapping[str, Job], todo: Iterable[str], root: Path) -> li
         if jobs[name].config is None or (root / name).exists():
             continue
         stem = name.rsplit("-", 1)[0]
-        for folder in sorted(root.glob(f"{stem}-{'[0-9a-f]' * 8}")):
+        for folder in sorted(root.glob(f"{glob.escape(stem)}-{'[0-9a-f]' * 8}")):
             if (folder / RESULTS_NAME).is_file():
                 count += 1
                 found |= dict.fromkeys(_differing(folder, jobs[name]))
@@ -44,9 +45,9 @@ def _differing(folder: Path, job: Job) -> list[str]:
     try:
         before: Any = yaml.safe_load((folder / JOB_CONFIG).read_text(encoding="utf-8"))
         reads = read_json(folder / JOB_NAME).get("reads")
-    except (OSError, yaml.YAMLError, UserError, AttributeError):
+        old = {key: _plain(value) for key, value in job.content(before if isinstance(before, dict) else {}).items()}
+    except (OSError, ValueError, yaml.YAMLError, UserError, AttributeError, TypeError):
         return ["what they read"]
-    old = {key: _plain(value) for key, value in job.content(before if isinstance(before, dict) else {}).items()}
     new = {key: _plain(value) for key, value in job.content(yaml.safe_load(job.config.dump())).items()}
     keys = [key for key in {**new, **old} if old.get(key) != new.get(key)]
     if not isinstance(reads, dict):

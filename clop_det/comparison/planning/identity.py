@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from detectron2 import modeling
 from detectron2.config import CfgNode
@@ -16,9 +17,10 @@ from detectron2.data import DatasetCatalog
 from fvcore.common.registry import Registry
 
 from clop_det import source_code
-from clop_det.backbones.registry import family_of_config
+from clop_det.backbones.registry import BACKBONES, family_of_config
 from clop_det.config.content import content_of
-from clop_det.config.imported import imported_files
+from clop_det.config.imported import imported_files, modules_of_others
+from clop_det.config.imports import KEY as IMPORTS
 from clop_det.detection import identity as detection
 from clop_det.digests import Digests, digest
 from clop_det.keys import DETECTION, PRETRAINING
@@ -58,38 +60,67 @@ def of_pretraining(cfg: CfgNode, digests: Digests) -> Identity:
 def of_detection(cfg: CfgNode, start: str, digests: Digests) -> Identity:
     """Of a fine-tuning under a complete config; `start`: digest of the job that makes its weights, or "random"."""
     family = family_of_config(cfg)
-    modules = (*detection.MODULES, *([type(family).__module__] if family else []))
-    return _of_run(cfg, DETECTION, {"weights": start, **detection.reads(cfg, digests)}, modules)
+    carried = [type(family).__module__] if family else []
+    return _of_run(cfg, DETECTION, {"weights": start, **detection.reads(cfg, digests)}, detection.MODULES, carried)
 
 
-def of_conversion(source: str, source_format: str, cfg: CfgNode | None) -> Identity:
-    """Of a conversion: `source` is the digest of the job, or of the file, that it converts, `cfg` that of the job."""
+def of_conversion(
+    source: str, source_format: str, cfg: CfgNode | None, imports: Sequence[str] = (), keep_heads: bool = False
+) -> Identity:
+    """Of a conversion.
+
+    Args:
+        source: digest of the job, or of the given file, that it converts.
+        cfg: config of the job; None: a given file, whose family of networks is found by its content.
+        imports: entries of IMPORTS for a given file.
+        keep_heads: whether it takes over the heads of a given detector.
+    """
     reads = {"source": source}
-    brought = ((), {}) if cfg is None else _brought(cfg, PRETRAINING, ("backbone",))
-    return Identity(digest(["convert", source_format, reads]), reads, (*CONVERSION, *brought[0]), brought[1])
+    brought = _of_families(imports) if cfg is None else _brought(cfg, PRETRAINING, ("backbone",))
+    what = ["convert", source_format, reads, *(["heads"] if keep_heads else [])]
+    return Identity(digest(what), reads, (*CONVERSION, *brought[0]), brought[1])
 
 
-def of_inspection(run: Identity, images: str, count: int) -> Identity:
-    """Of an inspection: the fine-tuning, the digest of the classification images, and the number of examples."""
-    reads = {"run": run.digest, "classification images": images}
+def of_inspection(run: Identity, images: Mapping[str, str], count: int) -> Identity:
+    """Of an inspection: the fine-tuning, the digests of the images it reads by name, and the number of examples."""
+    reads = {"run": run.digest, **images}
     return Identity(digest(["inspect", count, reads]), reads, INSPECTION, run.imported)
 
 
-def _of_run(cfg: CfgNode, stage: str, reads: Mapping[str, str], modules: Iterable[str]) -> Identity:
-    used, imported = _brought(cfg, stage)
+def _of_run(
+    cfg: CfgNode, stage: str, reads: Mapping[str, str], modules: Iterable[str], carried: Iterable[str] = ()
+) -> Identity:
+    used, imported = _brought(cfg, stage, carried=carried)
     return Identity(digest([stage, content_of(cfg, stage), dict(reads)]), reads, (*modules, *used), imported)
 
 
-def _brought(cfg: CfgNode, stage: str, kinds: Sequence[str] = ()) -> tuple[tuple[str, ...], dict[str, str]]:
-    """What a config brings to the code of a job: modules of the things in use (of `kinds` alone), and IMPORTS."""
+def _of_families(imports: Sequence[str]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The code of all families of networks, any of which a given file may hold, and IMPORTS."""
+    modules = {BACKBONES.entry(name).module for name in BACKBONES.names()}
+    return _with_files(sorted(modules - modules_of_others(imports)), {IMPORTS: imports})
+
+
+def _brought(
+    cfg: CfgNode, stage: str, kinds: Sequence[str] = (), carried: Iterable[str] = ()
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """What a config brings to the code of a job: modules of the things in use (of `kinds` alone), and IMPORTS.
+
+    `carried`: modules that are in use though no key names what they register.
+    """
     found = in_use(cfg, stage)
-    used = tuple(dict.fromkeys(entry.module for (kind, _), entry in found.items() if not kinds or kind in kinds))
-    named = imported_files(cfg)
+    used = (entry.module for (kind, _), entry in found.items() if not kinds or kind in kinds)
+    return _with_files([*used, *carried], cfg)
+
+
+def _with_files(modules: Iterable[str], cfg: Mapping[str, Any]) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Modules that are in use, each once, and the files of those that do not belong to this package, with IMPORTS'."""
+    used = tuple(dict.fromkeys(modules))
     # What an installed package brings is not in IMPORTS; it counts where it is in use.
     brought = {name: getattr(sys.modules.get(name), "__file__", None) for name in used}
-    imported = {name: path for name, path in brought.items() if path and not name.startswith(source_code.PACKAGE)}
-    imported |= {name: str(path) for name, path in named.items() if name in used or not _is_idle(name)}
-    return used, imported
+    own = (source_code.PACKAGE, f"{source_code.PACKAGE}.")
+    imported = {name: path for name, path in brought.items() if path and name != own[0] and not name.startswith(own[1])}
+    named = imported_files(cfg)
+    return used, imported | {name: str(path) for name, path in named.items() if name in used or not _is_idle(name)}
 
 
 def _is_idle(module: str) -> bool:

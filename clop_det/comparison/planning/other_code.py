@@ -37,13 +37,18 @@ class OtherCode:
 def other_code(jobs: Mapping[str, Job], root: Path) -> dict[str, OtherCode]:
     """Those of `jobs` that have ended or begun in `root` under other code, by name."""
     found = {}
+    known: dict[tuple[Any, ...], dict[str, str]] = {}  # jobs of one kind run the same files
     for name, job in jobs.items():
         path = root / name / JOB_NAME
         record = read_json(path) if path.is_file() else {}
         if not record.get("attempts"):
             continue
         code = record.get("code") or {}
-        files = differing_files(code, job.identity.code_files())
+        own = job.identity
+        key = own.modules, tuple(sorted(own.imported.items()))
+        if key not in known:
+            known[key] = own.code_files()
+        files = differing_files(code, known[key])
         if files:
             found[name] = OtherCode(code.get("commit"), code.get("dirty"), files, is_done(job, root / name))
     return found

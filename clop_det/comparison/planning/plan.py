@@ -9,13 +9,14 @@ from typing import Any
 
 from detectron2.config import CfgNode
 
-from clop_det.comparison.names import JOBS_FOLDER, PLAN_NAME, REPORT_FOLDER
+from clop_det.comparison.names import JOBS_FOLDER, KEEP
 from clop_det.comparison.planning import identity
+from clop_det.comparison.planning.inits import Init
 from clop_det.comparison.planning.jobs import Job, job_name
-from clop_det.comparison.planning.matrix import Detection, Init, Matrix, Point
-from clop_det.comparison.planning.other_code import OtherCode
+from clop_det.comparison.planning.matrix import Detection, Matrix
+from clop_det.comparison.planning.values import Point
 from clop_det.config.files import read_file
-from clop_det.config.imported import check_is_imported
+from clop_det.config.imported import check_in_use_is_imported
 from clop_det.config.imports import KEY as IMPORTS
 from clop_det.config.imports import Import
 from clop_det.config.reading import assemble, merge_mapping, run_defaults
@@ -23,9 +24,7 @@ from clop_det.data.content import images_digest
 from clop_det.detection.scaling import scaled_steps
 from clop_det.digests import UNREAD, Digests
 from clop_det.errors import UserError
-from clop_det.files import read_json, write_json
 from clop_det.keys import DETECTION, PRETRAINING, check_rules
-from clop_det.losses.registry import LOSSES
 
 CONVERTED = "backbone.pth"
 
@@ -88,39 +87,6 @@ def build_plan(matrix: Matrix) -> Plan:
     return plan
 
 
-def check_output(plan: Plan) -> None:
-    """UserError if OUTPUT_DIR is another comparison's, or holds the report of something else."""
-    path = plan.matrix.output / PLAN_NAME
-    report = plan.matrix.output / REPORT_FOLDER
-    if not path.exists() and report.is_dir() and any(report.iterdir()):
-        raise UserError(f"{report} is the report of something else. Move it away, or choose another OUTPUT_DIR.")
-    if path.exists():
-        other = read_json(path).get("name")
-        if other != plan.matrix.name:
-            raise UserError(f'{plan.matrix.output} holds the comparison "{other}". Choose another OUTPUT_DIR.')
-
-
-def write_plan(plan: Plan, kept: Mapping[str, OtherCode]) -> None:
-    """Write plan.json: what the report needs to know beside the run folders.
-
-    Args:
-        kept: jobs whose figures stand although they ran under other code.
-    """
-    matrix = plan.matrix
-    content = {
-        "name": matrix.name,
-        "description": matrix.description,
-        "inits": [init.name for init in matrix.inits],
-        "baseline": matrix.baseline,
-        "metric": matrix.metric,
-        "example_score": matrix.example_score,
-        "select": {item.name: [item.select_by, item.report_on] for item in matrix.detections if item.select_by},
-        "cells": [asdict(cell) for cell in plan.cells],
-        "kept": {name: other.as_dict() for name, other in kept.items()},
-    }
-    write_json(matrix.output / PLAN_NAME, content)
-
-
 class _Builder:
     """Adds cells and their jobs to a plan; a job that several cells share is added once."""
 
@@ -143,11 +109,12 @@ class _Builder:
         if not self._matrix.detections:
             self._add_cell(base)
         for detection in self._matrix.detections:
-            for setting in detection.grid:
+            for setting in detection.grid if convert or not detection.frozen else ():
                 self._detect(base, convert, detection, setting, facts, labels)
 
     def _pretrain_values(self, init: Init, fraction: float | None, seed: int, point: Point) -> dict[str, Any]:
         values = {**self._matrix.pretrain_opts, "LOSS.NAME": init.loss, **dict(point), **init.opts, "SEED": seed}
+        values |= {"PRETRAIN.FROM": str(init.starts[seed])} if init.starts else {}
         return values if fraction is None else {**values, "LABELS.FRACTION": fraction}
 
     def _pretrain_config(self, init: Init, values: Mapping[str, Any]) -> CfgNode:
@@ -155,7 +122,7 @@ class _Builder:
         where = f"COMPARE.INITS {init.name}"
         cfg = resolve(self._matrix.pretrain_config, values, where, self._matrix.imports)
         try:
-            check_is_imported(LOSSES, cfg.LOSS.NAME, cfg)
+            check_in_use_is_imported(cfg, PRETRAINING)
             check_rules(cfg, PRETRAINING)
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
@@ -177,18 +144,23 @@ class _Builder:
     def _convert(
         self, init: Init, pretrain: Job | None, facts: Mapping[str, Any], labels: list[str], seed: int
     ) -> Job | None:
-        if not self._matrix.detections or (pretrain is None and init.checkpoint is None):
+        if not self._matrix.detections or (pretrain is None and not init.checkpoints):
             return None
+        keep = self._matrix.heads == KEEP
         if pretrain is not None:
             source, content = str(self._plan.root / pretrain.name / pretrain.product), pretrain.digest
             labels = [*labels, f"s{seed}"]
         else:
-            assert init.checkpoint is not None
-            source, content = str(init.checkpoint), self.digests.of_file(init.checkpoint)
-            facts = {**facts, "seed": None}
-        own = identity.of_conversion(content, init.source, pretrain.config if pretrain else None)
+            path = init.checkpoints[seed]
+            source, content = str(path), self.digests.of_file(path)
+            one = len(set(init.checkpoints.values())) == 1
+            facts = {**facts, "seed": None if one else seed}
+            labels = labels if one else [*labels, f"s{seed}"]
+        cfg = pretrain.config if pretrain else None
+        own = identity.of_conversion(content, init.source, cfg, self._matrix.imports, keep)
         imports = pretrain.config.IMPORTS if pretrain and pretrain.config else self._matrix.imports
         arguments = {"source": source, "output": CONVERTED, "format": init.source, "imports": "\n".join(imports)}
+        arguments |= {"heads": KEEP} if keep else {}
         needs = (pretrain.name,) if pretrain else ()
         name = job_name("convert", labels, own)
         return self._add_job(Job("convert", name, own, needs, CONVERTED, facts=facts, arguments=arguments))
@@ -207,6 +179,7 @@ class _Builder:
         where = f"COMPARE.DETECTION {detection.name}"
         cfg = resolve(detection.config, values, where, self._matrix.imports)
         try:
+            check_in_use_is_imported(cfg, DETECTION)
             check_rules(cfg, DETECTION)
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
@@ -237,7 +210,8 @@ class _Builder:
         images = detect.config.CLASSIFICATION
         arguments = {"run": str(self._plan.root / detect.name), "examples": str(count)}
         arguments["weights"] = detect.config.MODEL.WEIGHTS
-        read = images_digest(images, images.EVAL_SPLIT, self.digests) if images.ROOT else ""
+        split = images.EVAL_SPLIT
+        read = {f"classification images of {split}": images_digest(images, split, self.digests)} if images.ROOT else {}
         own = identity.of_inspection(detect.identity, read, count)
         name = job_name("inspect", [detect.name.split("-", 1)[1].rsplit("-", 1)[0]], own)
         facts = {**detect.facts, "detect": detect.name}

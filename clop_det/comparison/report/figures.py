@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from clop_det.comparison.report.class_maps import class_cosines
 from clop_det.comparison.report.curves import metric_against_fraction, metric_over_iterations, probe_over_iterations
+from clop_det.comparison.report.labelling import labels_or_boxes
 from clop_det.comparison.report.labels import (
     LIMIT,
     by_fraction,
@@ -42,6 +43,7 @@ def all_figures(comparison: Comparison) -> list[Picture]:
         metric_over_iterations,
         probe_over_iterations,
         metric_against_fraction,
+        labels_or_boxes,
         metric_against_probe,
         grid_figures,
         spectra,

@@ -45,6 +45,7 @@ def render_page(comparison: Comparison, pictures: Sequence[Picture], galleries: 
         title=comparison.name,
         description=comparison.description,
         code_notes=comparison.code.notes,
+        protocol=comparison.protocol,
         facts=_facts(comparison),
         varied=recipe.varied(comparison),
         shared=recipe.shared(comparison),

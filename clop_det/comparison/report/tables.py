@@ -48,7 +48,7 @@ def printed_table(comparison: Comparison) -> str:
     """The main table for the terminal, with its notes."""
     header, lines = main_table(comparison)
     table = tabulate(lines, header, tablefmt="simple", disable_numparse=True)
-    return "\n".join([*comparison.code.notes, table, "", *notes(comparison)])
+    return "\n".join([*comparison.first_lines, table, "", *notes(comparison)])
 
 
 def markdown_table(comparison: Comparison) -> str:
@@ -61,7 +61,7 @@ def markdown_table(comparison: Comparison) -> str:
 def latex_table(comparison: Comparison) -> str:
     """The main table as a LaTeX tabular (booktabs)."""
     header, lines = main_table(comparison)
-    body = [*(f"% {' '.join(note.split())}" for note in comparison.code.notes), r"% needs \usepackage{booktabs}"]
+    body = [*(f"% {' '.join(note.split())}" for note in comparison.first_lines), r"% needs \usepackage{booktabs}"]
     body += [rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}", r"\toprule"]
     body += [" & ".join(map(latex, header)) + r" \\", r"\midrule"]
     body += [" & ".join(map(latex, cells)) + r" \\" for cells in lines]
@@ -79,8 +79,7 @@ def notes(comparison: Comparison) -> list[str]:
         )
     elif comparison.most_seeds > 1:
         texts.append(
-            f"Mean ± half of the 95 % t interval over seeds. Differences are paired by seed; p from the paired t test,"
-            f" Holm-corrected over {compared(comparison)} comparisons."
+            "Mean ± half of the 95 % t interval over seeds. " + comparison.rules.sentence(compared(comparison))
         )
     if any(summary.setting.detection for summary in comparison.summaries):
         texts.append("kNN, linear and RankMe are those of the initialisation; “after”: of the fine-tuned backbone.")
@@ -88,7 +87,7 @@ def notes(comparison: Comparison) -> list[str]:
     if missing:
         texts.append(f"{missing} of {len(comparison.rows)} runs have no final {metric} yet.")
     ran = [row.folders["detect"] for row in comparison.rows if row.status == "done" and "detect" in row.folders]
-    return texts + overlap_notes(ran)
+    return texts + overlap_notes(ran, comparison.boundary)
 
 
 def verdicts(comparison: Comparison) -> list[str]:

@@ -52,7 +52,7 @@ def _write_picture(picture: Picture, folder: Path) -> None:
 
 
 def _markdown(comparison: Comparison, pictures: list[tuple[str, str]]) -> str:
-    parts = [f"# {markdown(comparison.name)}", *map(markdown, comparison.code.notes)]
+    parts = [f"# {markdown(comparison.name)}", *map(markdown, comparison.first_lines)]
     parts += [markdown(comparison.description), tables.markdown_table(comparison)]
     parts += map(markdown, tables.notes(comparison))
     facts = [("varied", recipe.varied(comparison)), *recipe.shared(comparison), *recipe.measured(comparison)]

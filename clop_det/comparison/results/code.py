@@ -71,7 +71,7 @@ def _notes(marks: Mapping[str, str], files: Sequence[str], kept: Mapping[str, An
     ]
     count = sum(name in kept for name in marks)
     if count:
-        texts.append(f"Jobs that were kept on request (--keep): {count}.")
+        texts.append(f"Jobs whose code differs from that of the last start: {count}.")
     return texts
 
 

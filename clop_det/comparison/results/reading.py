@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from clop_det.comparison.names import BOXED_IMAGE, LABEL
 from clop_det.files import check_ordinary
 
 _MOST_BYTES = 64 << 20  # of a JSON file
@@ -90,6 +91,10 @@ def _attempt(value: Any) -> bool:
     )
 
 
+def _counts(value: Any) -> bool:
+    return isinstance(value, dict) and all(number(count, 0) for count in value.values())
+
+
 def _pair(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(_text, value))
 
@@ -102,7 +107,16 @@ FORMS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(
         ("kind", "name", "digest", "init", "loss", "detection", "pretrain", "convert", "detect", "inspect"), _text
     ),
-    **dict.fromkeys(("device", "baseline", "metric", "description", "data_set"), _text),
+    **dict.fromkeys(("device", "baseline", "metric", "description", "data_set", "heads", "test"), _text),
+    "one_file": _list(_text),
+    "boundary": lambda value: (
+        isinstance(value, dict) and _counts(value.get("images")) and _list(_text)(value.get("given"))
+    ),
+    "cost": lambda value: (
+        isinstance(value, dict)
+        and (not value or (set(value) == {LABEL, BOXED_IMAGE} and all(number(cost, 1e-9) for cost in value.values())))
+    ),
+    "sequential": _list(lambda value: isinstance(value, int) and number(value, -(2**63), 2**63)),
     "seed": lambda value: isinstance(value, int) and number(value, -(2**63), 2**63),
     "label_fraction": lambda value: number(value, 1e-12, 1),
     "pretrain_grid": _object(_scalar),

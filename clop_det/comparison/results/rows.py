@@ -71,7 +71,7 @@ def planned_rows(runs: Mapping[str, Run], plans: Iterable[Mapping[str, Any]]) ->
     for plan in plans:
         for cell in plan["cells"]:
             names = {kind: cell[kind] for kind in ("pretrain", "convert", "detect", "inspect") if cell.get(kind)}
-            key = _setting(cell), int(cell["seed"]), names.get("detect") or names.get("pretrain", "")
+            key = setting_of(cell), int(cell["seed"]), names.get("detect") or names.get("pretrain", "")
             parts = {kind: runs.get(name) for kind, name in names.items()}
             rows.setdefault(key, _row(key[0], key[1], parts))
     return list(rows.values())
@@ -118,10 +118,11 @@ def _lone_row(run: Run, runs: Mapping[str, Run]) -> Row:
     for other in runs.values():
         if other.kind == "inspect" and other.record.get("detect") == run.folder.name:
             parts["inspect"] = other
-    return _row(_setting(facts), int(facts.get("seed") or 0), parts)
+    return _row(setting_of(facts), int(facts.get("seed") or 0), parts)
 
 
-def _setting(facts: Mapping[str, Any]) -> Setting:
+def setting_of(facts: Mapping[str, Any]) -> Setting:
+    """The setting of a cell of the plan, or of a job's record."""
     fraction = facts.get("label_fraction")
     return Setting(
         str(facts["init"]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,10 +10,12 @@ from typing import Any
 import clop_det.detection.average_precision
 import clop_det.probes.tasks  # noqa: F401  (both register the figures that the package ships)
 from clop_det.comparison.results.code import MARK, CodeMarks, code_marks
+from clop_det.comparison.results.judging import Pair, Rules, judge, rules_of, wanted_runs
+from clop_det.comparison.results.protocol import SHARED_MARK, protocol_lines, shared_inits
 from clop_det.comparison.results.reading import clean
 from clop_det.comparison.results.rows import Row, Setting, one_a_seed, other_rows, planned_rows, report_on
 from clop_det.comparison.results.runs import Run, find_plans, find_runs
-from clop_det.comparison.results.statistics import Interval, PairedDifference, holm, mean_interval, paired_difference
+from clop_det.comparison.results.statistics import Interval, PairedDifference, mean_interval
 from clop_det.comparison.results.tuning import Choice, choose
 from clop_det.errors import UserError
 from clop_det.figures import ACCURACY, CATALOGUE, Catalogue
@@ -52,8 +53,16 @@ class Summary:
 class Comparison:
     """Everything that the report shows.
 
-    Detections are drawn from `example_score` on (0: each detector's own), columns named by `catalogue`; `code` says
-    whose code ran, and `sources` are the folders that all this was read from.
+    Attributes:
+        example_score: detections are drawn from it on; 0: each detector's from a score of its own.
+        catalogue: names the columns.
+        code: whose code ran.
+        protocol: by which rules the rows are comparable.
+        one_file: initialisations that are one given file in all seeds.
+        rules: how differences are judged.
+        cost: of a class label and of a boxed image; empty: not given.
+        boundary: which pretraining images the comparison itself compared with the test images; empty: it did not.
+        sources: the folders that all this was read from.
     """
 
     name: str
@@ -69,6 +78,16 @@ class Comparison:
     catalogue: Catalogue = CATALOGUE
     code: CodeMarks = field(default_factory=CodeMarks)
     sources: Sequence[Path] = ()
+    protocol: list[str] = field(default_factory=list)
+    one_file: list[str] = field(default_factory=list)
+    rules: Rules = field(default_factory=Rules)
+    cost: Mapping[str, float] = field(default_factory=dict)
+    boundary: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def first_lines(self) -> list[str]:
+        """What a reader must know before any figure."""
+        return [*self.code.notes, *self.protocol]
 
     @property
     def inits(self) -> list[str]:
@@ -81,9 +100,10 @@ class Comparison:
         return all(row.status == "done" for row in self.rows)
 
     def label(self, summary: Summary) -> str:
-        """The name of a setting in tables, marked if any of its figures come from other code."""
-        marked = any(self.code.of(row.folders.values()) for row in summary.rows)
-        return f"{summary.setting.label} {MARK}" if marked else summary.setting.label
+        """The name of a setting in tables; marks tell of other code, and of one file in all seeds."""
+        other_code = any(self.code.of(row.folders.values()) for row in summary.rows)
+        marks = [MARK] * other_code + [SHARED_MARK] * (summary.setting.init in self.one_file)
+        return " ".join([summary.setting.label, *marks])
 
     @property
     def most_seeds(self) -> int:
@@ -126,7 +146,10 @@ def read_comparison(folders: Sequence[Path], baseline: str = "", metric: str = "
             raise UserError(text)
         remarks.append(f"{text} Name one by COMPARE.METRIC, or report --metric.")
     compared, choices = choose(rows, select)
-    summaries = summarise(compared, chosen, wanted)
+    rules = rules_of(plan)
+    summaries = summarise(compared, chosen, wanted, rules)
+    spared = _spare(summaries, wanted, rules)
+    rows = [row for row in rows if id(row) not in spared]
     title = str(plan.get("name") or clean(folders[0].resolve().name))
     description, score = str(plan.get("description") or ""), float(plan.get("example_score") or 0.0)
     given = [plan["kept"] for _, plan in plans if isinstance(plan.get("kept"), dict)]
@@ -137,6 +160,11 @@ def read_comparison(folders: Sequence[Path], baseline: str = "", metric: str = "
         catalogue=CATALOGUE.with_facts(fact for row in rows for fact in _figure_facts(row)),
         code=code_marks([run for run in runs.values() if run.folder in used], kept),
         sources=tuple(folders),
+        protocol=protocol_lines(rows, plan, len(spared)),
+        one_file=shared_inits(rows, plan),
+        rules=rules,
+        cost=plan.get("cost") or {},
+        boundary=plan.get("boundary") or {},
     )
 
 
@@ -166,8 +194,8 @@ def _some(names: Iterable[str], limit: int = 4) -> str:
     return ", ".join(ordered[:limit]) + (f" and {len(ordered) - limit} more" if len(ordered) > limit else "")
 
 
-def summarise(rows: Iterable[Row], baseline: str, metric: str) -> list[Summary]:
-    """Group rows by setting; p values are corrected over all differences together."""
+def summarise(rows: Iterable[Row], baseline: str, metric: str, rules: Rules | None = None) -> list[Summary]:
+    """Group rows by setting; p values are corrected over all differences together (`rules`: paired t test, Holm)."""
     groups: dict[Setting, list[Row]] = {}
     for row in rows:
         groups.setdefault(row.setting, []).append(row)
@@ -176,13 +204,38 @@ def summarise(rows: Iterable[Row], baseline: str, metric: str) -> list[Summary]:
         reference = None if summary.setting.init == baseline else _reference(summary.setting, summaries, baseline)
         if reference is not None:
             summary.against = reference.setting
-            summary.difference = paired_difference(summary.by_seed(metric), reference.by_seed(metric))
-    compared = [summary for summary in summaries if summary.difference is not None]
-    corrected = holm([summary.difference.p_t for summary in compared if summary.difference])
-    for summary, p_corrected in zip(compared, corrected, strict=True):
-        assert summary.difference is not None
-        summary.difference = dataclasses.replace(summary.difference, p_corrected=p_corrected)
+    judged = judge(pairs_of(summaries, metric), rules or Rules())
+    for summary in summaries:
+        summary.difference = judged.get(summary.setting)
     return summaries
+
+
+def pairs_of(summaries: Sequence[Summary], metric: str) -> dict[Setting, Pair]:
+    """The figures of every setting that has a baseline, with the baseline's."""
+    figures = {summary.setting: summary.by_seed(metric) for summary in summaries}
+    return {s.setting: Pair(figures[s.setting], figures[s.against], s.against) for s in summaries if s.against}
+
+
+def open_runs(summaries: Sequence[Summary], metric: str, rules: Rules) -> set[tuple[Setting, int]]:
+    """(setting, seed) of the runs that a verdict waits for; without any comparison a setting runs all its seeds."""
+    pairs = pairs_of(summaries, metric)
+    judged = {*pairs, *(pair.against for pair in pairs.values())}
+    free = {
+        (summary.setting, row.seed) for summary in summaries if summary.setting not in judged for row in summary.rows
+    }
+    return free | wanted_runs(pairs, rules)
+
+
+def _spare(summaries: Sequence[Summary], metric: str, rules: Rules) -> set[int]:
+    """Take the runs out of the summaries that no verdict waits for any more; returns the ids of their rows."""
+    if not rules.seeds:
+        return set()
+    wanted, spared = open_runs(summaries, metric, rules), set()
+    for summary in summaries:
+        idle = [row for row in summary.rows if row.status == "missing" and (row.setting, row.seed) not in wanted]
+        spared |= {id(row) for row in idle}
+        summary.rows = [row for row in summary.rows if id(row) not in spared]
+    return spared
 
 
 def _summary(setting: Setting, rows: list[Row]) -> Summary:

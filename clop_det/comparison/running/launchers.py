@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Protocol
 
-from clop_det.comparison.names import JOB_CONFIG
+from clop_det.comparison.names import JOB_CONFIG, KEEP
 from clop_det.comparison.planning.jobs import Job
 from clop_det.engine.descent import kill_tree, stop_with_parent
 from clop_det.engine.run_folder import CONFIG_NAME
@@ -80,6 +80,7 @@ def command(job: Job, folder: Path, commands: Commands = COMMANDS, gpus: int = 1
     if job.kind == "convert":
         words += [job.arguments["source"], str(folder / job.arguments["output"])]
         words += ["--format", job.arguments["format"]] if job.arguments["format"] else []
+        words += ["--keep-heads"] if job.arguments.get("heads") == KEEP else []
         imports = job.arguments.get("imports", "").splitlines()
         return [*words, "--imports", *imports] if imports else words
     words += [job.arguments["run"], str(folder), "--examples", job.arguments["examples"]]

@@ -1,0 +1,74 @@
+"""MODEL.FREEZE all: the backbone stays bit for bit what its weights are; everything else learns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from detectron2.config import CfgNode
+from detectron2.structures import Boxes, Instances
+from detectron2.utils.events import EventStorage
+from torch import nn
+
+from clop_det.backbones.registry import families
+from clop_det.config.reading import read_config
+from clop_det.conversion.convert import convert_checkpoint
+from clop_det.conversion.loading import DetectorCheckpointer
+from clop_det.detection.model import build_detector
+from clop_det.errors import UserError
+from tests.conversion.samples import random_network
+
+
+def config(weights: Path | str, freeze: str, file: str = "detection/Base-R_18_FPN.yaml") -> CfgNode:
+    pairs = ["SEED", "0", "MODEL.WEIGHTS", str(weights), "MODEL.DEVICE", "cpu", "MODEL.ROI_HEADS.NUM_CLASSES", "2"]
+    return read_config(file, [*pairs, "MODEL.FREEZE", freeze, "SOLVER.PRECISION", "fp32"])
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("frozen")
+    torch.save(random_network("resnet18").state_dict(), folder / "in.pth")
+    convert_checkpoint(folder / "in.pth", folder / "d2.pth", verify=False)
+    return folder / "d2.pth"
+
+
+def step(model: nn.Module) -> None:
+    """One step of SGD on one image with one box."""
+    torch.manual_seed(0)
+    truth = Instances((64, 64), gt_boxes=Boxes(torch.tensor([[8.0, 8.0, 40.0, 48.0]])), gt_classes=torch.tensor([1]))
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.01)
+    with EventStorage():
+        losses = model([{"image": torch.rand(3, 64, 64) * 255, "instances": truth, "height": 64, "width": 64}])
+    sum(losses.values()).backward()
+    optimizer.step()
+
+
+def of_backbone(model: nn.Module) -> dict[str, bool]:
+    counters = "num_batches_tracked"
+    names = [name for name in model.state_dict() if not name.endswith(counters)]
+    return {name: any(family.part(name) for family in families()) for name in names}
+
+
+@pytest.mark.parametrize("freeze", ["", "all"])
+def test_a_step_moves_the_heads_and_only_without_freezing_the_backbone(weights: Path, freeze: str) -> None:
+    model = build_detector(config(weights, freeze))
+    DetectorCheckpointer(model).load(str(weights))
+    given = torch.load(weights, weights_only=True)["model"]
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert torch.equal(before["backbone.bottom_up.res2.0.conv1.weight"], given["res2.0.conv1.weight"])
+    step(model)
+    moved = {
+        name: not torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items() if name in before
+    }
+    kinds = of_backbone(model)
+    assert sum(kinds.values()) > 90
+    backbone = [moved[name] for name, inside in kinds.items() if inside]
+    assert not any(backbone) if freeze else sum(backbone) > 80
+    assert moved["backbone.fpn_lateral2.weight"]
+    assert moved["roi_heads.box_predictor.cls_score.weight"]
+
+
+def test_random_layers_cannot_be_frozen() -> None:
+    with pytest.raises(UserError, match="MODEL.FREEZE is all, but MODEL.WEIGHTS is empty"):
+        build_detector(config("", "all"))
