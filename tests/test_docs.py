@@ -87,8 +87,8 @@ def help_of(command: str) -> str:
 
 
 def command_lines(page: str) -> list[list[str]]:
-    """The words of each line of a code block without a language, or of a shell, that runs something of ours."""
-    found = []
+    """The words of each line that runs something of ours: within a text, in a block without a language, of a shell."""
+    found = [shlex.split(line) for line in re.findall(r"`(clop-det [a-z][^`]*)`", text_of(page))]
     for block in re.findall(r"^```(?:bash|console)?\n(.*?)^```", text_of(page), re.MULTILINE | re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
             line = re.sub(r"^\$ |^(\w+=\S+ )+", "", line.strip())
