@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib.util
 import io
@@ -131,6 +132,16 @@ def test_commands_of_the_pages_exist(page: str, tmp_path: Path, monkeypatch: pyt
             assert re.search(rf"^{words[1]}:", text_of("Makefile"), re.MULTILINE), words
         elif words[:2] == ["python", "-m"]:
             assert importlib.util.find_spec(words[2]), words
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_python_of_the_pages_compiles_and_imports_what_there_is(page: str) -> None:
+    for block in re.findall(r"^```python\n(.*?)^```", text_of(page), re.MULTILINE | re.DOTALL):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] in ("clop_det", "tests"):
+                module = importlib.import_module(str(node.module))
+                for name in node.names:
+                    assert hasattr(module, name.name) or importlib.import_module(f"{node.module}.{name.name}"), page
 
 
 def test_config_keys_of_the_pages_exist() -> None:
