@@ -16,7 +16,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-SHOWN = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "benchmarks/README.md", "examples/**/*")
+SHOWN = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "LICENSE", "benchmarks/README.md", "examples/**/*.md")
 PICTURES = ("png", "jpeg", "gif")
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 
@@ -30,13 +30,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         if path.suffix == ".ipynb":
             notebook = json.loads(path.read_text(encoding="utf-8"))
             kept.append(File.generated(config, name.replace(".ipynb", ".md"), content=notebook_page(notebook)))
-        if path.is_file() and "__pycache__" not in name and name != "docs/site_hooks.py":
+        elif path.is_file() and path.suffix not in (".py", ".pyc"):
             kept.append(File.generated(config, name, abs_src_path=str(path)))
     return kept
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """The page of the losses also lists those that are built by their name alone."""
+    """Links to the notebook lead to its page; the page of the losses also lists those that are built by name alone."""
+    markdown = markdown.replace("tutorial.ipynb)", "tutorial.md)")
     if page.file.src_uri != "docs/reference/python/losses.md":
         return markdown
     folder = Path(config.config_file_path).parent / "clop_det" / "losses"
