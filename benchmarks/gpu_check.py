@@ -2,8 +2,8 @@
 
     make gpu-check        # or: python benchmarks/gpu_check.py --output output/gpu_check
 
-Writes OUTPUT/report.md, the tables for docs/results/pretraining.md and docs/results/detection.md beside what each part
-said, and OUTPUT/report.json. A part that fails or takes too long is said and does not stop the others; the
+Writes OUTPUT/report.md, the tables for docs/pretraining.md and docs/results/detection.md beside what each part said,
+and OUTPUT/report.json. A part that fails or takes too long is said and does not stop the others; the
 exit code is then 1.
 """
 
