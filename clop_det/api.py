@@ -38,8 +38,21 @@ from clop_det.keys import value_of
 if TYPE_CHECKING:
     from clop_det.comparison.experiment import Compared
     from clop_det.detection.predict import Predictions, Progress
+    from clop_det.ranking.ranking import Ranking
 
-__all__ = ["Launch", "Run", "compare", "convert", "evaluate", "export", "finetune", "predict", "pretrain", "read"]
+__all__ = [
+    "Launch",
+    "Run",
+    "compare",
+    "convert",
+    "evaluate",
+    "export",
+    "finetune",
+    "predict",
+    "pretrain",
+    "rank",
+    "read",
+]
 
 Config: TypeAlias = StrPath | CfgNode
 Overrides: TypeAlias = Mapping[str, Any] | Sequence[str]
@@ -158,6 +171,16 @@ def predict(
 
     detector = Detector(source, _words(overrides), allow_imports=allow_imports)
     return apply(detector, images, output, threshold=threshold, draw=draw, progress=progress)
+
+
+def rank(data: StrPath, checkpoints: Sequence[StrPath], output: StrPath, **asked: Any) -> Ranking:
+    """Rank checkpoints for a detection data set before any fine-tuning.
+
+    `asked` are the arguments of `clop_det.ranking.ranking.rank`: boxes, side, seed, budget, overrides, say.
+    """
+    from clop_det.ranking.ranking import rank as rank_checkpoints
+
+    return rank_checkpoints(str(data), [Path(path) for path in checkpoints], Path(output), **asked)
 
 
 def compare(config: StrPath, overrides: Overrides = (), **asked: Any) -> Compared:

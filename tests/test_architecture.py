@@ -21,6 +21,7 @@ ROOMS: list[tuple[str, ...]] = [
     ("comparison.results", "comparison.running"),
     ("comparison.planning",),
     ("comparison",),
+    ("ranking",),
     ("doctor",),
     ("pretraining", "detection"),
     ("methods",),

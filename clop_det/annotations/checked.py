@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -56,8 +57,11 @@ def check_table(
     facts = facts_of(paths)
     lost = [i for i, known in enumerate(facts) if known.fault == MISSING]
     found = {i: other for i in lost if (other := find(paths[i])) is not None}
+    claims = Counter([*found.values(), *(path for i, path in enumerate(paths) if i not in found)]) if found else {}
     for (i, other), known in zip(found.items(), facts_of(list(found.values())), strict=True):
-        if checks.found("respelled_file", f"{paths[i]} is {other}"):
+        if claims[other] > 1:
+            checks.found("missing_file", f"{paths[i]} does not exist, and {other} is the file of another image")
+        elif checks.found("respelled_file", f"{paths[i]} is {other}"):
             paths[i], facts[i] = other, known
     table.images.file = column_of(paths)
     for side in ("height", "width"):

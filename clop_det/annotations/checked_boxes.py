@@ -127,6 +127,8 @@ def _write(table: Table, box: Array) -> None:
 
 def _check_area(table: Table, box: Array, checks: Checks) -> tuple[Table, Array]:
     none = (table.boxes.area == 0) & ((box[:, 2:] - box[:, :2]).prod(axis=1) >= 1)
+    if (table.boxes.area[~np.isnan(table.boxes.area)] == 0).all():  # the file has no areas: as good as absent
+        checks.causes["zero_area"] = ""
     table, box = _judge(table, box, none, "zero_area", checks, "has the area 0")
     if len(table.boxes.owner) == len(none) and none.any():
         table.boxes.area = np.where(none, np.nan, table.boxes.area)

@@ -14,8 +14,9 @@ from clop_det.annotations.checks import Checks
 from clop_det.annotations.coco import CocoSource, find_categories, load_coco
 from clop_det.annotations.coco_file import CocoFile, read_coco
 from clop_det.annotations.file_content import content_sha256
-from clop_det.annotations.names import find_file
+from clop_det.annotations.names import files_below, find_file, find_upload, uploads
 from clop_det.annotations.table import Table
+from clop_det.data.decoding import IMAGE_SUFFIXES
 from clop_det.errors import UserError
 
 _FEW = 20  # images that are looked for in a folder before it is held to be theirs
@@ -44,6 +45,7 @@ class CocoSet:
     ) -> None:
         self.path, self._folders, self._given, self._only, self._mode = path, folders, given, only, mode
         self._known = known
+        self._uploads: dict[Path, dict[str, str]] = {}
 
     def key(self) -> str:
         """The entry and the content of the file."""
@@ -95,14 +97,24 @@ class CocoSet:
     def find(self, path: str) -> str | None:
         """The file that an image's name means in another spelling."""
         folder = self.source.image_dir
-        found = find_file(folder, os.path.relpath(path, folder))
+        found = self._find(folder, os.path.relpath(path, folder))
         return None if found is None else str(found)
+
+    def _find(self, folder: Path, name: str) -> Path | None:
+        if found := find_file(folder, name):
+            return found
+        if folder not in self._uploads:
+            files = files_below(folder, IMAGE_SUFFIXES).values()
+            self._uploads[folder] = uploads(os.path.relpath(file, folder) for file in files)
+        upload = find_upload(name, self._uploads[folder])
+        return None if upload is None else folder / upload
 
     def _image_dir(self) -> Path:
         there = [folder for folder in self._folders if folder.is_dir()]
         if len(there) > 1:
             names = (self._only or self._file.names)[:_FEW]
-            for folder in there:
-                if any(os.path.isfile(folder / name) or find_file(folder, name) for name in names if "\0" not in name):
-                    return folder
+            for find in (lambda folder, name: os.path.isfile(folder / name) or find_file(folder, name), self._find):
+                for folder in there:
+                    if any(find(folder, name) for name in names if "\0" not in name):
+                        return folder
         return there[0] if there else self._folders[-1]

@@ -24,6 +24,7 @@ from detectron2.config import CfgNode
 from numpy.typing import NDArray
 from PIL import Image
 
+from clop_det.annotations.copies import check_copies
 from clop_det.annotations.datasets import load_dataset
 from clop_det.data.building import cache_folder, cache_lock
 from clop_det.data.decoding import BROKEN, UnreadableImage, grey_bits, open_header, oversize, to_rgb
@@ -61,13 +62,15 @@ class Prints:
 def check_overlap(cfg: CfgNode) -> dict[str, Any]:
     """Compare every test set with the training sets and with the images that pretraining and its probes learn from.
 
-    A test set that is itself in DATASETS.TRAIN, or named in DATASETS.OVERLAP_ALLOWED, is left out.
+    A test set that is itself in DATASETS.TRAIN, or named in DATASETS.OVERLAP_ALLOWED, is left out. In the data sets
+    that are compared, images of one content under several names are looked for as well.
 
     Returns:
-        {"test_sets": compared, "left_out": [...], "images": {what they were compared with: how many}}.
+        {"test_sets": compared, "left_out": [...], "images": {what they were compared with: how many}, "copies": what
+        `check_copies` says, one line a data set}.
 
     Raises:
-        UserError: a test image is among them; both paths are named.
+        UserError: a test image is among them; both paths are named. Or see `check_copies`.
     """
     unknown = sorted(set(cfg.DATASETS.OVERLAP_ALLOWED) - set(cfg.DATASETS.TEST))
     if unknown:
@@ -75,16 +78,20 @@ def check_overlap(cfg: CfgNode) -> dict[str, Any]:
     left_out = {*cfg.DATASETS.OVERLAP_ALLOWED, *cfg.DATASETS.TRAIN} & set(cfg.DATASETS.TEST)
     compared = [name for name in dict.fromkeys(cfg.DATASETS.TEST) if name not in left_out]
     images: dict[str, int] = {}
+    copies: list[str] = []
     if compared:
         learnt = {name: _of_data_set(name) for name in dict.fromkeys(cfg.DATASETS.TRAIN)}
+        tested = {name: _of_data_set(name) for name in compared}
+        for name, prints in {**learnt, **tested}.items():
+            copies.append(check_copies(name, prints.names, prints.digests, cfg.DATASETS.MAX_FAULT_SHARE))
         if cfg.CLASSIFICATION.ROOT:
             learnt[f"CLASSIFICATION.ROOT {cfg.CLASSIFICATION.ROOT}"] = _of_classification(cfg)
         images = {name: len(prints.names) for name, prints in learnt.items()}
-        for test_set in compared:
-            prints = _of_data_set(test_set)
+        for test_set, prints in tested.items():
             for name, others in learnt.items():
                 _refuse(common_images(others, prints), others, prints, name, test_set)
-    return {"test_sets": compared, "left_out": sorted(left_out), "images": images}
+    found = {"test_sets": compared, "left_out": sorted(left_out), "images": images}
+    return {**found, "copies": [said for said in copies if said]}
 
 
 def describe(found: dict[str, Any]) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from detectron2.structures import BoxMode
 
 from clop_det.annotations.checked import UNKNOWN
 from clop_det.annotations.checks import ANNOTATION, IMAGE, Checks, Fault
-from clop_det.annotations.names import leads_out, spellings
+from clop_det.annotations.names import files_below, find_upload, leads_out, spellings, uploads
 from clop_det.annotations.table import VOC, Boxes, Images, Table, column_of, no_shapes
 from clop_det.annotations.voc_xml import Annotation, Described, read_annotation
 from clop_det.data.decoding import IMAGE_SUFFIXES
@@ -108,26 +108,6 @@ def _has_xml(folder: Path) -> bool:
     return folder.is_dir() and any(entry.name.lower().endswith(".xml") for entry in os.scandir(folder))
 
 
-def files_below(folder: Path, suffixes: Sequence[str]) -> dict[str, str]:
-    """Name without ending, relative to `folder`, -> file; endings in any case, earlier ones of `suffixes` win."""
-    found: dict[str, tuple[int, str]] = {}
-    ranks = {suffix: i for i, suffix in enumerate(suffixes)}
-    places = [(str(folder), "")]
-    while places:
-        place, prefix = places.pop()
-        with contextlib.suppress(OSError), os.scandir(place) as entries:
-            for entry in entries:
-                stem, _, ending = entry.name.rpartition(".")
-                rank = ranks.get(f".{ending.lower()}", -1) if stem else -1
-                if rank >= 0 and entry.is_file():
-                    key = prefix + stem
-                    if key not in found or rank < found[key][0]:
-                        found[key] = (rank, entry.path)
-                elif entry.is_dir(follow_symlinks=False):
-                    places.append((entry.path, f"{prefix}{entry.name}/"))
-    return {key: path for key, (_, path) in sorted(found.items())}
-
-
 def image_ids(source: VocSource, checks: Checks, known: Mapping[str, str] | None = None) -> list[str]:
     """Image ids of a list: of each line the name of an image, without its folder, its ending and a flag behind it.
 
@@ -161,6 +141,8 @@ def image_ids(source: VocSource, checks: Checks, known: Mapping[str, str] | None
 
 def _name_in(line: str, image_dir: str, known: Mapping[str, str]) -> str:
     """The id that a line of a list names: all of it, without a flag behind it, or its first word."""
+    if line in known and not line.lower().endswith(IMAGE_SUFFIXES):
+        return line
     words = line.rsplit(None, 1)
     flagged = len(words) == 2 and words[1] in _FLAGS
     readings = [line, *(words[:1] if flagged else ()), line.split()[0]]
@@ -179,6 +161,8 @@ def load_voc(
     source: VocSource,
     classes: Sequence[str],
     checks: Checks,
+    files: Mapping[str, str],
+    pictures: Mapping[str, str],
     read: Mapping[str, Annotation | Fault] = MappingProxyType({}),
 ) -> Table:
     """The split as a table; each annotation also carries `difficult`.
@@ -186,22 +170,25 @@ def load_voc(
     Boxes become 0-based with excluded right and lower edge, as in Detectron2's own loader: only xmin and ymin shift.
 
     Args:
+        files, pictures: the annotation files and the images, see `files_below`.
         read: what annotation files say, or why they cannot be read, by path; others are read now.
     """
-    files = files_below(source.folder / source.annotation_dir, (".xml",))
-    pictures = files_below(source.folder / source.image_dir, IMAGE_SUFFIXES)
     index = {name: i for i, name in enumerate(classes)}
     images: list[tuple[str, str, int, int]] = []
     rows: list[tuple[int, int, tuple[float, ...], int]] = []
     ids = list(files) if source.list_file is None else image_ids(source, checks, {**pictures, **files})
-    count = 0
+    count, below = 0, str(source.folder / source.annotation_dir)
+    meant = _meant([name for name in ids if name not in pictures], pictures, files)
     for name in ids:
-        path = files.get(name, f"{source.folder / source.annotation_dir}/{name}.xml")
+        path = files.get(name) or f"{below}/{name}.xml"
         content = read.get(path) or _annotation(source, name, path, pictures, checks)
         if content is None:
             continue
-        if isinstance(content, Fault) or name not in pictures:
+        picture = pictures.get(name) or pictures.get(meant.get(name, ""))
+        if isinstance(content, Fault) or picture is None:
             checks.found_fault(content if isinstance(content, Fault) else _no_image(source, name))
+            continue
+        if name in meant and not checks.found("respelled_file", f"the image {name} of {path} is {picture}"):
             continue
         for fault_text in content.faults:
             checks.found("malformed_object", fault_text)
@@ -211,9 +198,21 @@ def load_voc(
             for entry in content.objects
             if (box := _box(entry, index, path, checks)) is not None
         ]
-        images.append((pictures[name], name, content.height, content.width))
+        images.append((picture, name, content.height, content.width))
     checks.listed = {IMAGE: len(ids), ANNOTATION: count}
     return _table(images, rows)
+
+
+def _meant(names: Sequence[str], pictures: Mapping[str, str], files: Mapping[str, str]) -> dict[str, str]:
+    """Name that no image has -> that of the one image that it means in another spelling, and no other name does."""
+    known = uploads(pictures) if names else {}
+    found = {}
+    for name in names:
+        other = next((other for other in spellings(name) if other in pictures), None) or find_upload(name, known)
+        if other is not None and other not in files:
+            found[name] = other
+    counts = Counter(found.values())
+    return {name: other for name, other in found.items() if counts[other] == 1}
 
 
 def _no_image(source: VocSource, name: str) -> Fault:
@@ -226,7 +225,7 @@ def _annotation(
 ) -> Annotation | Fault | None:
     """What a file says; of an image without one, that it has no box; None if such images are left out."""
     try:
-        return read_annotation(Path(path))
+        return read_annotation(path)
     except Fault as fault:
         if fault.kind != "missing_file":
             return fault

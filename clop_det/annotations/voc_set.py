@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 from clop_det.annotations.checks import Checks, Fault, marks
+from clop_det.annotations.names import files_below
 from clop_det.annotations.table import Table
-from clop_det.annotations.voc import VocSource, files_below, load_voc
+from clop_det.annotations.voc import VocSource, load_voc
 from clop_det.annotations.voc_xml import Annotation, read_annotation
 from clop_det.data.decoding import IMAGE_SUFFIXES
 from clop_det.errors import UserError
@@ -27,12 +27,30 @@ class VocSet:
 
     def key(self) -> str:
         """The folder, its files and the list; of the annotation files sizes and times stand for the content."""
-        folder = self.source.folder
-        wanted = self.source.annotation_dir if self._given else self.source.class_dir
-        annotations = files_below(folder / wanted, (".xml",)).values()
-        images = files_below(folder / self.source.image_dir, IMAGE_SUFFIXES)
+        return self._key
+
+    @cached_property
+    def _key(self) -> str:
+        annotations = (self._files if self._given else self._all_files).values()
         lists = [self.source.list_file] if self.source.list_file else []
-        return f"voc {self.source} {self._given} {marks([*annotations, *lists])} {[*images.values()]}"
+        return f"voc {self.source} {self._given} {marks([*annotations, *lists])} {[*self._pictures.values()]}"
+
+    @cached_property
+    def _files(self) -> dict[str, str]:
+        """The annotation files, by name."""
+        if self.source.annotation_dir == self.source.class_dir:
+            return self._all_files
+        return files_below(self.source.folder / self.source.annotation_dir, (".xml",))
+
+    @cached_property
+    def _all_files(self) -> dict[str, str]:
+        """Those of all splits."""
+        return files_below(self.source.folder / self.source.class_dir, (".xml",))
+
+    @cached_property
+    def _pictures(self) -> dict[str, str]:
+        """The image files, by name."""
+        return files_below(self.source.folder / self.source.image_dir, IMAGE_SUFFIXES)
 
     def classes(self) -> tuple[str, ...]:
         """Class names.
@@ -49,8 +67,7 @@ class VocSet:
     @cached_property
     def _read(self) -> dict[str, Annotation | Fault]:
         """What all annotation files of the folder say, whatever the split."""
-        files = files_below(self.source.folder / self.source.class_dir, (".xml",))
-        return {path: _try_reading(Path(path)) for path in files.values()}
+        return {path: _try_reading(path) for path in self._all_files.values()}
 
     @cached_property
     def _found(self) -> tuple[str, ...]:
@@ -65,14 +82,14 @@ class VocSet:
         """See `load_voc`."""
         classes = self.classes()
         read = self.__dict__.pop("_read", {})  # once read, it is in the table
-        return load_voc(self.source, classes, checks, read)
+        return load_voc(self.source, classes, checks, self._files, self._pictures, read)
 
     def find(self, path: str) -> str | None:
         """Images are found by their ids already."""
         return None
 
 
-def _try_reading(path: Path) -> Annotation | Fault:
+def _try_reading(path: str) -> Annotation | Fault:
     try:
         return read_annotation(path)
     except Fault as fault:

@@ -1,7 +1,7 @@
 """One Pascal VOC annotation file: what its elements say.
 
-Plain files, which nearly all are (elements and text; no attributes, entities, comments), are read by a regular
-expression that accounts for every character. Anything else takes Python's parser, which then also words what is wrong.
+Plain files, which nearly all are (elements in the usual order; no attributes, entities, comments), are read by regular
+expressions that account for every character. Anything else takes Python's parser, which then also words what is wrong.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import codecs
 import math
 import re
-from dataclasses import dataclass
-from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 from clop_det.annotations.checks import Fault
+from clop_det.files import StrPath
 
 Box = tuple[float, ...]
 Fields = dict[str, str]
@@ -22,12 +22,36 @@ _WORDS = {"": 0, "true": 1, "yes": 1, "y": 1, "t": 1, "false": 0, "no": 0, "n": 
 _LARGEST = 16 << 20  # bytes; the largest known annotations have some hundred thousand
 _HEAD = re.compile(r"<\?xml version=[\"']1\.0[\"'](?: encoding=[\"']utf-8[\"'])?\s*\?>", re.IGNORECASE)
 _ODD = re.compile("[&\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]|]]>")
-_PLAIN = re.compile(r"\s*(?:</?[A-Za-z_][\w.\-]*\s*>[^<]*)+", re.ASCII)
-_TOKEN = re.compile(r"<(/?)([A-Za-z_][\w.\-]*)\s*>([^<]*)", re.ASCII)
+_TAG = r"[A-Za-z_][\w.\-]*"
+_CORNER = r"<([xy]m(?:in|ax))>([^<]*)</\{}>\s*"
+_DIFFICULT = r"(?:<difficult>([^<]*)</difficult>\s*)?"
 
 
-@dataclass(frozen=True, slots=True)
-class Described:
+def _others(group: str, *names: str) -> str:
+    """Any elements of text that bear none of these names."""
+    return rf"(?:<(?!{'|'.join(f'{name}>' for name in names)})(?P<{group}>{_TAG})>[^<]*</(?P={group})>\s*)*"
+
+
+# Text, or elements of text.
+_PART = rf"(?:<(?!object>|size>)(?P<{{0}}>{_TAG})>(?:[^<]*|\s*{_others('{1}', 'object')})</(?P={{0}})>\s*)*"
+_SIDES = r"<width>(?P<width>[^<]*)</width>\s*<height>(?P<height>[^<]*)</height>\s*(?:<depth>[^<]*</depth>\s*)?"
+_VERIFIED = r"(?: verified=[\"'](?:yes|no)[\"'])?"  # as labelImg writes
+_START = re.compile(
+    rf"\s*<annotation{_VERIFIED}>\s*{_PART.format('a', 'b')}"
+    rf"(?:<size>\s*{_SIDES}</size>\s*{_PART.format('c', 'd')})?",
+    re.ASCII,
+)
+_ASIDE = ("name", "difficult", "bndbox", "polygon")
+_OBJECT = re.compile(
+    rf"<object>\s*{_others('a', *_ASIDE)}<name>([^<]*)</name>\s*{_others('b', *_ASIDE)}{_DIFFICULT}"
+    rf"{_others('c', *_ASIDE)}<bndbox>\s*{''.join(_CORNER.format(k) for k in (6, 8, 10, 12))}</bndbox>\s*"
+    rf"{_others('d', *_ASIDE)}{_DIFFICULT}{_others('e', *_ASIDE)}</object>\s*",
+    re.ASCII,
+)
+_END = re.compile(r"</annotation>\s*", re.ASCII)
+
+
+class Described(NamedTuple):
     """One object.
 
     Attributes:
@@ -45,8 +69,7 @@ class Described:
     outlined: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Annotation:
+class Annotation(NamedTuple):
     """One annotation file.
 
     Attributes:
@@ -61,14 +84,14 @@ class Annotation:
     faults: tuple[str, ...]
 
 
-def read_annotation(path: Path) -> Annotation:
+def read_annotation(path: StrPath) -> Annotation:
     """One annotation file.
 
     Raises:
         Fault: missing_file; doctype (entities could read other files or exhaust the memory); unreadable_annotation.
     """
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", buffering=0) as file:
             content = file.read(_LARGEST + 1)
     except FileNotFoundError as error:
         raise Fault("missing_file", f"the annotation {path} does not exist") from error
@@ -76,7 +99,39 @@ def read_annotation(path: Path) -> Annotation:
         raise Fault("unreadable_annotation", f"cannot read the annotation {path}: {error.strerror or error}") from error
     if len(content) > _LARGEST:
         raise Fault("unreadable_annotation", f"{path} has more than {_LARGEST >> 20} MiB, as no annotation file has")
-    size, entries = _plain_fields(content) or _parsed_fields(content, path)
+    return _plain(content) or _parsed(content, path)
+
+
+def _plain(content: bytes) -> Annotation | None:
+    """What a file says; None if it is not as plain as that, or lacks something."""
+    try:
+        text = content.removeprefix(codecs.BOM_UTF8).decode()
+    except UnicodeDecodeError:
+        return None
+    head = _HEAD.match(text)
+    start = _START.match(text, head.end() if head else 0)
+    if start is None or _ODD.search(text):
+        return None
+    place, objects = start.end(), []
+    while found := _OBJECT.match(text, place):
+        place = found.end()
+        _, name, _, before, _, k0, v0, k1, v1, k2, v2, k3, v3, _, after, _ = found.groups()
+        corners = {k0: v0, k1: v1, k2: v2, k3: v3}
+        word = (before if before is not None else after) or "0"
+        if len(corners) < 4 or word not in ("0", "1") or not (name := name.strip()):
+            return None
+        try:
+            box = tuple([float(corners[corner]) for corner in _CORNERS])
+        except ValueError:
+            return None
+        objects.append(Described(name, box, int(word), "", False))
+    width, height = start.group("width", "height")
+    return Annotation(_whole(width), _whole(height), tuple(objects), ()) if _END.fullmatch(text, place) else None
+
+
+def _parsed(content: bytes, path: StrPath) -> Annotation:
+    """The same by Python's parser, for any well-formed file without a DOCTYPE."""
+    size, entries = _parsed_fields(content, path)
     objects, faults = [], []
     for entry in entries:
         try:
@@ -86,42 +141,8 @@ def read_annotation(path: Path) -> Annotation:
     return Annotation(_whole(size.get("width")), _whole(size.get("height")), tuple(objects), tuple(faults))
 
 
-def _plain_fields(content: bytes) -> tuple[Fields, list[Fields]] | None:
-    """Fields of the size and of each object; None if the file is not as plain as that."""
-    try:
-        text = content.removeprefix(codecs.BOM_UTF8).decode()
-    except UnicodeDecodeError:
-        return None
-    head = _HEAD.match(text)
-    text = text[head.end() :] if head else text
-    if _ODD.search(text) or not _PLAIN.fullmatch(text):
-        return None
-    size: Fields = {}
-    objects: list[Fields] = []
-    stack: list[str] = []
-    tokens = _TOKEN.findall(text)
-    for close, tag, inner in tokens:
-        if close:
-            if not stack or stack.pop() != tag:
-                return None
-            continue
-        if not stack and tokens[0][1] is not tag:
-            return None  # a second root
-        stack.append(tag)
-        depth = len(stack)
-        if depth == 2 and tag == "object":
-            objects.append({})
-        elif depth == 3 and stack[1] == "size":
-            size.setdefault(tag, inner)
-        elif depth == 3 and stack[1] == "object":
-            objects[-1].setdefault(tag, inner)
-        elif depth == 4 and stack[1] == "object":
-            objects[-1].setdefault(f"{stack[2]}/{tag}", inner)
-    return None if stack or tokens[-1][2].strip() else (size, objects)
-
-
-def _parsed_fields(content: bytes, path: Path) -> tuple[Fields, list[Fields]]:
-    """The same by Python's parser, for any well-formed file without a DOCTYPE."""
+def _parsed_fields(content: bytes, path: StrPath) -> tuple[Fields, list[Fields]]:
+    """Fields of the size and of each object."""
     # Any encoding that the parser would take a declaration in: without the zeros, UTF-16 reads like ASCII.
     plain = content.replace(b"\x00", b"").lower()
     if b"<!doctype" in plain or b"<!entity" in plain:

@@ -18,6 +18,7 @@ COMMANDS = {
     "convert": ("convert", "turn a checkpoint into a Detectron2 checkpoint, with proof; or back"),
     "train": ("train", "fine-tune and evaluate a detector"),
     "predict": ("predict", "apply a detector to images"),
+    "rank": ("rank", "rank checkpoints for a detection data set before any fine-tuning"),
     "compare": ("compare", "run a whole comparison of initialisations, and report"),
     "doctor": ("doctor", "check a fine-tuning run before it starts"),
     "simulate": ("simulate", "show how contrastive embeddings collapse at high learning rates"),

@@ -62,7 +62,10 @@ def check_data(cfg: CfgNode, *, train: bool = True) -> list[str]:
     for name in data_sets(cfg, train=train):
         run_checks(cfg, name, train)
         check_pictures(name)
-    return [describe_training(cfg), *filter(None, [describe(check_overlap(cfg))])] if train else []
+    if not train:
+        return []
+    overlap = check_overlap(cfg)
+    return [describe_training(cfg), *filter(None, [describe(overlap)]), *overlap["copies"]]
 
 
 def check_pictures(name: str) -> None:

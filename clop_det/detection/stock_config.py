@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
+from typing import Any
 
 from detectron2.config import CfgNode, get_cfg
 
@@ -31,4 +33,13 @@ def _take(stock: CfgNode, cfg: CfgNode) -> None:
         if isinstance(value, CfgNode):
             _take(value, cfg[key])
         elif key in cfg:
-            stock[key] = cfg[key]
+            stock[key] = _quoted(cfg[key])
+
+
+def _quoted(value: Any) -> Any:
+    """A text that a CfgNode would read as a number or another literal ("2024"), in quotes, which it then takes off."""
+    try:
+        ast.literal_eval(value if isinstance(value, str) else "no literal")
+    except (ValueError, SyntaxError):
+        return value
+    return repr(value)

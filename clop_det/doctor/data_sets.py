@@ -41,8 +41,11 @@ def check_images(situation: Situation) -> Iterator[Finding]:
             check_pictures(name)
         except UserError as error:
             yield Finding(f"images {name}", ERROR, str(error))
-    if said := describe(check_overlap(situation.cfg)):
+    overlap = check_overlap(situation.cfg)
+    if said := describe(overlap):
         yield Finding("overlap", OK, said)
+    for line in overlap["copies"]:
+        yield Finding("copies", WARN, line, "give one of the files all boxes, and take out the others")
 
 
 def _readable(situation: Situation) -> bool:

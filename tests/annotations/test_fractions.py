@@ -13,7 +13,7 @@ from detectron2.config import CfgNode
 from clop_det import api
 from clop_det.annotations.fractions import choose, draw, image_keys, load_split, save_split
 from clop_det.commands.train import main
-from clop_det.detection.class_table import remarks
+from clop_det.detection.class_table import class_counts, remarks
 from clop_det.detection.loader import candidate_records, training_records
 from clop_det.detection.run_data import check_data
 from clop_det.errors import UserError
@@ -158,7 +158,10 @@ def test_the_start_says_how_many_images_and_what_they_lack(tiny_cfg: CfgNode) ->
     assert first == "training on 1 of 12 images of shapes_voc_train (chosen by DATASETS.TRAIN_FRACTION 0.01, SEED 0)"
     classes = {CLASSES[a["category_id"]] for a in training_records(tiny_cfg)[0]["annotations"]}
     absent = ", ".join(c for c in CLASSES if c not in classes)
-    assert any(found.startswith(f"no training image has a box of {absent}; ") for found, _ in remarks(tiny_cfg))
+    assert any(
+        found.startswith(f"no training image has a box of {absent}; ")
+        for found, _ in remarks(tiny_cfg, *class_counts(tiny_cfg))
+    )
 
 
 def test_all_images_leave_no_split_file(tiny_options: list[str], tmp_path: Path, untrained: None) -> None:

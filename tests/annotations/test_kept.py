@@ -99,6 +99,26 @@ def test_other_content_policies_or_images_are_read_anew(root: Path) -> None:
     assert loaded(root).checks.counts["grey_image"] == 1
 
 
+def test_images_that_arrive_after_a_first_reading_are_seen(root: Path) -> None:
+    def read() -> tuple[list[str], dict[str, int]]:
+        found = load(CocoSet(root / "a.json", [root / "later", root]), "set", Policies.of({"missing_file": "drop"}))
+        return [str(Path(record["file_name"]).relative_to(root)) for record in found.table], found.checks.counts
+
+    names, _ = read()
+    assert names == ["a.png", "b.png"]
+    (root / "later").mkdir()
+    for name in "ab":
+        (root / f"{name}.png").rename(root / "later" / f"{name}.png")
+    assert read()[0] == ["later/a.png", "later/b.png"]
+    (root / "later" / "b.png").rename(root / "b.away")
+    names, counts = read()
+    assert (names, counts["missing_file"]) == (["later/a.png"], 1)
+    (root / "b.away").rename(root / "later" / "b.PNG")  # another spelling, which a first reading would not have met
+    names, counts = read()
+    assert names == ["later/a.png", "later/b.PNG"]
+    assert "missing_file" not in counts
+
+
 @pytest.mark.parametrize("place", [10, 70, 400, -40, -1])
 def test_a_damaged_file_is_read_anew(root: Path, cache: Path, place: int) -> None:
     first = loaded(root)

@@ -120,3 +120,10 @@ def test_an_unreadable_image_is_no_copy_of_another(tmp_path: Path) -> None:
     one, other = prints([tmp_path / "a.png"]), prints([tmp_path / "b.png"])
     assert common_images(one, other) == []
     assert common_images(one, dataclasses.replace(other, digests=one.digests)) == [(0, 0)]
+
+
+def test_a_test_set_without_an_image_has_nothing_in_common(tmp_path: Path) -> None:
+    one = prints(write(tmp_path, {"a.png": photograph(1)}))
+    nothing = prints([])
+    assert (nothing.digests.shape, nothing.pictures.shape) == ((0, 32), (0, 32, 32))
+    assert common_images(one, nothing) == common_images(nothing, one) == common_images(nothing, nothing) == []

@@ -9,7 +9,7 @@ import pycocotools.mask as mask_util
 import pytest
 from detectron2.structures.masks import polygons_to_bitmask
 
-from clop_det.annotations.segmentation import mask_pixels, usable_part
+from clop_det.annotations.segmentation import mask_pixels, smallest_box, usable_part
 
 TRIANGLE = [1, 2, 8, 2, 8, 6.5]
 SIZE = [6, 9]  # height, width
@@ -73,3 +73,15 @@ def test_polygons_that_cannot_be_one_are_left_out(polygon: Any) -> None:
 )
 def test_run_length_codes_that_do_not_fill_the_image_are_none(mask: Any) -> None:
     assert usable_part(mask, *SIZE) == (None, False)
+
+
+@pytest.mark.parametrize("size", [[0, 0], [0, 5], [5, 0], [1 << 16, 1], [1, 1 << 16], [-1, -1], [2**40, 2**40]])
+def test_a_run_length_code_of_no_pixel_or_of_a_side_beyond_16_bits_has_no_box(size: list[int]) -> None:
+    assert smallest_box({"size": size, "counts": [size[0] * size[1]]}) is None
+    assert smallest_box({"size": size, "counts": ""}) is None
+
+
+def test_the_smallest_box_around_a_run_length_code() -> None:
+    pixels = np.zeros((9, 7), dtype=np.uint8)
+    pixels[2:5, 1:6] = 1
+    assert smallest_box(listed(pixels)) == [1, 2, 5, 3]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clop_det.annotations import voc_xml
@@ -40,14 +42,15 @@ PIECES = [
 ]
 
 
-def both(content: bytes) -> tuple[object, object]:
+def both(content: bytes) -> tuple[Any, Any]:
     try:
-        parsed: object = voc_xml._parsed_fields(content, Path("x.xml"))
+        parsed: Any = voc_xml._parsed(content, Path("x.xml"))
     except Fault as fault:
         parsed = fault
-    return voc_xml._plain_fields(content), parsed
+    return voc_xml._plain(content), parsed
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.sampled_from(PIECES), max_size=12), st.integers(0, 3))
 def test_the_short_way_agrees_with_the_parser_or_steps_back(pieces: list[str], wraps: int) -> None:
     middle = "".join(pieces)
@@ -56,6 +59,46 @@ def test_the_short_way_agrees_with_the_parser_or_steps_back(pieces: list[str], w
     head = '<?xml version="1.0" encoding="utf-8"?>\n' if wraps == 3 else ""
     plain, parsed = both((head + middle).encode())
     assert plain is None or plain == parsed
+
+
+WHOLE = re.findall(
+    r"<[^>]*>|[^<]+",
+    "<annotation><folder>f</folder><source><database>d</database></source>"
+    "<size><width>40</width><height>24</height><depth>3</depth></size><segmented>0</segmented>"
+    f"<object><name>cat</name><pose>Left</pose><difficult>1</difficult>{BOX}</object>"
+    "<object><pose>Left</pose><name>dog</name><bndbox><xmax>9</xmax><xmin>1</xmin><ymax>8.5</ymax><ymin>2</ymin></bndbox>"
+    "<difficult>0</difficult></object></annotation>",
+)
+CHANGES = [
+    *PIECES,
+    "<bndbox>",
+    "</bndbox>",
+    "<name>",
+    "</name>",
+    "<size>",
+    "</size>",
+    "nan",
+    "",
+    "Left",
+    "<xmin>7</xmin>",
+]
+
+
+def test_a_usual_file_is_read_the_short_way() -> None:
+    plain, parsed = both("".join(WHOLE).replace("><", ">\n\t<").encode())
+    assert plain == parsed
+    assert [(entry.name, entry.difficult) for entry in plain.objects] == [("cat", 1), ("dog", 0)]
+    assert plain.objects[1].box == (1, 2, 9, 8.5)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 3), st.sampled_from(CHANGES)), max_size=3))
+def test_a_changed_file_is_read_as_the_parser_reads_it_or_by_it(changes: list[tuple[int, int, str]]) -> None:
+    parts = list(WHOLE)
+    for place, how, piece in changes:
+        parts[place] = (piece, parts[place] + piece, parts[place] * 2, "")[how]
+    plain, parsed = both("".join(parts).encode())
+    assert plain is None or repr(plain) == repr(parsed)  # as text, where NaN is itself
 
 
 def test_real_files_are_read_the_short_way(real_data: Path) -> None:

@@ -145,7 +145,7 @@ def test_two_words_that_differ_are_a_refusal(resnet18: nn.Module, tmp_path: Path
         "model": resnet18.state_dict() | {"normalize.mean": HALF, "normalize.std": HALF},
         "args": {"mean": [0.4] * 3, "std": [0.5] * 3},
     }
-    with pytest.raises(UserError, match=r"differ.*model\.normalize\.mean.*args\.mean.*--drop"):
+    with pytest.raises(UserError, match=r"differ.*args\.mean.*model\.normalize\.mean.*--drop"):
         _convert(content, tmp_path)
     _, record = _convert(content, tmp_path, drop=["model.normalize"])
     assert record["pixel_mean"] == [102.0] * 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 
@@ -52,6 +53,27 @@ def test_eval_only_refuses_weights_that_leave_heads_random(
     with pytest.raises(UserError, match=message):
         main(command(tiny_options, tmp_path / "eval", "--eval-only", MODEL__WEIGHTS=weights))
     assert not (tmp_path / "eval" / "evaluation.json").exists()
+
+
+@pytest.mark.parametrize(("noted", "kept"), [("SEED: 4711\n", True), ("SEED: -1\n", False), (None, False)])
+def test_an_evaluation_keeps_the_seed_that_the_run_has_drawn(
+    finished: Path,
+    tiny_options: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    noted: str | None,
+    kept: bool,
+) -> None:
+    seeds: list[int] = []
+    monkeypatch.setattr("clop_det.api.launch_workers", lambda worker, cfg, how: seeds.append(cfg.SEED))
+    monkeypatch.setattr("secrets.randbelow", lambda limit: 11)
+    folder = tmp_path / "run"
+    if noted:
+        folder.mkdir()
+        (folder / "config.yaml").write_text(noted)
+    with contextlib.suppress(FileNotFoundError):  # no evaluation.json: nothing was evaluated
+        main(command(tiny_options, folder, "--eval-only", MODEL__WEIGHTS=finished / "model_final.pth", SEED=-1))
+    assert seeds == [4711 if kept else 11]
 
 
 def test_eval_only_with_resume_takes_the_last_checkpoint_of_the_folder(

@@ -13,6 +13,7 @@ from pycocotools.coco import COCO
 
 from clop_det import api
 from clop_det.annotations.images import read_image
+from clop_det.commands.common import run_tool
 from clop_det.commands.predict import main
 from clop_det.detection.predict import Detector
 from clop_det.errors import UserError
@@ -56,6 +57,20 @@ def test_what_is_missing_is_named(finished: Path, tmp_path: Path) -> None:
     shutil.copy(finished / "model_final.pth", tmp_path / "alone.pth")
     with pytest.raises(UserError, match=r"no config\.yaml beside"):
         api.predict(tmp_path / "alone.pth", [tmp_path], tmp_path / "found")
+
+
+def test_a_device_that_is_not_there_is_one_line(
+    finished: Path, shapes_root: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(finished), str(shapes_root / "JPEGImages"), "--output", str(tmp_path / "found")]
+    with pytest.raises(SystemExit) as ended:
+        run_tool(lambda _: main([*words, "--set", "MODEL.DEVICE", "cuda:99"]))
+    assert ended.value.code == 2
+    said = capfd.readouterr().err
+    (line,) = [line for line in said.splitlines() if line.startswith("error:")]
+    assert "MODEL.DEVICE is 'cuda:99', which torch does not find" in line
+    assert "Traceback" not in said
+    assert not (tmp_path / "found").exists()
 
 
 def test_modules_that_a_run_names_are_not_imported(finished: Path, tmp_path: Path) -> None:

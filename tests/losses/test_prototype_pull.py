@@ -99,8 +99,9 @@ def test_a_joint_rotation_of_embeddings_and_prototypes_does_not_count(
 def test_clop_is_its_base_plus_the_weighted_pull(base: str) -> None:
     embeddings, labels = two_views(10, DIM), some_labels(10, 3)
     inner = build_loss(base, {}, 3, DIM)
-    pull = PrototypePull(ORTHONORMAL)
-    loss = CLOP(inner, ORTHONORMAL, weight=0.3)
+    prototypes = getattr(inner, "prototypes", ORTHONORMAL)  # a base that holds prototypes wants the same ones
+    pull = PrototypePull(prototypes)
+    loss = CLOP(inner, prototypes, weight=0.3)
     assert_same(lambda e: loss(e, labels), lambda e: inner(e, labels) + 0.3 * pull(e, labels), embeddings, scale=10)
     parts = loss.parts(embeddings, labels)
     torch.testing.assert_close(sum(parts.values()), loss(embeddings, labels))

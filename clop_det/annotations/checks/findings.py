@@ -16,6 +16,11 @@ _FEW = 10  # faults of a kind that are few, whatever share of a small data set t
 _DONE = {REPAIR: "repaired", DROP: "dropped", FAIL: "refused"}
 
 
+def beyond_share(count: int, total: int, share: float) -> bool:
+    """Whether a fault was found so often that it must have a common cause."""
+    return count >= _FEW and count > share * total
+
+
 class Fault(UserError):
     """A fault of one image or annotation, of a kind that a policy decides about; the message names the file."""
 
@@ -72,7 +77,7 @@ class Checks:
         name: of the data set.
         policies: what to do about each kind.
         entries: kind -> what was found, in the order of the data set.
-        causes: kind -> what is likely the matter, where the data say more than the kind does.
+        causes: kind -> what is likely the matter, where the data say more than the kind does; empty: nothing is.
         images, annotations: how many are left.
         listed: how many images and annotations were looked at.
     """
@@ -107,10 +112,11 @@ class Checks:
         return [
             name
             for name, kind in KINDS.items()
-            if kind.cause
+            if self.causes.get(name, kind.cause)
             and self.policies[name] == kind.default
-            and self.counts.get(name, 0) >= _FEW
-            and self.counts[name] > self.policies.max_share * self.listed.get(kind.dropped, 0)
+            and beyond_share(
+                self.counts.get(name, 0), self.listed.get(kind.dropped, 0), max(kind.share, self.policies.max_share)
+            )
         ]
 
     def finish(self) -> None:

@@ -21,6 +21,7 @@ class Kind:
         loud: whether a repair is worth a warning.
         cause: what is likely the matter where many are found; then a share of them beyond DATASETS.MAX_FAULT_SHARE is
             an error, unless another policy than the default was chosen. Empty: any number of them is admitted.
+        share: the least that this share is, where what is done by default loses nothing.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Kind:
     dropped: str = IMAGE
     cause: str = ""
     loud: bool = False
+    share: float = 0.0
 
     @property
     def policies(self) -> tuple[str, ...]:
@@ -51,6 +53,7 @@ _ALL = (
         REPAIR,
         "its annotations are joined under the first id",
         loud=True,
+        cause="the export may have written one entry for each object",
     ),
     Kind(
         "unannotated_image",
@@ -62,8 +65,8 @@ _ALL = (
     ),
     Kind(
         "respelled_file",
-        "an image's name is written with other separators, letters in its ending, percent signs or Unicode forms than"
-        " that of its file",
+        "an image's name is written with other separators, letters in its ending, percent signs, Unicode forms or"
+        " prefix of an upload than that of its file",
         REPAIR,
         "the file is read",
     ),
@@ -151,6 +154,8 @@ _ALL = (
         DROP,
         "both are kept",
         ANNOTATION,
+        "the objects may have been exported or merged several times",
+        share=0.5,
     ),
     Kind(
         "near_box",
@@ -160,7 +165,14 @@ _ALL = (
         ANNOTATION,
         "the objects may be there twice, from two exports that round differently",
     ),
-    Kind("zero_area", "an area of 0 stands beside a box of some extent", REPAIR, "the box's area is used", ANNOTATION),
+    Kind(
+        "zero_area",
+        "an area of 0 stands beside a box of some extent",
+        REPAIR,
+        "the box's area is used",
+        ANNOTATION,
+        "two exports may be mixed, one of which writes no areas: sizes would be those of masks here and of boxes there",
+    ),
     Kind(
         "twin_class",
         "the names of two classes differ in upper and lower case or in blanks alone",

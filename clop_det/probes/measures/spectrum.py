@@ -109,3 +109,28 @@ def nesum(features: Tensor) -> float:
     eigenvalues = singular_values(features, centre=True).square()
     largest = eigenvalues[0]
     return float(eigenvalues.sum() / largest) if largest > 0 else 0.0
+
+
+def alpha_req(features: Tensor, first: int = 10, last: int = 100) -> float:
+    """alpha-ReQ (Agrawal et al. 2022, arXiv 2202.05808, section 3): exponent of the decay of the features' spectrum.
+
+    The eigenvalues of the covariance of `features` (N, D) fall as i^-alpha; a weighted straight line (weights 1/i) of
+    log lambda_i against -log i over i = first..last gives alpha. Values near 1 were found best. NaN where fewer than
+    two of these eigenvalues are above rounding.
+
+    Raises:
+        ValueError: not a finite floating-point matrix, or not 1 <= first < last.
+    """
+    if not 1 <= first < last:
+        raise ValueError(f"first and last must be 1 <= first < last, but are {first}, {last}")
+    eigenvalues = singular_values(features, centre=True).square()
+    noise = torch.finfo(torch.float64).eps * eigenvalues[0] * max(features.shape)
+    kept = eigenvalues[first - 1 : last]
+    kept = kept[kept > noise]
+    if len(kept) < 2:
+        return float("nan")
+    index = torch.arange(first, first + len(kept), dtype=torch.float64, device=kept.device)
+    weights = (1 / index) / (1 / index).sum()
+    x, y = -index.log(), kept.log()
+    x, y = x - (weights * x).sum(), y - (weights * y).sum()
+    return float((weights * x * y).sum() / (weights * x * x).sum())

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from clop_det.probes.measures.spectrum import (
+    alpha_req,
     effective_rank,
     effective_ranks_of,
     gram_singular_values,
@@ -111,3 +113,23 @@ def test_gram_spectra_of_collapsed_matrices_have_no_noise_and_are_taken_in_batch
     ranks = effective_ranks_of(gram_singular_values(batch))
     torch.testing.assert_close(ranks, torch.tensor([1.0, 0.0, 2.0], dtype=torch.float64), rtol=1e-9, atol=0)
     assert rankme_of(gram_singular_values(one)) == pytest.approx(rankme(one), rel=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
+def test_alpha_req_is_the_exponent_of_a_power_law(alpha: float) -> None:
+    values = [(i + 1.0) ** (-alpha / 2) for i in range(120)]
+    u = torch.linalg.qr(torch.randn(300, 121, dtype=torch.float64).index_fill(1, torch.tensor([0]), 1.0))[0][:, 1:]
+    matrix = u @ torch.diag(torch.tensor(values, dtype=torch.float64))  # columns without a mean
+    assert alpha_req(matrix) == pytest.approx(alpha, rel=1e-9)
+
+
+def test_alpha_req_weights_each_eigenvalue_by_its_place() -> None:
+    features = torch.randn(150, 80, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    eigenvalues = np.sort(np.linalg.eigvalsh(np.cov(features.numpy().T)))[::-1][9:80]
+    index = np.arange(10, 81)
+    slope = np.polyfit(-np.log(index), np.log(eigenvalues), 1, w=index**-0.5)[0]  # polyfit squares its weights
+    assert alpha_req(features) == pytest.approx(slope, rel=1e-9)
+
+
+def test_alpha_req_of_too_few_dimensions_is_undefined() -> None:
+    assert math.isnan(alpha_req(torch.randn(50, 8)))

@@ -1,0 +1,212 @@
+"""A ranking: every checkpoint converted with proof, encoded once, measured, and set in order."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as tensors_to_bytes
+
+from clop_det.checkpoints.folders import parts_of
+from clop_det.conversion.convert import convert_checkpoint
+from clop_det.engine.seeding import generator
+from clop_det.errors import UserError
+from clop_det.files import read_json, write_json
+from clop_det.ranking.data import ranking_config, ranking_records
+from clop_det.ranking.encoding import Encoder
+from clop_det.ranking.measuring import Measured, measure
+from clop_det.ranking.objects import LEAST, Objects, choose_objects
+from clop_det.ranking.rule import Standing, standings, verdict
+
+RULE = ("object_linear_top1", "object_knn_top1", "object_logme", "location_r2")
+_FORM = 1  # of what is kept for a checkpoint
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """What was found.
+
+    Attributes:
+        standings: of the checkpoints, the best first.
+        measured: name -> figures; with those of networks that have learnt nothing as "random ARCH".
+        left_out: name -> why it has no figures.
+        waiting: names for which the budget was too small.
+        seconds: name -> time that its figures took, conversion and proof included.
+        objects: how many boxes of how many images were looked at.
+    """
+
+    standings: list[Standing]
+    measured: dict[str, Measured]
+    left_out: dict[str, str]
+    waiting: list[str]
+    seconds: dict[str, float]
+    objects: tuple[int, int]
+
+    @property
+    def verdict(self) -> str:
+        """One sentence about who leads; see `rule.verdict`."""
+        return verdict(self.standings)
+
+
+@dataclass
+class _Shop:
+    """What all checkpoints of one ranking share."""
+
+    objects: Objects
+    digest: str
+    seed: int
+    output: Path
+    say: Say
+    random: dict[str, Measured] = field(default_factory=dict)
+
+
+def rank(
+    data: str,
+    checkpoints: Sequence[Path],
+    output: Path,
+    *,
+    overrides: Sequence[str] = (),
+    boxes: int = 1000,
+    side: int = 128,
+    seed: int = 0,
+    budget: float = 0.0,
+    say: Say = lambda line: None,
+) -> Ranking:
+    """Rank checkpoints by what their frozen features make of the training images of a detection data set.
+
+    What was measured is kept in `output`; the same call goes on, and measures again only what has changed.
+
+    Args:
+        data: see `ranking_config`.
+        checkpoints: files and folders of any source that conversion knows.
+        output: folder for converted files and figures.
+        overrides: KEY VALUE words for the config of the data.
+        boxes: annotated boxes to look at, half of them as a bank.
+        side: to which boxes and windows are resized, in pixels.
+        seed: draws the boxes, their windows and views, and the halves.
+        budget: minutes after which no further checkpoint is begun; 0: all are.
+        say: called with a line of progress.
+
+    Raises:
+        UserError: bad data or settings, or no checkpoint that can be measured.
+    """
+    if boxes < LEAST or side < 32 or budget < 0:
+        raise UserError(f"boxes is {boxes}, size {side}, budget {budget:g}; they must be at least {LEAST}, 32 and 0.")
+    started = time.monotonic()
+    names = _names(checkpoints)
+    objects = choose_objects(ranking_records(ranking_config(data, overrides)), boxes, side, generator(seed, "ranking"))
+    shop = _Shop(objects, _digest(objects), seed, output, say)
+    measured: dict[str, Measured] = {}
+    left_out: dict[str, str] = {}
+    waiting: list[str] = []
+    seconds: dict[str, float] = {}
+    for name, path in names.items():
+        if budget and measured and time.monotonic() - started > 60 * budget:
+            waiting.append(name)
+            continue
+        try:
+            measured[name], seconds[name] = _measured(name, path, shop)
+        except UserError as error:
+            left_out[name] = str(error)
+            say(f"{name}: left out: {error}")
+    if not measured:
+        raise UserError(f"none of the {len(names)} checkpoints could be measured: {next(iter(left_out.values()))}")
+    count = len(objects), len(torch.unique(objects.images))
+    found = standings(measured, RULE)
+    return Ranking(found, {**measured, **shop.random}, left_out, waiting, seconds, count)
+
+
+def _names(checkpoints: Sequence[Path]) -> dict[str, Path]:
+    """A short name for each checkpoint: its stem, or as much of its path as tells it from the others."""
+    paths = [path.absolute() for path in checkpoints]
+    if not paths:
+        raise UserError("no checkpoint is given; name two or more.")
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"{path} does not exist; name checkpoint files, or folders of one.")
+    if len(set(paths)) < len(paths):
+        raise UserError("a checkpoint is named twice; name each once.")
+    for length in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["-".join([*path.parts[-length:-1], path.stem]) for path in paths]
+        if len(set(names)) == len(names):
+            return dict(zip(names, paths, strict=True))
+    return {"-".join(path.parts[1:]): path for path in paths}  # they differ in their endings alone
+
+
+def _measured(name: str, path: Path, shop: _Shop) -> tuple[Measured, float]:
+    started = time.monotonic()
+    kept, key = shop.output / "measured" / f"{name}.json", _key(parts_of(path).digest, shop)
+    content = _kept(kept, key)
+    if content is None:
+        converted = shop.output / "converted" / f"{name}.pth"
+        converted.parent.mkdir(parents=True, exist_ok=True)
+        shop.say(f"{name}: conversion and proof")
+        convert_checkpoint(path, converted)
+        encoder = Encoder(converted)
+        found = _encode_and_measure(name, encoder, shop)
+        _measure_random(encoder.arch, converted, shop)
+        content = _keep(kept, key, found, encoder.arch, time.monotonic() - started)
+    arch = str(content["arch"])
+    if (random := _kept(_random_file(shop, arch), _key("random", shop))) is not None:
+        shop.random[f"random {arch}"] = _from(random)
+    return _from(content), float(content["seconds"])
+
+
+def _measure_random(arch: str, converted: Path, shop: _Shop) -> None:
+    """Measure the network of that architecture that has learnt nothing, once."""
+    file, key = _random_file(shop, arch), _key("random", shop)
+    if _kept(file, key) is None:
+        found = _encode_and_measure(f"random {arch}", Encoder(converted, random=True), shop)
+        _keep(file, key, found, arch, 0.0)
+
+
+def _encode_and_measure(name: str, encoder: Encoder, shop: _Shop) -> Measured:
+    started = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        left = (time.monotonic() - started) / done * (total - done)
+        shop.say(f"{name}: {done} of {total} images encoded, about {left:.0f} s left")
+
+    features = encoder.features(shop.objects, shop.seed, progress)
+    shop.say(f"{name}: measures")
+    return measure(shop.objects, features, shop.seed)
+
+
+def _random_file(shop: _Shop, arch: str) -> Path:
+    return shop.output / "measured" / f"random {arch.replace('/', '-').replace(':', '-')}.json"
+
+
+def _key(source: str, shop: _Shop) -> dict[str, Any]:
+    return {"form": _FORM, "source": source, "objects": shop.digest, "seed": shop.seed}
+
+
+def _digest(objects: Objects) -> str:
+    tensors = {"crops": objects.crops, "windows": objects.windows, "places": objects.places, "labels": objects.labels}
+    return hashlib.sha256(tensors_to_bytes(tensors)).hexdigest()
+
+
+def _kept(path: Path, key: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What was kept for this very key; None: nothing, or of another file, data set or seed."""
+    try:
+        content = read_json(path) if path.is_file() else None
+    except UserError:
+        return None
+    return content if isinstance(content, dict) and content.get("key") == dict(key) else None
+
+
+def _keep(path: Path, key: Mapping[str, Any], found: Measured, arch: str, seconds: float) -> dict[str, Any]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = {"key": dict(key), "arch": arch, "seconds": seconds, "figures": found.figures, "halves": found.halves}
+    write_json(path, content)
+    return content
+
+
+def _from(content: Mapping[str, Any]) -> Measured:
+    halves = {name: [(float(a), float(b)) for a, b in pairs] for name, pairs in content["halves"].items()}
+    return Measured({name: float(value) for name, value in content["figures"].items()}, halves)
