@@ -3,8 +3,10 @@
     python benchmarks/group_endings.py --runs 100               # as the tools end
     python benchmarks/group_endings.py --runs 100 --load 4      # beside so many processes that keep the cores busy
     python benchmarks/group_endings.py --runs 100 --ending interpreter    # destroy the group, then an ordinary exit
+    python benchmarks/group_endings.py --runs 100 -- --config-file ...    # the fine-tuning with these arguments
 
-Each run forks two processes that join over gloo as torchrun's do, exchange tensors up to their last moment, and end.
+Each run forks two processes that join over gloo as torchrun's do, exchange tensors up to their last moment, and end; or
+two processes of `tools/train_net.py`, which train, evaluate, probe and save in a fresh folder.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ import clop_det  # noqa: F401  (makes `import detectron2` work)
 
 from detectron2.config import get_cfg  # isort: skip
 from detectron2.utils import comm  # isort: skip
+from clop_det.commands import train
 from clop_det.commands.common import run_tool
 from clop_det.engine.launching import launch_workers
 
@@ -45,15 +48,17 @@ def worker(cfg: object, args: argparse.Namespace) -> None:
     comm.synchronize()
 
 
-def main_of_a_rank(argv: list[str] | None) -> int:
-    """The tool that each process runs."""
+def main_of_a_rank(arguments: list[str]) -> int:
+    """What each process runs: a fine-tuning if there are arguments of one."""
+    if arguments:
+        return train.main(arguments)
     cfg = get_cfg()
     cfg.MODEL.DEVICE = "cpu"
     launch_workers(worker, cfg, argparse.Namespace(num_gpus=0, num_machines=1))
     return 0
 
 
-def start(rank: int, port: int, folder: Path, ending: str) -> int:
+def start(rank: int, port: int, folder: Path, ending: str, arguments: list[str]) -> int:
     """Fork one of the two processes, which ends as a process of its own does; returns its id.
 
     Its standard error goes to a file in `folder`.
@@ -66,8 +71,8 @@ def start(rank: int, port: int, folder: Path, ending: str) -> int:
     os.dup2(os.open(folder / f"{rank}.txt", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if ending == "interpreter":
-        sys.exit(main_of_a_rank(None))
-    run_tool(main_of_a_rank)
+        sys.exit(main_of_a_rank(arguments))
+    run_tool(lambda _: main_of_a_rank(arguments))
 
 
 def ended(process: int, until: float) -> int | str:
@@ -83,12 +88,15 @@ def ended(process: int, until: float) -> int | str:
         time.sleep(0.01)
 
 
-def once(folder: Path, ending: str) -> list[int | str]:
+def once(folder: Path, ending: str, arguments: list[str]) -> list[int | str]:
     """The exit codes of one run."""
+    if arguments:
+        shutil.rmtree(folder / "run", ignore_errors=True)
+        arguments = [*arguments, "OUTPUT_DIR", str(folder / "run")]
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    processes = [start(rank, port, folder, ending) for rank in range(2)]
+    processes = [start(rank, port, folder, ending, arguments) for rank in range(2)]
     until = time.monotonic() + SECONDS
     return [ended(process, until) for process in processes]
 
@@ -99,6 +107,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=100)
     parser.add_argument("--load", type=int, default=0, help="processes that keep the cores busy meanwhile")
     parser.add_argument("--ending", choices=("tool", "interpreter"), default="tool")
+    parser.add_argument("arguments", nargs="*", help="arguments of tools/train_net.py, after --")
     args = parser.parse_args()
     parent, folder = os.getpid(), Path(tempfile.mkdtemp())
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(args.load)]
@@ -106,7 +115,7 @@ def main() -> None:
     began = time.monotonic()
     try:
         for run in range(args.runs):
-            codes = once(folder, args.ending)
+            codes = once(folder, args.ending, args.arguments)
             counts[" ".join(map(str, codes))] += 1
             for rank, code in enumerate(codes):
                 if code != 0:
@@ -117,7 +126,8 @@ def main() -> None:
             for process in busy:
                 process.kill()
     seconds = time.monotonic() - began
-    print(f"{args.runs} runs, ending {args.ending}, load {args.load}, {seconds:.0f} s; exit codes: {dict(counts)}")
+    what = "fine-tunings" if args.arguments else "runs"
+    print(f"{args.runs} {what}, ending {args.ending}, load {args.load}, {seconds:.0f} s; exit codes: {dict(counts)}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import torch
 from plain_losses import plain_dcl, plain_info_nce, plain_supcon
 from torch import Tensor
 
-from clop_det.losses import CLOP, DCL, InfoNCE, SupCon, orthonormal_prototypes
+from clop_det.losses import build_loss, loss_names
 
 Case = tuple[str, str]  # loss, implementation
 OURS, FLOOR = "ours", "matmul floor"
@@ -27,18 +27,16 @@ CASES: list[Case] = [
     ("dcl", "lightly"),
     ("clop", OURS),
 ]
+REFERENCE = ("info_nce", OURS)
+EVERY_LOSS: list[Case] = [REFERENCE, *((name, OURS) for name in loss_names() if name != REFERENCE[0])]
 
 
 def build(case: Case, labels: Tensor, dim: int, temperature: float) -> Callable[[Tensor], Tensor]:
     """The loss of one case as a function of (2N, d) embeddings."""
     loss, implementation = case
     if implementation == OURS:
-        module = {
-            "info_nce": lambda: InfoNCE(temperature),
-            "supcon": lambda: SupCon(temperature),
-            "dcl": lambda: DCL(temperature),
-            "clop": lambda: CLOP(InfoNCE(temperature), orthonormal_prototypes(10, dim)),
-        }[loss]().to(labels.device)
+        sharing = {name: {"TEMPERATURE": temperature} for name in ("info_nce", "supcon", "dcl")}
+        module = build_loss(loss, sharing, 10, dim).to(labels.device)
         return lambda embeddings: module(embeddings, labels)
     if implementation == "plain":
         return {

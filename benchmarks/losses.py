@@ -6,6 +6,10 @@ Forward and backward of one batch of N images (2N embeddings). Times: all implem
 the ratios are medians of the ratios within the rounds, so that a busy machine slows all of them alike. Memory: peak
 beyond the input, each measurement in a process of its own. A case that would not fit is left out, with the reason.
 "matmul floor" does nothing but the three products 2N x 2N x d that a row-block gradient needs, in blocks.
+
+    python benchmarks/losses.py --overheads --min-n 256 --max-n 1024 --output docs/results/loss_overheads
+
+compares every loss of this package with InfoNCE instead.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from loss_cases import CASES, FLOOR, OURS, PEERS, Case, build
+from loss_cases import CASES, EVERY_LOSS, FLOOR, OURS, PEERS, REFERENCE, Case, build
 from torch import Tensor
 
 from clop_det.files import write_json, write_text
@@ -103,15 +107,17 @@ def measure_times(cases: list[Case], images: int, arguments: argparse.Namespace)
 def run_size(images: int, previous: list[dict[str, Any]], arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """All cases at one N: one record each."""
     records: dict[Case, dict[str, Any]] = {}
-    for case in CASES:
+    cases = EVERY_LOSS if arguments.overheads else CASES
+    for case in cases:
         record: dict[str, Any] = {"n": images, "loss": case[0], "implementation": case[1]}
         record["skipped"] = _reason_to_skip(case, _expected_mib(case, images, previous), arguments)
         if not record["skipped"]:
             record["peak_mib"] = memory_in_a_fresh_process(case, images, arguments)
         records[case] = record
-    times = measure_times([case for case in CASES if not records[case]["skipped"]], images, arguments)
+    times = measure_times([case for case in cases if not records[case]["skipped"]], images, arguments)
     for case, seconds in times.items():
-        ours = times[case[0], OURS]
+        reference = REFERENCE if arguments.overheads else (case[0], OURS)
+        ours = times[reference]
         records[case].update(
             median_s=statistics.median(seconds),
             min_s=min(seconds),
@@ -119,7 +125,7 @@ def run_size(images: int, previous: list[dict[str, Any]], arguments: argparse.Na
             rounds=len(seconds),
             time_ratio=statistics.median(theirs / own for theirs, own in zip(seconds, ours, strict=True)),
         )
-        peak, own_peak = records[case].get("peak_mib"), records[case[0], OURS].get("peak_mib")
+        peak, own_peak = records[case].get("peak_mib"), records[reference].get("peak_mib")
         if peak and own_peak:
             records[case]["memory_ratio"] = peak / own_peak
     return list(records.values())
@@ -165,6 +171,30 @@ def describe_machine(arguments: argparse.Namespace) -> dict[str, Any]:
         "temperature": arguments.temperature,
         "versions": {name: installed[name] for name in packages if name in installed},
     }
+
+
+def overheads(records: list[dict[str, Any]], machine: dict[str, Any]) -> str:
+    """The records of every loss beside InfoNCE as Markdown."""
+    lines = [
+        "# Every loss beside InfoNCE, forward and backward",
+        "",
+        f"{machine['device']}; torch {machine['versions']['torch']}; {machine['precision']}, d = {machine['dim']}, 10",
+        f"classes, a tenth of the labels. N images are 2N embeddings. Times: {machine['clock']}, median of rounds in",
+        "which all take turns; the ratios are medians over the rounds. Memory: peak beyond the input, each in a",
+        "process of its own. The encoder, which takes most of a step, is not in these figures.",
+        "",
+        f"    {machine['command']}",
+        "",
+        f"Commit {machine['commit']}.",
+        "",
+        "| N | loss | seconds | time / InfoNCE | peak MiB |",
+        "|---:|---|---:|---:|---:|",
+    ]
+    for r in records:
+        spread = f"{r['median_s']:.4f} ({r['min_s']:.4f}-{r['max_s']:.4f})"
+        memory = "not measured" if r.get("peak_mib") is None else f"{r['peak_mib']:.0f}"
+        lines.append(f"| {r['n']} | {r['loss']} | {spread} | {r['time_ratio']:.2f} | {memory} |")
+    return "\n".join(lines) + "\n"
 
 
 def table(records: list[dict[str, Any]], machine: dict[str, Any]) -> str:
@@ -227,6 +257,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: torch's default")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: for a busy machine, with --threads 1")
     parser.add_argument("--memory-limit", type=float, default=0, help="GiB a peer may need; 0: 70 %% of what is free")
+    parser.add_argument("--overheads", action="store_true", help="every loss of this package beside InfoNCE")
     parser.add_argument("--output", help="write OUTPUT.md and OUTPUT.json")
     parser.add_argument("--memory-of", nargs=3, metavar=("LOSS", "IMPLEMENTATION", "N"), help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
@@ -263,7 +294,7 @@ def main(argv: list[str]) -> int:
         records += run_size(images, records, arguments)
         images *= 2
     machine = describe_machine(arguments)
-    text = table(records, machine)
+    text = overheads(records, machine) if arguments.overheads else table(records, machine)
     print(text)
     if arguments.output:
         write_text(f"{arguments.output}.md", text)

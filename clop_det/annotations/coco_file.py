@@ -129,6 +129,8 @@ def read_coco(path: Path) -> CocoFile:
         raise UserError(f"{path} holds {half!r}, half of a surrogate pair, which is no text. Correct it.") from error
     except RecursionError as error:
         raise UserError(f"{path}: its lists and objects are nested too deeply for an annotation file.") from error
+    except ValueError as error:  # of Python's parser: a number of thousands of digits
+        raise UserError(f"cannot read {path} as JSON: {error}") from error
     ids, names, sizes = zip(*found, strict=True) if found else ((), (), ())
     return CocoFile(path, list(ids), list(names), np.array(sizes, dtype=np.int64).reshape(-1, 2), known, column)
 
@@ -150,8 +152,8 @@ def _converter(kind: type[Any]) -> Any:
 
 
 def _plain(entry: Any) -> Any:
-    """An entry as Python's own objects."""
-    return msgspec.json.decode(entry) if isinstance(entry, msgspec.Raw) else entry
+    """An entry as Python's own objects; numbers may be of any size."""
+    return json.loads(bytes(entry)) if isinstance(entry, msgspec.Raw) else entry
 
 
 def _id(value: Any) -> Any:

@@ -24,7 +24,7 @@ _ARRAY_MODULES = ("numpy.core.multiarray", "numpy._core.multiarray")
 _NUMERIC_MODULES = ("numpy.core.numeric", "numpy._core.numeric")
 
 
-class _Maker:
+class Maker:
     """What a name in the file stands for: it can be called, and nothing else can be done to it.
 
     A bare class or function would not do: a pickle may set attributes on whatever it names, and so change this reader
@@ -148,7 +148,7 @@ def _no_array(*_: Any) -> Any:
     raise pickle.UnpicklingError("numpy.ndarray called")
 
 
-_NDARRAY = _Maker(_no_array)  # arrays name their class, but are made by _reconstruct
+_NDARRAY = Maker(_no_array)  # arrays name their class, but are made by _reconstruct
 
 _ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
     ("collections", "OrderedDict"): OrderedDict,
@@ -179,14 +179,14 @@ def build(stand_in: Any) -> Any:
     return stand_in.build()
 
 
-class _ArrayUnpickler(pickle.Unpickler):
+class ArrayUnpickler(pickle.Unpickler):
     """Knows the stand-ins above and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
         allowed = _ALLOWED.get((module, name))
         if allowed is None:
             raise pickle.UnpicklingError(f"{module}.{name}")
-        return allowed if isinstance(allowed, _Maker) else _Maker(allowed)
+        return allowed if isinstance(allowed, Maker) else Maker(allowed)
 
 
 def _finish(value: Any, done: dict[int, Any]) -> Any:
@@ -225,12 +225,17 @@ def read_array_pickle(path: Path, remedy: str = _TRUST) -> Any:
     Raises:
         UserError: the file asks for anything else (named in the message; nothing was run), or is damaged.
     """
+    return read_restricted(path, ArrayUnpickler, lambda content: _finish(content, {}), remedy)
+
+
+def read_restricted(path: Path, unpickler: type[ArrayUnpickler], finish: Callable[[Any], Any], remedy: str) -> Any:
+    """What `finish` makes of the content of a pickle, read by an unpickler that knows a few names; see above."""
     try:
         with open(path, "rb") as file:
             check_memo(file)
-            content = _ArrayUnpickler(file, encoding="latin1").load()
+            content = unpickler(file, encoding="latin1").load()
         check_content(content, path)
-        return _finish(content, {})
+        return finish(content)
     except UserError:
         raise
     except pickle.UnpicklingError as error:

@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from clop_det.checkpoints.distributed import METADATA, PIECES, is_distributed
 from clop_det.errors import UserError
 from clop_det.files import read_json, sha256_of
 
@@ -22,7 +23,7 @@ class Parts:
 
     Attributes:
         files: one file, or all shards.
-        index: the file that names the shards; None for one file.
+        index: the file that names the shards, or says where in them tensors lie; None for one file.
         tensors: name of each tensor -> file, by the index.
     """
 
@@ -43,9 +44,12 @@ def parts_of(path: Path) -> Parts:
     """The files that a path means: a file itself, the checkpoint in a folder, or the shards of an index.
 
     Raises:
-        UserError: a folder without a checkpoint or with several, a folder of torch.distributed.checkpoint, a single
-            shard of several, or an index that names something else than files beside it.
+        UserError: a folder without a checkpoint or with several, a single shard of several, or an index that names
+            something else than files beside it.
     """
+    folder = path.parent if path.name == METADATA or path.suffix == PIECES else path
+    if is_distributed(folder):
+        return Parts(tuple(sorted(folder.glob(f"*{PIECES}"))), folder / METADATA)
     if path.is_dir():
         return parts_of(_file_in(path))
     if path.name.endswith(_INDEX):
@@ -61,11 +65,6 @@ def parts_of(path: Path) -> Parts:
 
 def _file_in(folder: Path) -> Path:
     names = sorted(file.name for file in folder.iterdir() if file.is_file())
-    if ".metadata" in names and any(name.endswith(".distcp") for name in names):
-        raise UserError(
-            f"{folder} is a folder of torch.distributed.checkpoint. Join it to one file first: python -m"
-            f" torch.distributed.checkpoint.format_utils dcp_to_torch {folder} one.pth"
-        )
     indices = [name for name in names if name.endswith(_INDEX)]
     plain = [name for name in names if Path(name).suffix in _ENDINGS and not _SHARD.fullmatch(name)]
     known = [name for name in _FIRST if name in plain]

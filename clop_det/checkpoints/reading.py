@@ -17,6 +17,7 @@ import torch
 
 from clop_det.checkpoints.array_pickle import read_array_pickle
 from clop_det.checkpoints.containers import container_of
+from clop_det.checkpoints.distributed import METADATA, read_distributed
 from clop_det.checkpoints.folders import parts_of
 from clop_det.checkpoints.integrity import check_integrity
 from clop_det.checkpoints.limits import check_archive, check_content, is_zip
@@ -44,6 +45,10 @@ def read_checkpoint(path: StrPath, *, trust_pickle: bool = False, verify: bool =
     parts = parts_of(Path(path))
     if parts.index is None:
         return _read_file(parts.files[0], trust_pickle, verify)
+    if parts.index.name == METADATA:
+        for file in parts.files if verify else ():
+            check_integrity(file)
+        return read_distributed(parts.index, lambda piece: _read_torch(piece, trust_pickle))
     shards = {file: _read_file(file, trust_pickle, verify) for file in parts.files}
     for file, content in shards.items():
         if not isinstance(content, dict):

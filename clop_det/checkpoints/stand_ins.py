@@ -29,12 +29,25 @@ _PROGRAMS = frozenset(
 _BUILTIN_PROGRAMS = frozenset(
     {"eval", "exec", "compile", "open", "input", "breakpoint", "getattr", "setattr", "delattr", "__import__"}
 )
+_OF_THE_READER = frozenset({"argparse.Namespace", "collections.OrderedDict", "collections.Counter"})
 # Of torch only what no tensor is made with; whatever makes tensors is torch's to judge.
 _OF_TORCH = ("torch.nn.", "torch.optim.", "torch.utils.", "torch.torch_version", "torch.distributed.fsdp.")
 
 
-class Inert(list[Any]):  # torch's unpickler appends to nothing else
-    """Stands for one object of a class that is neither imported nor built; a subclass for each class, each file."""
+class _LikeDict(type):
+    """Of classes that compare equal to `dict`: torch's unpickler sets items of nothing else."""
+
+    __hash__ = type.__hash__
+
+    def __eq__(cls, other: object) -> bool:
+        return cls is other or other is dict
+
+
+class Inert(list[Any], metaclass=_LikeDict):  # torch's unpickler appends to nothing else
+    """Stands for one object of a class that is neither imported nor built; a subclass for each class, each file.
+
+    Of a subclass of `dict` it keeps the items, as pairs: there may be tensors among them. `settle` makes a dictionary.
+    """
 
     named = ""
 
@@ -55,6 +68,9 @@ class Inert(list[Any]):  # torch's unpickler appends to nothing else
     def extend(self, _: Any) -> None:
         """Leaves the items out."""
 
+    def __setitem__(self, key: Any, value: Any) -> None:
+        super().append((key, value))
+
 
 def stand_ins_for(path: Path) -> list[tuple[Any, str]]:
     """(stand-in, full name) for each name in a torch file that may have one; for `torch.serialization.safe_globals`.
@@ -71,7 +87,7 @@ def stand_ins_for(path: Path) -> list[tuple[Any, str]]:
             found.append((NUMPY_STAND_INS[module, name], full))
         elif full == "collections.defaultdict":
             found.append((_plain_dictionary, full))
-        elif full == "argparse.Namespace" or module == "collections":
+        elif full in _OF_THE_READER:
             continue
         elif root != "torch" or full.startswith(_OF_TORCH):
             # torch names a class by its module and name where it refuses one.
@@ -88,7 +104,10 @@ def settle(value: Any, done: dict[int, Any] | None = None) -> Any:
     if id(value) in done:
         return done[id(value)]
     result = value
-    if isinstance(value, Inert | type):
+    if isinstance(value, Inert) and value:
+        result = {}
+        result.update((settle(key, done), settle(item, done)) for key, item in value if not isinstance(key, Inert))
+    elif isinstance(value, Inert | type):
         pass
     elif isinstance(value, dict):
         result = OrderedDict() if isinstance(value, OrderedDict) else {}

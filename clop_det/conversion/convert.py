@@ -133,7 +133,7 @@ def checked_output(source: Path, output: Path, suffixes: tuple[str, ...]) -> Pat
     """`output`, if it can be written without harm to the source.
 
     Raises:
-        UserError: wrong ending, a folder, or the source itself or a part of it.
+        UserError: wrong ending, a folder, the source itself or a part of it, or a file in a source that is a folder.
     """
     if output.suffix not in suffixes:
         raise UserError(f"the output {output} must end in {' or '.join(suffixes)}; its reader chooses by the ending.")
@@ -142,6 +142,11 @@ def checked_output(source: Path, output: Path, suffixes: tuple[str, ...]) -> Pat
     parts = parts_of(source) if output.exists() and source.exists() else None
     if parts and any(output.samefile(file) for file in (*parts.files, *([parts.index] if parts.index else []))):
         raise UserError(f"the output {output} is the source itself; choose another name.")
+    if source.is_dir() and output.parent.resolve() == source.resolve():
+        raise UserError(
+            f"the output {output} is in the folder of the source, which would then hold several checkpoints; choose"
+            " another folder."
+        )
     return output
 
 

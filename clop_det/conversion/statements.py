@@ -112,9 +112,9 @@ def _in_tensors(tensors: Mapping[str, Tensor]) -> dict[str, _Said]:
         parts = name.split(".")
         if last in ("mean", "std", "mu", "sigma") and not any(part in _OF_IMAGES for part in parts) and parent:
             continue
-        of_255 = any(part in _OF_255 for part in parts)
         mean, std_values = (tuple(value.flatten().double().tolist()) for value in (tensor, std))
-        found[name] = _scaled(mean, std_values, of_255)
+        if all(map(math.isfinite, (*mean, *std_values))):
+            found[name] = _scaled(mean, std_values, any(part in _OF_255 for part in parts))
     return found
 
 

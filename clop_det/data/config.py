@@ -119,6 +119,11 @@ declare(
         "AUGMENT.BLUR_SIGMA": Key(
             (0.1, 2.0), "Range of the blur's standard deviation, in pixels of the view.", rising_pair(above(0))
         ),
+        "AUGMENT.WEAK_CROP_SCALE": Key(
+            (0.5, 1.0),
+            "Area of the crop of a weak view, (low, high); methods with weak views add a flip to it and nothing else.",
+            rising_pair(between(0, 1, "(]")),
+        ),
         "AUGMENT.SOLARIZE_PROB": Key(0.0, "Probability of solarisation (inversion above half brightness).", _SHARE),
     },
 )

@@ -12,12 +12,13 @@ import io
 import struct
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from clop_det.data.orientation import upright
+from clop_det.data.orientation import upright, upright_extent
 from clop_det.errors import UserError
 
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
@@ -97,6 +98,19 @@ def open_header(file: IO[bytes]) -> Image.Image:
             return Image.open(file, formats=FORMATS)
         finally:
             Image.MAX_IMAGE_PIXELS = limit
+
+
+def extent_of(path: Path) -> tuple[int, int]:
+    """Width and height in pixels of the image in a file once EXIF has turned it, by its header (see `upright_extent`).
+
+    Raises:
+        UnreadableImage: it has no header of a format that is read.
+    """
+    try:
+        with path.open("rb") as file, open_header(file) as opened:
+            return upright_extent(opened)
+    except BROKEN as error:
+        raise UnreadableImage(f"cannot read image {path}: {error}. Replace or remove the file.") from error
 
 
 def oversize(width: int, height: int) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from clop_det.data.decoding import Pixels, UnreadableImage, decode
+from clop_det.data.decoding import Pixels, UnreadableImage, decode, extent_of
 
 
 class ImageSource(ABC):
@@ -44,6 +44,15 @@ class ImageSource(ABC):
         Raises:
             UnreadableImage: it is not one.
         """
+
+    def extent(self, index: int) -> tuple[int, int]:
+        """Width and height in pixels of image `index`, upright, by its header where it has one.
+
+        Raises:
+            UnreadableImage: the header cannot be read. A damaged image may have one that says anything.
+        """
+        width, height = self.image(index).size
+        return width, height
 
     def sizes(self, count: int, digest: Callable[[Path], str]) -> list[Any]:
         """What tells the content of `count` images from another's: of files their sizes in bytes (-1: absent).
@@ -84,6 +93,9 @@ class FileSource(ImageSource):
 
     def decode(self, index: int, content: bytes) -> Image.Image:
         return decode(content, str(self.root / self.files[index]))
+
+    def extent(self, index: int) -> tuple[int, int]:
+        return extent_of(self.root / self.files[index])
 
     def sizes(self, count: int, digest: Callable[[Path], str]) -> list[Any]:
         return [size_of(self.root / name) for name in self.files]
@@ -168,6 +180,10 @@ class JoinedSource(ImageSource):
     def decode(self, index: int, content: bytes) -> Image.Image:
         source, place = self._place(index)
         return source.decode(place, content)
+
+    def extent(self, index: int) -> tuple[int, int]:
+        source, place = self._place(index)
+        return source.extent(place)
 
     def sizes(self, count: int, digest: Callable[[Path], str]) -> list[Any]:
         counts = (end - start for start, end in itertools.pairwise(self._starts))

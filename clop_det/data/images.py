@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,9 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from clop_det.engine.device import host_buffer, moved
 from clop_det.errors import UserError
 
 Index = int | slice | Tensor
+_SHARE_OF_DEVICE = 1 / 8  # of a GPU's free memory that decoded images may take
+_COPIED_AT_ONCE = 4096  # images
+_log = logging.getLogger(__name__)
 
 
 class Images(Protocol):
@@ -35,12 +40,18 @@ class StoredImages:
     A memory map would do the same at first sight, but every page that it has touched counts as this process's memory,
     and a kernel may map megabytes around each (measured: 800 KB an image of 12 KB). Reading keeps nothing.
 
+    Args:
+        path: the file.
+        shape: (N, 3, S, S).
+        reader: the device that the images are read for, by default the CPU: page-locked memory for a GPU.
+
     Raises:
         IndexError: an index outside [0, N).
         UserError: the file has become shorter.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, int, int, int]) -> None:
+    def __init__(self, path: Path, shape: tuple[int, int, int, int], reader: torch.device | None = None) -> None:
+        self._path, self._reader = path, reader or torch.device("cpu")
         self._file = open(path, "rb", buffering=0)  # noqa: SIM115  (open as long as this object lives)
         self._image_bytes = shape[1] * shape[2] * shape[3]
         self.shape = shape
@@ -53,10 +64,20 @@ class StoredImages:
         found = self._read(numbers.reshape(-1).numpy())
         return found[0] if numbers.dim() == 0 else found
 
+    def near(self, device: torch.device) -> Images:
+        """The same images for a loop on `device`: on a GPU the whole file if it is small beside the free memory."""
+        if device.type != "cuda":
+            return self
+        size = len(self) * self._image_bytes
+        if size <= torch.cuda.mem_get_info(device)[0] * _SHARE_OF_DEVICE:
+            _log.info("the %d decoded images stay on the GPU (%.1f GB)", len(self), size / 1e9)
+            return ResidentImages(self, device)
+        return StoredImages(self._path, self.shape, device)
+
     def _read(self, numbers: np.ndarray[Any, np.dtype[np.int64]]) -> Tensor:
         if len(numbers) and not 0 <= numbers.min() <= numbers.max() < len(self):
             raise IndexError(f"images {numbers.min()} to {numbers.max()} of {len(self)}")
-        pixels = torch.empty((len(numbers), *self.shape[1:]), dtype=torch.uint8)
+        pixels = host_buffer((len(numbers), *self.shape[1:]), torch.uint8, self._reader)
         memory, length = pixels.numpy().reshape(-1).data, self._image_bytes
         # Neighbours in the file are read at once.
         bounds = [0, *(np.flatnonzero(np.diff(numbers) != 1) + 1).tolist(), len(numbers)]
@@ -71,6 +92,23 @@ class StoredImages:
             if count == 0:
                 raise UserError(f"{self._file.name} has become shorter while it was read; run again to decode it anew")
             memory, offset = memory[count:], offset + count
+
+
+class ResidentImages:
+    """All of `images` copied to `device` once; indices come from the host, images stay on the device."""
+
+    def __init__(self, images: Images, device: torch.device) -> None:
+        self.shape = images.shape
+        self._pixels = torch.empty(images.shape, dtype=torch.uint8, device=device)
+        for start in range(0, len(images), _COPIED_AT_ONCE):
+            part = slice(start, start + _COPIED_AT_ONCE)
+            self._pixels[part].copy_(images[part])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Index) -> Tensor:
+        return self._pixels[moved(index, self._pixels.device) if isinstance(index, Tensor) else index]
 
 
 class Subset:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,7 +18,7 @@ from clop_det.data.layouts.folder import read_unlabelled
 from clop_det.data.store import open_store
 from clop_det.data.streaming import open_stream
 from clop_det.data.unreadable import Unreadable
-from clop_det.data.views import ViewPlan, Views
+from clop_det.data.views import BatchViews, ViewPlan
 from clop_det.engine.seeding import generator
 from clop_det.errors import UserError
 
@@ -46,8 +46,8 @@ class ClassificationImages(Protocol):
 
     def __len__(self) -> int: ...
 
-    def views(self, plan: ViewPlan, device: torch.device) -> Callable[[int], Views]:
-        """A function from i to the views of batch i of `plan`, on `device`."""
+    def views(self, plan: ViewPlan, device: torch.device) -> BatchViews:
+        """The views of the batches of `plan`, on `device`."""
 
 
 def list_images(settings: Mapping[str, Any], split: str) -> ImageList:

@@ -36,3 +36,14 @@ def upright(image: Image.Image) -> Image.Image:
     image.load()  # first: Pillow turns a TIFF itself while it loads
     turn = _TURNS.get(orientation(image))
     return image if turn is None else image.transpose(turn)
+
+
+def upright_extent(image: Image.Image) -> tuple[int, int]:
+    """(width, height) that `upright(image)` will have, as the header of an image that has just been opened says.
+
+    Wrong for a PNG whose EXIF lies behind its pixels: that would have to be decoded.
+    """
+    width, height = image.size
+    if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):  # Pillow turns a TIFF's itself
+        return width, height
+    return (height, width) if orientation(image) >= 5 else (width, height)

@@ -23,7 +23,7 @@ from torch import Tensor
 from clop_det.data.building import build_once, cache_folder, cache_lock
 from clop_det.data.decoding import UnreadableImage, grey_bits
 from clop_det.data.image_list import ImageList
-from clop_det.data.images import Images, StoredImages
+from clop_det.data.images import StoredImages
 from clop_det.data.store_build import FORMAT, HEADER, PIXELS, decode_store
 from clop_det.data.unreadable import Replacements, Unreadable
 from clop_det.data.views import StoredViews, ViewPlan
@@ -47,7 +47,7 @@ class ImageStore:
         replaced: index of each unreadable image -> index of the image that stands in for it.
     """
 
-    images: Images
+    images: StoredImages
     labels: Tensor
     classes: tuple[str, ...]
     files: tuple[str, ...]
@@ -60,7 +60,7 @@ class ImageStore:
 
     def views(self, plan: ViewPlan, device: torch.device) -> StoredViews:
         """The views of the batches of `plan`."""
-        return StoredViews(self.images, plan, device)
+        return StoredViews(self.images.near(device), plan, device)
 
 
 def open_store(

@@ -1,19 +1,22 @@
 """Images too large to be stored: decoded each time they are needed.
 
 For a batch, worker processes decode each image once and cut its random crops to the views' size; the device does
-the rest of the augmentation. A worker makes a whole batch, so the batches depend neither on the number of workers nor
-on which of them is quick, and a run that resumes at batch i starts the workers there.
+the rest of the augmentation. A worker makes a shard of a batch at a time, image by image, so that what lies ready in
+shared memory is two batches, however many workers there are. The crops of an image depend on (seed, i, its place)
+alone: not on the workers, nor on which of them is quick. A run that resumes at batch i starts the workers there.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
-from PIL import Image
+from detectron2.utils import comm
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -21,12 +24,12 @@ from clop_det.data.decoding import CarriesDecoding, Pixels, UnreadableImage, cen
 from clop_det.data.image_list import ImageList
 from clop_det.data.images import Index
 from clop_det.data.unreadable import Replacements, Unreadable
-from clop_det.data.views import ViewPlan, Views
-from clop_det.engine.device import moved
-from clop_det.engine.workers import batch_loader, cores
+from clop_det.data.views import BatchViews, ReadBatch, ViewPlan, Views
+from clop_det.engine.device import host_buffer
+from clop_det.engine.workers import batch_loader, check_shared_memory, cores
 from clop_det.errors import UserError
 
-_PREFETCH = 2  # batches that each worker makes ahead
+_PREFETCH = 2  # shards that each worker makes ahead, so batches that lie ready
 
 _log = logging.getLogger(__name__)
 
@@ -59,102 +62,147 @@ class StreamedImages:
 
 
 @dataclass(frozen=True)
-class CutBatch:
-    """One batch as the workers hand it over.
+class _Shard:
+    """Some neighbours of a batch as a worker hands them over.
 
     Attributes:
-        crops: (V, n, 3, S, S) uint8, first all first views.
-        boxes: (V, n, 4) float32, where they were cut: x0, y0, x1, y1 in pixels of the upright image.
-        replaced: index of each unreadable image in it -> index of the image that stands in.
+        crops: of each group of views (V, m, 3, S, S) uint8, first all first views.
+        boxes: of each group (V, m, 4) float32, where they were cut: x0, y0, x1, y1 in pixels of the upright image.
+        replaced: index of each unreadable image among them -> index of the image that stands in.
         error: what a worker cannot raise without a traceback of its own.
     """
 
-    crops: Tensor
-    boxes: Tensor
-    replaced: dict[int, int]
+    crops: tuple[Tensor, ...]
+    boxes: tuple[Tensor, ...]
+    replaced: dict[int, int] = field(default_factory=dict)
     error: str = ""
 
 
-class _Cutter(CarriesDecoding, Dataset[CutBatch]):
-    """Batch i, cut."""
+_Task = tuple[int, int, int]  # iteration, first place and end in this process's part of the batch
+
+
+class _Cutter(CarriesDecoding, Dataset[_Shard]):
+    """The shard of a task, each image cut as soon as it is decoded."""
 
     def __init__(self, listed: ImageList, plan: ViewPlan, unreadable: Unreadable) -> None:
         self._listed, self._plan, self._unreadable = listed, plan, unreadable
 
-    def __getitem__(self, iteration: int) -> CutBatch:
-        plan = self._plan
-        size, views = plan.augment.size, len(plan.group.kinds)
-        indices = plan.indices(iteration).tolist()
-        crops = torch.empty((views, len(indices), 3, size, size), dtype=torch.uint8)
-        boxes = torch.empty((views, len(indices), 4))
-        replaced: dict[int, int] = {}
-        images: list[Image.Image] = []
-        try:
-            for index in indices:
+    def __getitem__(self, task: _Task) -> _Shard:
+        iteration, start, stop = task
+        indices = self._plan.indices(iteration)[start:stop].tolist()
+        shard = _Shard(*_empty(self._plan, len(indices)))
+        aspect = torch.ones(self._plan.local)
+        aspect[start:stop] = torch.tensor([self._aspect(index) for index in indices])
+        shares = self._shares(iteration, aspect)
+        for place, index in enumerate(indices):
+            try:
                 image, used = self._unreadable.read(index, self._listed.labels, self._listed.source.image)
-                images.append(image)
-                if used != index:
-                    replaced[index] = used
-        except UnreadableImage as error:
-            return CutBatch(crops, boxes, replaced, str(error))
-        aspect = torch.tensor([image.width / image.height for image in images])
-        shares = plan.parameters(iteration, aspect).boxes.tolist()
-        for place, image in enumerate(images):
-            for view in range(views):
-                share = shares[place][view]
-                crops[view, place] = torch.from_numpy(resized_box(image, share, size))
-                boxes[view, place] = torch.tensor(whole_pixels(share, image.width, image.height))
-        return CutBatch(crops, boxes, replaced)
+            except UnreadableImage as error:
+                return replace(shard, error=str(error))
+            if used != index:
+                shard.replaced[index] = used
+            found = torch.tensor(image.width / image.height)
+            if found != aspect[start + place]:  # another image stands in, or the header is wrong
+                aspect[start + place] = found
+                shares = self._shares(iteration, aspect)
+            for crops, boxes, of_group in zip(shard.crops, shard.boxes, shares, strict=True):
+                for view, share in enumerate(of_group[start + place]):
+                    crops[view, place] = torch.from_numpy(resized_box(image, share, crops.shape[-1]))
+                    boxes[view, place] = torch.tensor(whole_pixels(share, image.width, image.height))
+        return shard
+
+    def _aspect(self, index: int) -> float:
+        """Width by height of an image as its header says; 1 if that cannot be read."""
+        try:
+            width, height = self._listed.source.extent(index)
+        except UnreadableImage:
+            return 1.0
+        return width / height
+
+    def _shares(self, iteration: int, aspect: Tensor) -> list[Any]:
+        """Of each group of views, of each image, of each view: the crop's box in shares of the image."""
+        return [plan.parameters(iteration, aspect).boxes.tolist() for plan in self._plan.groups]
 
 
-class _From:
-    """Iterations `start`, `start` + 1, ... without end."""
-
-    def __init__(self, start: int) -> None:
-        self._start = start
-
-    def __iter__(self) -> Iterator[int]:
-        iteration = self._start
-        while True:
-            yield iteration
-            iteration += 1
+def _empty(plan: ViewPlan, count: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    """Room for the crops and the boxes of `count` images, of each group of views."""
+    return (
+        tuple(torch.empty((len(p.group.kinds), count, 3, p.augment.size, p.augment.size), dtype=torch.uint8)
+              for p in plan.groups),
+        tuple(torch.empty((len(p.group.kinds), count, 4)) for p in plan.groups),
+    )  # fmt: skip
 
 
-class StreamedViews:
+class _Tasks:
+    """The tasks of batches `first`, `first` + 1, ... without end, each batch of `count` images in `shards` of them."""
+
+    def __init__(self, first: int, count: int, shards: int) -> None:
+        self._first, self._count, self._size = first, count, -(-count // shards)
+
+    def __iter__(self) -> Iterator[_Task]:
+        for iteration in itertools.count(self._first):
+            for start in range(0, self._count, self._size):
+                yield iteration, start, min(start + self._size, self._count)
+
+
+class StreamedViews(BatchViews):
     """The views of batch i, cut by `workers` processes (0: by this one) and finished on `device`.
 
     Workers start with the first batch that is asked for, and anew when another than the next one is.
 
     Raises:
-        UserError: an image cannot be read, or more than CLASSIFICATION.MAX_UNREADABLE allows.
+        UserError: the shared memory is too small for what the workers hand over.
     """
 
     def __init__(
         self, listed: ImageList, plan: ViewPlan, device: torch.device, replacements: Replacements, workers: int
     ) -> None:
-        self._listed, self._plan, self._device = listed, plan, device
-        self._replacements, self._workers = replacements, workers
+        super().__init__(plan, device)
+        self._listed, self._replacements, self._workers = listed, replacements, workers
         self._next = -1
-        self._batches: Iterator[CutBatch] = iter(())
+        self._shards: Iterator[_Shard] = iter(())
+        if workers:
+            count, size = plan.local * comm.get_local_size(), plan.augment.size
+            pixels = sum(len(group.group.kinds) * group.augment.size**2 for group in plan.groups)
+            check_shared_memory((_PREFETCH + 1) * count * 3 * pixels, f"batches of {count} images of {size} px")
 
-    def __call__(self, iteration: int) -> Views:
+    def begin(self, iteration: int) -> None:
         if iteration != self._next:
-            self._batches = self._start(iteration)
-        self._next = iteration + 1
-        batch = next(self._batches)
-        if batch.error:
-            raise UnreadableImage(batch.error)
-        self._replacements.add(batch.replaced)
-        crops = moved(batch.crops, self._device)
-        parameters = self._plan.parameters(iteration).to(self._device)
-        return self._plan.seen(
-            self._plan.augment.apply_to_crops(crops, parameters), moved(batch.boxes, self._device), parameters
-        )
+            self._next, self._shards = iteration, self._start(iteration)
 
-    def _start(self, iteration: int) -> Iterator[CutBatch]:
+    def read(self, iteration: int) -> ReadBatch:
+        self.begin(iteration)
+        self._next = iteration + 1
+        plans, count = self.plan.groups, self.plan.local
+        sides = [(len(plan.group.kinds), count, 3, plan.augment.size, plan.augment.size) for plan in plans]
+        crops = tuple(host_buffer(side, torch.uint8, self.device) for side in sides)
+        boxes = tuple(torch.empty((*side[:2], 4)) for side in sides)
+        replaced: dict[int, int] = {}
+        place = 0
+        while place < count:
+            shard = next(self._shards)
+            if shard.error:
+                raise UnreadableImage(shard.error)
+            end = place + shard.crops[0].shape[1]
+            for whole, part in zip((*crops, *boxes), (*shard.crops, *shard.boxes), strict=True):
+                whole[:, place:end] = part
+            replaced |= shard.replaced
+            place = end
+        return ReadBatch(crops, tuple(plan.parameters(iteration) for plan in plans), boxes, replaced)
+
+    def make(self, batch: ReadBatch) -> Views:
+        self._replacements.add(batch.replaced)
+        groups = zip(self.plan.groups, batch.pixels, batch.parameters, batch.boxes, strict=True)
+        first, *further = (
+            plan.seen(plan.augment.apply_to_crops(crops, parameters), boxes, parameters)
+            for plan, crops, parameters, boxes in groups
+        )
+        return replace(first, further=tuple(further))
+
+    def _start(self, iteration: int) -> Iterator[_Shard]:
         loader = batch_loader(
-            _Cutter(self._listed, self._plan, self._replacements.policy),
-            _From(iteration),
+            _Cutter(self._listed, self.plan, self._replacements.policy),
+            _Tasks(iteration, self.plan.local, max(1, self._workers)),
             self._workers,
             prefetch_factor=_PREFETCH if self._workers else None,
         )

@@ -33,6 +33,12 @@ class AugmentSettings:
     blur_prob: float = 0.0
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     solarize_prob: float = 0.0
+    weak_crop_scale: tuple[float, float] = (0.5, 1.0)
+
+    def weak(self) -> AugmentSettings:
+        """Those of a weak view: a crop of `weak_crop_scale` and a flip."""
+        off = dict.fromkeys(("jitter_prob", "grey_prob", "blur_prob", "solarize_prob"), 0.0)
+        return dataclasses.replace(self, crop_scale=self.weak_crop_scale, **off)  # type: ignore[arg-type]
 
     @classmethod
     def from_config(cls, node: Mapping[str, Any]) -> AugmentSettings:

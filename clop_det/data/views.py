@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -16,7 +18,8 @@ from clop_det.engine.device import moved
 from clop_det.engine.seeding import derive_seed, generator
 from clop_det.errors import UserError
 
-STANDARD = "standard"
+STANDARD, WEAK = "standard", "weak"
+KINDS = (STANDARD, WEAK)
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,15 @@ class ViewGroup:
     """Views of one size that a method asks for.
 
     Attributes:
-        kinds: the kind of each of its V views; "standard" is the augmentation that AUGMENT.* describes.
+        kinds: the kind of each of its V views; "standard" is the augmentation that AUGMENT.* describes, "weak" a crop
+            of AUGMENT.WEAK_CROP_SCALE and a flip.
         size: side in pixels; None: CLASSIFICATION.IMAGE_SIZE.
+        crop_scale: area of the standard crops as shares of the image, (low, high); None: AUGMENT.CROP_SCALE.
     """
 
     kinds: tuple[str, ...] = (STANDARD, STANDARD)
     size: int | None = None
+    crop_scale: tuple[float, float] | None = None
 
 
 TWO_VIEWS = (ViewGroup(),)
@@ -64,20 +70,15 @@ class Views:
         return self.pixels.flatten(0, 1)
 
 
-def only_group(needed: tuple[ViewGroup, ...], size: int, method: str) -> ViewGroup:
-    """The one group of views that the augmentation can make for a method.
-
-    Raises:
-        UserError: the method asks for another kind, another size than `size`, or several groups.
-    """
-    first = needed[0]
-    if len(needed) > 1 or set(first.kinds) != {STANDARD} or first.size not in (None, size):
-        wanted = " and ".join(f"{', '.join(group.kinds)} of {group.size or size} px" for group in needed)
-        raise UserError(
-            f"METHOD.NAME {method} needs views of other kinds or sizes ({wanted}). The augmentation makes any number of"
-            f" {STANDARD} views of CLASSIFICATION.IMAGE_SIZE, {size} px; choose another method."
-        )
-    return first
+def check_groups(needed: tuple[ViewGroup, ...], method: str) -> None:
+    """Refuse views of a kind that the augmentation does not make; UserError."""
+    for group in needed:
+        unknown = sorted(set(group.kinds) - set(KINDS))
+        if unknown or not group.kinds:
+            raise UserError(
+                f"METHOD.NAME {method} needs views of the kind {', '.join(unknown) or '(none)'}. The augmentation makes"
+                f" any number of {' and '.join(KINDS)} views; choose another method."
+            )
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,8 @@ class ViewPlan:
         batch: the global batch, in images.
         rank, world_size: this process's place; it takes the rank-th part of the batch.
         group: the views of each image.
+        further: plans of the other groups of views of the same images.
+        draws: name of the random numbers of this group.
     """
 
     augment: ViewAugmentation
@@ -100,16 +103,27 @@ class ViewPlan:
     rank: int = 0
     world_size: int = 1
     group: ViewGroup = TWO_VIEWS[0]
+    further: tuple[ViewPlan, ...] = ()
+    draws: str = "augment"
 
     @cached_property
     def _order(self) -> BatchOrder:
         return BatchOrder(self.images, self.batch, derive_seed(self.seed, "order"))
 
     @property
+    def local(self) -> int:
+        """n, the images of this process's part of a batch."""
+        return self.batch // self.world_size
+
+    @property
     def part(self) -> slice:
         """This process's places in the global batch."""
-        local = self.batch // self.world_size
-        return slice(self.rank * local, (self.rank + 1) * local)
+        return slice(self.rank * self.local, (self.rank + 1) * self.local)
+
+    @property
+    def groups(self) -> tuple[ViewPlan, ...]:
+        """The plans of all groups of views, this one first."""
+        return (self, *self.further)
 
     def indices(self, iteration: int) -> Tensor:
         """Indices (n,) of this process's images."""
@@ -123,8 +137,18 @@ class ViewPlan:
         everywhere = torch.ones(self.batch)
         if aspect is not None:
             everywhere[self.part] = aspect
-        draws = generator(self.seed, "augment", iteration)
-        return draw_parameters(self.augment.settings, self.batch, draws, everywhere, len(self.group.kinds))[self.part]
+        kinds = self.group.kinds
+        drawn = {
+            kind: draw_parameters(
+                self.augment.settings.weak() if kind == WEAK else self.augment.settings,
+                self.batch,
+                generator(self.seed, self.draws, iteration),
+                everywhere,
+                len(kinds),
+            ).values
+            for kind in dict.fromkeys(kinds)
+        }
+        return ViewParameters(torch.stack([drawn[kind][:, view] for view, kind in enumerate(kinds)], 1))[self.part]
 
     def seen(self, pixels: Tensor, boxes: Tensor, parameters: ViewParameters) -> Views:
         """The views of this process: `pixels` (V n, 3, S, S), `boxes` (V, n, 4), and the parameters of both."""
@@ -132,15 +156,88 @@ class ViewPlan:
         return Views(pixels.view(len(kinds), -1, *pixels.shape[1:]), boxes, parameters.flip.t() > 0, kinds)
 
 
-class StoredViews:
-    """The views of batch i, cut from `images` (indexed on the host) on `device`."""
+@dataclass(frozen=True)
+class ReadBatch:
+    """A batch of one process before the device computes anything of it.
 
-    def __init__(self, images: Images, plan: ViewPlan, device: torch.device) -> None:
-        self._images, self._plan, self._device = images, plan, device
+    Attributes:
+        pixels: one tensor (n, 3, H, W) uint8 RGB, or crops (V, n, 3, S, S) of such images for each group of views.
+        parameters: of the views of these n images, for each group.
+        boxes: (V, n, 4) float32 of the crops that `pixels` holds, in pixels of their images; () for whole images.
+        replaced: index of each unreadable image in it -> index of the image that stands in.
+    """
+
+    pixels: tuple[Tensor, ...]
+    parameters: tuple[ViewParameters, ...]
+    boxes: tuple[Tensor, ...] = ()
+    replaced: Mapping[int, int] = field(default_factory=dict)
+
+    def to(self, device: torch.device) -> ReadBatch:
+        """The same on `device`; see `moved`."""
+        pixels, boxes = (tuple(moved(tensor, device) for tensor in part) for part in (self.pixels, self.boxes))
+        return ReadBatch(pixels, tuple(part.to(device) for part in self.parameters), boxes, self.replaced)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All tensors in it."""
+        return [*self.pixels, *(part.values for part in self.parameters), *self.boxes]
+
+
+class BatchViews(ABC):
+    """The views of batch i: `read` takes it from the disk, `make` computes the views; a call does both.
+
+    Args:
+        plan: which images and which views.
+        device: where the views are computed.
+    """
+
+    def __init__(self, plan: ViewPlan, device: torch.device) -> None:
+        self.plan, self.device = plan, device
+
+    def begin(self, iteration: int) -> None:  # noqa: B027 (few have something to do here)
+        """Called on the main thread before another batch than the next one is read."""
+
+    @abstractmethod
+    def read(self, iteration: int) -> ReadBatch:
+        """Batch `iteration`, on the host or on the device; any thread may call it, one at a time.
+
+        Raises:
+            UserError: an image cannot be read.
+        """
+
+    @abstractmethod
+    def make(self, batch: ReadBatch) -> Views:
+        """The views of a batch that lies on the device.
+
+        Raises:
+            UserError: more images cannot be read than CLASSIFICATION.MAX_UNREADABLE allows.
+        """
 
     def __call__(self, iteration: int) -> Views:
-        images = moved(self._images[self._plan.indices(iteration)], self._device)
-        parameters = self._plan.parameters(iteration).to(self._device)
-        start, extent = parameters.boxes.transpose(0, 1).mul(images.shape[-1]).chunk(2, dim=-1)
-        boxes = torch.cat([start, start + extent], dim=-1)
-        return self._plan.seen(self._plan.augment.apply(images, parameters), boxes, parameters)
+        """The views of batch `iteration`, on the device; raises as `read` and `make`."""
+        self.begin(iteration)
+        return self.make(self.read(iteration).to(self.device))
+
+
+class StoredViews(BatchViews):
+    """The views of batch i, cut from `images` on `device`; for the rest see `BatchViews`."""
+
+    def __init__(self, images: Images, plan: ViewPlan, device: torch.device) -> None:
+        super().__init__(plan, device)
+        self._images = images
+
+    def read(self, iteration: int) -> ReadBatch:
+        parameters = tuple(plan.parameters(iteration) for plan in self.plan.groups)
+        return ReadBatch((self._images[self.plan.indices(iteration)],), parameters)
+
+    def make(self, batch: ReadBatch) -> Views:
+        (images,) = batch.pixels
+        first, *further = (_cut(*group, images) for group in zip(self.plan.groups, batch.parameters, strict=True))
+        return replace(first, further=tuple(further))
+
+
+def _cut(plan: ViewPlan, parameters: ViewParameters, images: Tensor) -> Views:
+    """The views of one group, of whole images."""
+    start, extent = parameters.boxes.transpose(0, 1).mul(images.shape[-1]).chunk(2, dim=-1)
+    boxes = torch.cat([start, start + extent], dim=-1)
+    return plan.seen(plan.augment.apply(images, parameters), boxes, parameters)

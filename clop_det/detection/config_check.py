@@ -117,6 +117,8 @@ def _check_weights(cfg: CfgNode) -> None:
                 f"MODEL.WEIGHTS {weights}: {option} makes Detectron2 guess which tensor is which. Leave it out, after"
                 f" clop-det convert {file} OUTPUT.pth, which maps every tensor and proves it."
             )
+        if Path(weights).is_dir():
+            raise UserError(f"MODEL.WEIGHTS {weights} is a folder. Convert it: clop-det convert {weights} OUTPUT.pth")
         raise UserError(f"MODEL.WEIGHTS {weights} does not exist.")
 
 

@@ -63,7 +63,7 @@ class Probes:
             }
 
     def run(self, model: nn.Module, bf16: bool, check: Callable[[], None] = lambda: None) -> dict[str, float]:
-        """The figures of the tasks; leaves the model in the mode it was in.
+        """The figures of the tasks, on the main process; all call it. Leaves the model in the mode it was in.
 
         Args:
             check: called before each batch; may raise to stop.
@@ -85,12 +85,12 @@ class Probes:
             model.train(was_training)
 
     def _encode(self, model: nn.Module, images: Tensor, bf16: bool) -> Tensor:
-        """Features (n, D) on the CPU of images (n, 3, S, S) uint8 RGB."""
+        """Features (n, D), on the model's device, of images (n, 3, S, S) uint8 RGB."""
         device = model.pixel_mean.device  # type: ignore[union-attr]
         images = images if self._rgb else images.flip(1)
         with torch.no_grad(), autocast(bf16, device):  # type: ignore[arg-type]
             normalised = (images.to(device).float() - model.pixel_mean) / model.pixel_std  # type: ignore[operator,arg-type]
-            return pooled_features(model, normalised).cpu()
+            return pooled_features(model, normalised)
 
 
 def _has_boxes(what: str, records: Sequence[dict[str, Any]]) -> bool:

@@ -29,6 +29,7 @@ from clop_det.engine.best import BestCheckpoint
 from clop_det.engine.heartbeat import Heartbeat
 from clop_det.engine.metrics import AlignedWriter
 from clop_det.engine.precision import autocast, use_bf16
+from clop_det.engine.ranks import share_buffers
 from clop_det.engine.schedule import build_schedule
 from clop_det.engine.seeding import derive_seed
 from clop_det.engine.stop import StopSignal
@@ -150,12 +151,13 @@ class DetectionTrainer(SimpleTrainer):
         return figures
 
     def run_probes(self) -> dict[str, float]:
-        """The probes of the residual network as it is now, on the main process.
+        """The probes of the residual network as it is now; all processes call it.
 
         Returns:
-            "probe/..." on the classification set, "probe/object_..." on the annotated boxes.
+            "probe/..." on the classification set, "probe/object_..." on the annotated boxes; on the main process.
         """
-        return self.probes.run(self.core, self.bf16, self._stop.check) if comm.is_main_process() else {}
+        with self._heartbeat.doing("the probes"):
+            return self.probes.run(self.core, self.bf16, self._stop.check)
 
     def _prefix(self, test_set: str) -> str:
         # With one test set the names are Detectron2's: bbox/AP.
@@ -220,16 +222,6 @@ class DetectionTrainer(SimpleTrainer):
 
     def _save_now(self) -> None:
         self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
-
-
-def share_buffers(model: torch.nn.Module) -> None:
-    """Give every process the first one's buffers, in place.
-
-    Plain BN keeps running statistics of each process's own images; what is evaluated must be what a checkpoint holds.
-    """
-    if comm.get_world_size() > 1:
-        for buffer in model.buffers():
-            torch.distributed.broadcast(buffer, 0)
 
 
 def fused(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:

@@ -14,6 +14,7 @@ from clop_det.doctor.resources import (
     check_device,
     check_disk,
     check_probe_images,
+    check_shared_memory,
     check_training_images,
 )
 from clop_det.doctor.schedule import check_epochs, check_schedule
@@ -39,6 +40,7 @@ CHECKS: tuple[tuple[str, Check], ...] = (
     ("length", check_epochs),
     ("probes", check_probe_images),
     ("device", check_device),
+    ("shared memory", check_shared_memory),
     ("disk", check_disk),
 )
 

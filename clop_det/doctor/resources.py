@@ -17,6 +17,7 @@ from clop_det.detection.run_data import data_sets, describe_training, run_checks
 from clop_det.doctor.findings import ERROR, OK, WARN, Finding, Situation
 from clop_det.engine.device import check_kernels, unused_gpus
 from clop_det.engine.launching import check_meeting
+from clop_det.engine.workers import shared_memory_free
 from clop_det.errors import UserError
 
 _DETECTOR_BYTES = 80 << 20  # heads and pyramid of a ResNet-18 to 50 detector, about
@@ -94,6 +95,22 @@ def check_probe_images(situation: Situation) -> Iterator[Finding]:
         f"{len(list_images(settings, split).files)} in {split}" for split in (settings.TRAIN_SPLIT, settings.EVAL_SPLIT)
     ]
     yield Finding("probes", OK, f"{settings.ROOT}: {', '.join(counts)}")
+
+
+def check_shared_memory(situation: Situation) -> Iterator[Finding]:
+    """Whether /dev/shm holds what the loader's workers hand over: two batches each, at their largest."""
+    cfg, free = situation.cfg, shared_memory_free()
+    workers = cfg.DATALOADER.NUM_WORKERS
+    if not workers or free is None or "ranges" in situation.refused:
+        return
+    pixels = 3 * max(cfg.INPUT.MIN_SIZE_TRAIN) * cfg.INPUT.MAX_SIZE_TRAIN
+    needed = 2 * workers * cfg.SOLVER.IMS_PER_BATCH // situation.machines * pixels
+    message = f"{free / 1e9:.1f} GB free in /dev/shm, up to {needed / 1e9:.1f} GB needed by {workers} workers a process"
+    if free > needed:
+        yield Finding("shared memory", OK, message)
+    else:
+        remedy = f"make it larger (docker run --shm-size {-(-2 * needed // 10**9)}g), or lower DATALOADER.NUM_WORKERS"
+        yield Finding("shared memory", WARN, message, remedy)
 
 
 def check_disk(situation: Situation) -> Iterator[Finding]:

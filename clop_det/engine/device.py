@@ -7,7 +7,8 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from detectron2.config import CfgNode
@@ -146,10 +147,44 @@ def set_up_device(cfg: CfgNode) -> None:
     )
 
 
+def host_buffer(shape: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Memory of the host, not initialised, for what then moves to `device`: page-locked for a GPU, and used again."""
+    return torch.empty(tuple(shape), dtype=dtype, pin_memory=device.type == "cuda")
+
+
 def moved(tensor: Tensor, device: torch.device) -> Tensor:
-    """`tensor`, which lies on the host, on `device`; the host does not wait for the copy to a GPU.
+    """`tensor`, which lies on the host or on `device`, on `device`; the host does not wait for the copy to a GPU.
 
     Copies from ordinary memory are made at once, after everything that the device has in its queue. Those from
     page-locked memory queue up themselves; torch keeps the memory until they are done, and uses it again.
     """
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+    if tensor.device.type != "cpu" or device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+class SideQueue:
+    """On a GPU a stream beside the one that computes, for copies that another thread asks for; elsewhere nothing.
+
+    That thread works inside `entered` and ends with `mark`; the one that computes then calls `join`.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+
+    def entered(self) -> AbstractContextManager[object]:
+        """Within, what the calling thread puts into the GPU's queue goes into this one."""
+        return nullcontext() if self._stream is None else torch.cuda.stream(self._stream)
+
+    def mark(self) -> torch.cuda.Event | None:
+        """The place in this queue where it stands now."""
+        return None if self._stream is None else self._stream.record_event()
+
+    def join(self, mark: torch.cuda.Event | None, tensors: Iterable[Tensor]) -> None:
+        """Let the calling thread's stream wait until this one has come to `mark`, then use `tensors`."""
+        if self._stream is None or mark is None:
+            return
+        stream = torch.cuda.current_stream(self._stream.device)
+        stream.wait_event(mark)
+        for tensor in tensors:
+            tensor.record_stream(stream)

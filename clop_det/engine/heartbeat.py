@@ -14,7 +14,8 @@ import os
 import signal
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,12 +40,14 @@ class State:
             is the one that the other waits for.
         limited: whether its next mark is due.
         iteration: of the step.
+        doing: what it does beside a step ("the probes"), or "".
         process: of the machine's boot, its id and when it began: which process this is, beyond doubt.
     """
 
     marks: int = 0
     limited: bool = False
     iteration: int = -1
+    doing: str = ""
     process: tuple[str, int, str] = ("", 0, "")
 
 
@@ -77,6 +80,15 @@ class Heartbeat(HookBase):
     def mark(self) -> None:
         """Say that this rank goes on: its batch is there, and what follows waits for the other ranks."""
         self._state.marks += 1
+
+    @contextmanager
+    def doing(self, what: str) -> Iterator[None]:
+        """Within, this rank says that it does `what`, which has no limit."""
+        before, self._state.doing = self._state.doing, what
+        try:
+            yield
+        finally:
+            self._state.doing = before
 
     def after_step(self) -> None:
         self._state.limited = False
@@ -115,8 +127,8 @@ class _Exchange(threading.Thread):
 
 
 def _state(content: bytes) -> tuple[int, State]:
-    number, marks, limited, iteration, process = json.loads(content)
-    return number, State(marks, limited, iteration, tuple(process))
+    number, marks, limited, iteration, doing, process = json.loads(content)
+    return number, State(marks, limited, iteration, doing, tuple(process))
 
 
 def _watch(exchange: _Exchange, limit: float, over: threading.Event) -> None:
@@ -171,7 +183,9 @@ class _Watched:
         if not found:
             return None
         names = f"rank{'s' if len(found) > 1 else ''} {', '.join(map(str, self.standing))}"
-        step = f", last seen at iteration {states[self.standing[0]][1].iteration}" if states else ""
+        last = states[self.standing[0]][1] if states else State()
+        within = f" in {last.doing}" if last.doing else ""
+        step = f", last seen at iteration {last.iteration}{within}" if states else ""
         return f"{names} stopped responding{_ago(max(found.values()))}{step} (PROCESSES.MAX_STALL)."
 
     def _silent(self, states: list[tuple[int, State]], now: float) -> dict[int, float]:

@@ -9,11 +9,15 @@ import threading
 import time
 from functools import cache
 from multiprocessing import util
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from clop_det.errors import UserError
+
+_SHARED = Path("/dev/shm")
 _GRACE = 1.0  # seconds for daemon processes to obey before they are killed, at exit
 
 
@@ -39,6 +43,33 @@ def batch_loader(dataset: Dataset[Any], sampler: Any, workers: int, **options: A
         worker_init_fn=set_up_worker,
         **options,
     )
+
+
+def shared_memory_free() -> int | None:
+    """Bytes that are free in /dev/shm, through which workers hand over their batches; None where there is none."""
+    if not _SHARED.is_dir():
+        return None
+    found = os.statvfs(_SHARED)
+    return found.f_bavail * found.f_frsize
+
+
+def check_shared_memory(needed: int, what: str) -> None:
+    """Refuse workers whose batches do not fit into /dev/shm: the kernel would kill them without a word.
+
+    Args:
+        needed: bytes that lie in it at once.
+        what: of what, for the message: "batches of 256 images".
+
+    Raises:
+        UserError: too little is free; names the bytes and two remedies.
+    """
+    free = shared_memory_free()
+    if free is not None and free < needed:
+        raise UserError(
+            f"the worker processes hand {what} over through {_SHARED}, where {needed / 1e6:.0f} MB are needed and"
+            f" {free / 1e6:.0f} MB are free. Make it larger (docker run --shm-size {-(-2 * needed // 10**9)}g), or set"
+            " DATALOADER.NUM_WORKERS 0."
+        )
 
 
 def set_up_worker(worker: int) -> None:

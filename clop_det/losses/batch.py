@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import torch
@@ -89,15 +88,22 @@ class Batch:
         """N, the number of images over all ranks."""
         return sum(self.sizes)
 
-    @cached_property
+    # Kept by hand: functools.cached_property takes a lock (Python 3.11), which torch.compile cannot trace.
+    _kept: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
     def unit(self) -> Tensor:
         """(2N, d) embeddings on the unit sphere; a row of zeros stays zero."""
-        return torch.nn.functional.normalize(self.embeddings, dim=1, eps=NORM_EPSILON)
+        if "unit" not in self._kept:
+            self._kept["unit"] = torch.nn.functional.normalize(self.embeddings, dim=1, eps=NORM_EPSILON)
+        return self._kept["unit"]
 
-    @cached_property
+    @property
     def view_labels(self) -> Tensor:
         """(2N,) label of the image that each view shows."""
-        return self.labels.repeat(2)
+        if "labels" not in self._kept:
+            self._kept["labels"] = self.labels.repeat(2)
+        return self._kept["labels"]
 
     @property
     def views(self) -> tuple[Tensor, Tensor]:

@@ -45,7 +45,7 @@ class CLOP(Loss):
             if theirs not in (None, ours):
                 raise ValueError(f"prototypes: {argument} {ours}, but the base has {theirs}; they must be equal")
         held = getattr(base, "prototypes", None)
-        if held is not None and (self.needs_matching or not torch.equal(held, self.pull.prototypes)):
+        if held is not None and (self.needs_matching or not _same(held, self.pull.prototypes)):
             raise ValueError(
                 f"base={type(base).__name__}: holds other prototypes than the pull; give both the same PROTOTYPES and"
                 " PROTOTYPE_SEED, ASSIGNMENT random and DIRECTIONS 1"
@@ -76,6 +76,11 @@ class CLOP(Loss):
     def extra_repr(self) -> str:
         """Settings for printing."""
         return f"weight={self.weight}"
+
+
+def _same(held: Tensor, ours: Tensor) -> bool:
+    """Whether two sets of prototypes are one, in whatever precision each is held."""
+    return held.shape == ours.shape and torch.allclose(held.double(), ours.double(), rtol=0, atol=1e-5)
 
 
 @register_loss(

@@ -11,7 +11,8 @@ from torch import Tensor
 from clop_det.keys import Key, at_least, between
 from clop_det.losses.base import Loss, check_weight
 from clop_det.losses.batch import Batch
-from clop_det.losses.prototype_scores import SCORE_OPTIONS, PrototypeLoss, prototypes_of
+from clop_det.losses.prototype_scores import SCORE_OPTIONS, PrototypeLoss
+from clop_det.losses.prototype_sets import prototypes_of
 from clop_det.losses.registry import LossContext, register_loss
 
 
@@ -22,7 +23,7 @@ class FixMatchPrototypes(PrototypeLoss):
 
     S: labelled views; U: unlabelled images; z the first (weakly augmented) view, z' the second; p without gradient.
     A part without images is exactly 0. Source: Sohn et al. 2020 (FixMatch, arXiv 2001.07685), equations 3 and 4, with a
-    fixed classifier. It wants views of two strengths, which AUGMENT cannot give yet.
+    fixed classifier. METHOD.NAME fixmatch gives views of two strengths.
 
     Args:
         prototypes: (K, d).
@@ -69,5 +70,8 @@ class FixMatchPrototypes(PrototypeLoss):
 )
 def _build(options: Mapping[str, Any], context: LossContext) -> Loss:
     return FixMatchPrototypes(
-        prototypes_of(options, context), options["TEMPERATURE"], options["THRESHOLD"], options["WEIGHT"]
+        prototypes_of(options, context.num_classes, context.embedding_dim),
+        options["TEMPERATURE"],
+        options["THRESHOLD"],
+        options["WEIGHT"],
     )

@@ -8,20 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from clop_det.keys import Key, at_least, one_of
+from clop_det.keys import Key, above, at_least, one_of
 from clop_det.losses.assignment import best_assignment
-from clop_det.losses.base import Loss
+from clop_det.losses.base import Loss, check_positive
 from clop_det.losses.batch import NORM_EPSILON, Batch
-from clop_det.losses.prototype_sets import PROTOTYPE_SETS, build_prototypes
+from clop_det.losses.prototype_sets import KINDS, PROTOTYPE_OPTIONS, prototypes_of
 from clop_det.losses.prototypes import coherence, welch_bound
+from clop_det.losses.pulls import SCORE_PULLS, pull_of_labelled
 from clop_det.losses.registry import LossContext, register_loss
 
 SIMILARITIES = ("cosine", "euclidean", "manhattan")
 ASSIGNMENTS = ("random", "matched")
+PULLS = ("linear", *SCORE_PULLS)
 
 
 class PrototypePull(Loss):
-    """Mean distance of the labelled views to the prototype of their class, over the global batch.
+    """The pull of the labelled views to the prototype of their class, over the global batch: their mean distance.
 
         1/|S| sum_{(z, y) in S} distance(z, y),    S = labelled views of all ranks, z on the unit sphere
 
@@ -32,6 +34,8 @@ class PrototypePull(Loss):
     | manhattan  | ||z - c_y||_1           | 0 .. 2 sqrt d |
     | several directions per class | 1 - ||P_y z||^2, P_y the projection to the class's subspace | 0 .. 1 |
 
+    This is the linear pull. The others are functions of the cosines with all prototypes; see `pulls.py`.
+
     Without a labelled view the loss is exactly 0, with zero gradients and a live graph. Source: Li, Nguyen,
     Pimentel-Alarcon 2025 (CLOP), the second term; distances other than cosine, subspaces and matching are ours.
 
@@ -40,29 +44,42 @@ class PrototypePull(Loss):
         similarity: "cosine", "euclidean" or "manhattan"; several directions need "cosine".
         assignment: "random" leaves prototype k to class k; "matched" waits for `match_prototypes`.
         learned: train the prototypes (for ablation); they are normalised at every step.
+        pull: "linear", "squared", "softmax", "ntce" or "nonl"; all but the first need "cosine" and one direction.
+        temperature: T > 0 of "softmax", "ntce" and "nonl".
 
     Raises:
-        ValueError: unknown similarity or assignment, or prototypes that are not finite, of another shape, zero, or,
-            with several directions per class, not orthonormal within a class.
+        ValueError: unknown similarity, assignment or pull, a temperature that is not above 0, or prototypes that are
+            not finite, of another shape, zero, or, with several directions per class, not orthonormal within a class.
     """
 
     prototypes: Tensor
     matched: Tensor
 
     def __init__(
-        self, prototypes: Tensor, similarity: str = "cosine", assignment: str = "random", learned: bool = False
+        self,
+        prototypes: Tensor,
+        similarity: str = "cosine",
+        assignment: str = "random",
+        learned: bool = False,
+        pull: str = "linear",
+        temperature: float = 0.1,
     ) -> None:
         super().__init__()
+        _check_choice("pull", pull, PULLS)
         _check_choice("similarity", similarity, SIMILARITIES)
         _check_choice("assignment", assignment, ASSIGNMENTS)
         if prototypes.dim() == 3 and similarity != "cosine":
             raise ValueError(f"similarity={similarity!r}: several directions per class are defined for 'cosine' alone")
         if prototypes.dim() == 3 and learned:
             raise ValueError("learned=True: several directions per class stay orthogonal only when they are fixed")
+        if pull != "linear" and (similarity != "cosine" or prototypes.dim() == 3):
+            raise ValueError(f"pull={pull!r}: defined for the cosine with one direction per class alone")
         vectors = checked_prototypes(prototypes)
         self.num_classes, self.embedding_dim = len(vectors), vectors.shape[-1]
         self.similarity = similarity
         self.assignment = assignment
+        self.pull = pull
+        self.temperature = 1.0 if pull == "squared" else check_positive("temperature", temperature)
         if learned:
             self.prototypes = nn.Parameter(vectors)
         else:
@@ -103,6 +120,10 @@ class PrototypePull(Loss):
     def terms(self, batch: Batch) -> dict[str, Tensor]:
         """One term, `prototype_pull`."""
         labels = batch.view_labels
+        if self.pull != "linear":
+            prototypes = _unit(self.prototypes.to(batch.unit.dtype))
+            value = pull_of_labelled(self.pull, batch.unit, labels, prototypes, self.temperature)
+            return {"prototype_pull": value}
         labelled = labels >= 0
         distance = self._distance(batch.unit, labels.clamp(min=0))
         return {"prototype_pull": (distance * labelled).sum() / labelled.sum().clamp(min=1)}
@@ -121,7 +142,8 @@ class PrototypePull(Loss):
         """Settings for printing, with the coherence of the prototypes beside its lower bound."""
         rows = self.prototypes.detach().flatten(0, -2)
         return (
-            f"prototypes={tuple(self.prototypes.shape)}, similarity={self.similarity}, assignment={self.assignment}, "
+            f"prototypes={tuple(self.prototypes.shape)}, pull={self.pull}, similarity={self.similarity}, "
+            f"assignment={self.assignment}, "
             f"coherence={coherence(rows):.4f} (Welch bound {welch_bound(*rows.shape):.4f})"
         )
 
@@ -154,10 +176,11 @@ def _check_choice(argument: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 PULL_OPTIONS = {
+    **PROTOTYPE_OPTIONS,
     "PROTOTYPES": Key(
         "orthonormal",
         "Set of prototypes; more classes than dimensions need random_unit, learned or low_coherence_frame.",
-        one_of(*PROTOTYPE_SETS),
+        one_of(*KINDS),
     ),
     "ASSIGNMENT": Key(
         "random", "Which class gets which prototype; matched: by the class means at the start.", one_of(*ASSIGNMENTS)
@@ -166,17 +189,27 @@ PULL_OPTIONS = {
         1, "Directions per class; above 1 the pull is to a subspace (orthonormal prototypes only).", at_least(1)
     ),
     "SIMILARITY": Key("cosine", "Distance of an embedding to its prototype.", one_of(*SIMILARITIES)),
-    "PROTOTYPE_SEED": Key(0, "Seed of the prototypes alone.", at_least(0)),
+    "PULL": Key(
+        "linear",
+        "How labelled embeddings are pulled: linear: by SIMILARITY; squared, softmax, ntce and nonl: as the losses"
+        " dot_regression, prototype_softmax, ntce and nonl (cosine and one direction per class alone).",
+        one_of(*PULLS),
+    ),
+    "PULL_TEMPERATURE": Key(0.1, "Temperature T of the pulls softmax, ntce and nonl.", above(0)),
 }
 
 
 def build_pull(options: Mapping[str, Any], context: LossContext) -> PrototypePull:
     """A `PrototypePull` from the options `PULL_OPTIONS`."""
-    kind = options["PROTOTYPES"]
-    vectors = build_prototypes(
-        kind, context.num_classes, context.embedding_dim, options["PROTOTYPE_SEED"], options["DIRECTIONS"]
+    kind, vectors = options["PROTOTYPES"], prototypes_of(options, context.num_classes, context.embedding_dim)
+    return PrototypePull(
+        vectors,
+        options["SIMILARITY"],
+        options["ASSIGNMENT"],
+        kind == "learned",
+        options["PULL"],
+        options["PULL_TEMPERATURE"],
     )
-    return PrototypePull(vectors, options["SIMILARITY"], options["ASSIGNMENT"], learned=kind == "learned")
 
 
 @register_loss("prototype_pull", PULL_OPTIONS)

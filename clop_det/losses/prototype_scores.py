@@ -2,29 +2,20 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from clop_det.keys import Key, above, at_least, one_of
+from clop_det.keys import Key, above
 from clop_det.losses.base import Loss, check_positive
 from clop_det.losses.batch import Batch
 from clop_det.losses.prototype_pull import checked_prototypes
-from clop_det.losses.prototype_sets import PROTOTYPE_SETS, build_prototypes
+from clop_det.losses.prototype_sets import PROTOTYPE_OPTIONS, prototypes_of
+from clop_det.losses.pulls import pull_of_labelled
 from clop_det.losses.registry import LossContext, register_loss
 
-SCORE_OPTIONS = {
-    "TEMPERATURE": Key(0.1, "Temperature T of the scores.", above(0)),
-    "PROTOTYPES": Key(
-        "orthonormal",
-        "Set of prototypes, as LOSS.CLOP.PROTOTYPES.",
-        one_of(*(name for name in PROTOTYPE_SETS if name != "learned")),
-    ),
-    "PROTOTYPE_SEED": Key(0, "Seed of the prototypes alone.", at_least(0)),
-}
+SCORE_OPTIONS = {"TEMPERATURE": Key(0.1, "Temperature T of the scores.", above(0)), **PROTOTYPE_OPTIONS}
 
 
 class PrototypeLoss(Loss):
@@ -61,22 +52,19 @@ class PrototypeLoss(Loss):
 class LabelledScores(PrototypeLoss):
     """A pull of the labelled views to their prototypes by the scores; without a labelled view exactly 0.
 
-    A subclass gives `pull`.
+    Attributes:
+        name: of the loss and of its term.
+        pull: the name of its formula in `SCORE_PULLS`.
     """
 
     name = ""
+    pull = ""
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:
         """One term, the loss's name."""
-        labels = batch.view_labels
-        labelled = labels >= 0
-        value = self.pull(self.logits(batch.unit[labelled]), labels[labelled])
-        # An empty selection has a live graph with zero gradients.
-        return {self.name: value if bool(labelled.any()) else (0 * batch.unit).sum()}
-
-    @abstractmethod
-    def pull(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """(S, K) scores over T and (S,) labels of the labelled views of the global batch -> scalar."""
+        prototypes = self.prototypes.to(batch.unit.dtype)
+        value = pull_of_labelled(self.pull, batch.unit, batch.view_labels, prototypes, self.temperature)
+        return {self.name: value}
 
 
 class PrototypeSoftmax(LabelledScores):
@@ -88,11 +76,7 @@ class PrototypeSoftmax(LabelledScores):
     (NormFace). Use it when classes should be told apart, not only placed: it pushes from the other prototypes too.
     """
 
-    name = "prototype_softmax"
-
-    def pull(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """See the class."""
-        return torch.nn.functional.cross_entropy(logits, labels)
+    name, pull = "prototype_softmax", "softmax"
 
 
 class DotRegression(LabelledScores):
@@ -104,15 +88,10 @@ class DotRegression(LabelledScores):
     Pol, Snoek 2019 (arXiv 1901.10514). Use it where classes are unbalanced: it does not push from other classes.
     """
 
-    name = "dot_regression"
+    name, pull = "dot_regression", "squared"
 
     def __init__(self, prototypes: Tensor) -> None:
         super().__init__(prototypes, temperature=1.0)
-
-    def pull(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """See the class."""
-        own = logits.gather(1, labels[:, None])[:, 0]
-        return (own - 1).square().mean() / 2
 
 
 class NTCE(LabelledScores):
@@ -123,12 +102,7 @@ class NTCE(LabelledScores):
     Source: arXiv 2605.20302. Use it where views should compete for a prototype, rather than prototypes for a view.
     """
 
-    name = "ntce"
-
-    def pull(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """See the class."""
-        own = logits.gather(1, labels[:, None])[:, 0]
-        return (torch.logsumexp(logits, 0)[labels] - own).mean()
+    name = pull = "ntce"
 
 
 class NONL(LabelledScores):
@@ -139,41 +113,24 @@ class NONL(LabelledScores):
     A view for which the batch holds no other class has no term. Source: arXiv 2605.20302.
     """
 
-    name = "nonl"
-
-    def pull(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """See the class."""
-        own_class = labels[:, None] == torch.arange(logits.shape[1], device=labels.device)
-        others = logits.masked_fill(own_class, -torch.inf)
-        present = (~own_class).any(0)[labels]
-        own = logits.gather(1, labels[:, None])[:, 0]
-        # A class without others would give -inf, whose gradient is no number: it is left out before the sum.
-        sums = torch.logsumexp(torch.where(torch.isfinite(others).any(0), others, torch.zeros_like(others)), 0)
-        return torch.where(present, sums[labels] - own, torch.zeros_like(own)).sum() / len(own)
-
-
-def prototypes_of(options: Mapping[str, Any], context: LossContext) -> Tensor:
-    """(K, d) prototypes as the options PROTOTYPES and PROTOTYPE_SEED say."""
-    return build_prototypes(
-        options["PROTOTYPES"], context.num_classes, context.embedding_dim, options["PROTOTYPE_SEED"]
-    )
+    name = pull = "nonl"
 
 
 @register_loss("prototype_softmax", SCORE_OPTIONS)
 def _build_softmax(options: Mapping[str, Any], context: LossContext) -> Loss:
-    return PrototypeSoftmax(prototypes_of(options, context), options["TEMPERATURE"])
+    return PrototypeSoftmax(prototypes_of(options, context.num_classes, context.embedding_dim), options["TEMPERATURE"])
 
 
-@register_loss("dot_regression", {name: SCORE_OPTIONS[name] for name in ("PROTOTYPES", "PROTOTYPE_SEED")})
+@register_loss("dot_regression", PROTOTYPE_OPTIONS)
 def _build_dot_regression(options: Mapping[str, Any], context: LossContext) -> Loss:
-    return DotRegression(prototypes_of(options, context))
+    return DotRegression(prototypes_of(options, context.num_classes, context.embedding_dim))
 
 
 @register_loss("ntce", SCORE_OPTIONS)
 def _build_ntce(options: Mapping[str, Any], context: LossContext) -> Loss:
-    return NTCE(prototypes_of(options, context), options["TEMPERATURE"])
+    return NTCE(prototypes_of(options, context.num_classes, context.embedding_dim), options["TEMPERATURE"])
 
 
 @register_loss("nonl", SCORE_OPTIONS)
 def _build_nonl(options: Mapping[str, Any], context: LossContext) -> Loss:
-    return NONL(prototypes_of(options, context), options["TEMPERATURE"])
+    return NONL(prototypes_of(options, context.num_classes, context.embedding_dim), options["TEMPERATURE"])

@@ -11,7 +11,8 @@ from torch import Tensor
 from clop_det.keys import Key, above, at_least
 from clop_det.losses.base import Loss, check_positive
 from clop_det.losses.batch import Batch
-from clop_det.losses.prototype_scores import SCORE_OPTIONS, PrototypeLoss, prototypes_of
+from clop_det.losses.prototype_scores import SCORE_OPTIONS, PrototypeLoss
+from clop_det.losses.prototype_sets import prototypes_of
 from clop_det.losses.registry import LossContext, register_loss
 
 
@@ -77,5 +78,8 @@ def sinkhorn(scores: Tensor, iterations: int) -> Tensor:
 )
 def _build(options: Mapping[str, Any], context: LossContext) -> Loss:
     return SwAVPrototypes(
-        prototypes_of(options, context), options["TEMPERATURE"], options["EPSILON"], options["ITERATIONS"]
+        prototypes_of(options, context.num_classes, context.embedding_dim),
+        options["TEMPERATURE"],
+        options["EPSILON"],
+        options["ITERATIONS"],
     )

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from clop_det.losses.base import Loss
 from clop_det.losses.batch import Batch
-from clop_det.losses.prototype_scores import SCORE_OPTIONS, PrototypeLoss, prototypes_of
+from clop_det.losses.prototype_scores import SCORE_OPTIONS, PrototypeLoss
+from clop_det.losses.prototype_sets import prototypes_of
 from clop_det.losses.registry import LossContext, register_loss
 
 
@@ -55,4 +56,4 @@ class TSC(PrototypeLoss):
 
 @register_loss("tsc", SCORE_OPTIONS)
 def _build(options: Mapping[str, Any], context: LossContext) -> Loss:
-    return TSC(prototypes_of(options, context), options["TEMPERATURE"])
+    return TSC(prototypes_of(options, context.num_classes, context.embedding_dim), options["TEMPERATURE"])

@@ -52,7 +52,7 @@ class Method(nn.Module):
     out can be undone. Further networks are plain attributes: a second projector, a predictor, a momentum teacher
     (`copy.deepcopy(self.encoder)`), a queue as a buffer. Their tensors are in the checkpoint, and conversion leaves
     them out as heads of the method. With several processes every rank must hold the same buffers: gather what goes
-    into them (`clop_det.losses.batch.gather_rows`). A resumed run does not repeat random numbers that `step` draws by
+    into them (`clop_det.methods.parts.of_all_ranks`). A resumed run does not repeat random numbers that `step` draws by
     itself.
 
     Attributes:

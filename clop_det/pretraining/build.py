@@ -39,18 +39,21 @@ def check_config(cfg: CfgNode, world_size: int = 1) -> None:
         )
 
 
-def _bf16(cfg: CfgNode, device: torch.device, stride: int) -> torch.dtype | Literal[False]:
-    """SOLVER.PRECISION resolved to bf16, or False; fp32 where the CPU's bf16 convolutions cannot be trusted.
+def _half_type(cfg: CfgNode, device: torch.device, stride: int, size: int) -> torch.dtype | Literal[False]:
+    """fp16 for SOLVER.AMP, else SOLVER.PRECISION: bf16, or False; fp32 where the CPU's bf16 convolutions are not sound.
 
     A 3x3 convolution of stride 2 over a single pixel leaves its bf16 weight gradient partly uninitialised on the CPU
-    (measured: torch 2.14, oneDNN, 20 of 30 trials not finite; fp32 none). The last stage meets that where an image's
-    side is at most `stride`, that of the map which this stage reads.
+    (measured: torch 2.14, oneDNN, 20 of 30 trials not finite; fp32 none). The last stage meets that where a view's
+    side `size` is at most `stride`, that of the map which this stage reads.
     """
+    if cfg.SOLVER.AMP.ENABLED:
+        return torch.float16
     chosen = use_bf16(cfg.SOLVER.PRECISION, device)
-    if not chosen or device.type != "cpu" or stride < cfg.CLASSIFICATION.IMAGE_SIZE:
+    if not chosen or device.type != "cpu" or stride < size:
         return chosen and torch.bfloat16
+    whole = size == cfg.CLASSIFICATION.IMAGE_SIZE
     reason = (
-        f"at CLASSIFICATION.IMAGE_SIZE {cfg.CLASSIFICATION.IMAGE_SIZE} the CPU's bf16 convolutions are not reliable"
+        f"at {'CLASSIFICATION.IMAGE_SIZE' if whole else 'views of'} {size} the CPU's bf16 convolutions are not reliable"
     )
     if cfg.SOLVER.PRECISION == "bf16":
         raise UserError(f"SOLVER.PRECISION is bf16, but {reason}. Set SOLVER.PRECISION fp32.")
@@ -76,13 +79,14 @@ def build_method(cfg: CfgNode, num_classes: int, device: torch.device) -> Method
         cfg.PROJECTOR.OUT_DIM,
         cfg.PROJECTOR.NUM_LAYERS,
     )
+    stride, size = encoder.backbone.stride_before_last, cfg.CLASSIFICATION.IMAGE_SIZE
     context = MethodContext(
         encoder,
         lambda: _loss(cfg, num_classes),
         num_classes,
         cfg.MODEL.PIXEL_MEAN,
         cfg.MODEL.PIXEL_STD,
-        torch.float16 if cfg.SOLVER.AMP.ENABLED else _bf16(cfg, device, encoder.backbone.stride_before_last),
+        _half_type(cfg, device, stride, size),
         cfg.SOLVER.CHANNELS_LAST,
     )
     try:
@@ -91,6 +95,9 @@ def build_method(cfg: CfgNode, num_classes: int, device: torch.device) -> Method
         raise
     except ValueError as error:
         raise UserError(f"METHOD.NAME {name}: {error}") from error
+    smallest = min(group.size or size for group in method.views_needed)
+    if smallest < size:
+        method.half_type = _half_type(cfg, device, stride, smallest)
     if cfg.SOLVER.ACCUMULATE > 1 and not isinstance(method, EmbeddingMethod):
         raise UserError(
             f"SOLVER.ACCUMULATE is {cfg.SOLVER.ACCUMULATE}, but the method {name} has no micro-batches: its objective"

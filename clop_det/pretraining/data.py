@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor
 
+from clop_det.data.ahead import OneAhead
 from clop_det.data.augment import AugmentSettings, ViewAugmentation
 from clop_det.data.decoding import use_decoding
 from clop_det.data.image_list import ImageList
@@ -19,8 +20,8 @@ from clop_det.data.label_studies import long_tail, noisy_labels
 from clop_det.data.opening import ClassificationImages, list_images, open_images
 from clop_det.data.split_files import load_split, save_split
 from clop_det.data.splits import VisibleLabels, label_split
-from clop_det.data.views import TWO_VIEWS, ViewGroup, ViewPlan, Views, only_group
-from clop_det.engine.device import moved
+from clop_det.data.views import TWO_VIEWS, ReadBatch, ViewGroup, ViewPlan, Views, check_groups
+from clop_det.engine.device import SideQueue, moved
 from clop_det.engine.run_folder import has_begun
 from clop_det.engine.seeding import derive_seed
 from clop_det.errors import UserError
@@ -199,17 +200,35 @@ class BatchSource:
         batch, size = cfg.SOLVER.IMS_PER_BATCH, cfg.CLASSIFICATION.IMAGE_SIZE
         self._check(batch, world_size, len(data.train))
         settings = AugmentSettings.from_config(cfg.AUGMENT)
-        augment = ViewAugmentation(settings, size, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
-        group = only_group(needed, size, cfg.METHOD.NAME)
-        self._plan = ViewPlan(augment, cfg.SEED, len(data.train), batch, rank, world_size, group)
+        check_groups(needed, cfg.METHOD.NAME)
+
+        def plan(group: ViewGroup, draws: str, further: tuple[ViewPlan, ...] = ()) -> ViewPlan:
+            own = replace(settings, crop_scale=group.crop_scale or settings.crop_scale)
+            augment = ViewAugmentation(own, group.size or size, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
+            return ViewPlan(augment, cfg.SEED, len(data.train), batch, rank, world_size, group, further, draws)
+
+        further = tuple(plan(group, f"augment {place}") for place, group in enumerate(needed[1:], 1))
         self._device = device or torch.device("cpu")
-        self._views = data.train.views(self._plan, self._device)
+        self._views = data.train.views(plan(needed[0], "augment", further), self._device)
         self._labels = data.visible_labels
+        self._queue = SideQueue(self._device)
+        self._ahead = OneAhead(self._read, self._views.begin, cfg.SOLVER.MAX_ITER)
 
     def __call__(self, iteration: int) -> tuple[Views, Tensor]:
-        """Views and labels (n,) of batch `iteration`, on the device; n = global batch / ranks."""
-        labels = moved(self._labels[self._plan.indices(iteration)], self._device)
-        return self._views(iteration), labels
+        """Views and labels (n,) of batch `iteration`, on the device; n = global batch / ranks.
+
+        A thread reads the batch after it meanwhile.
+        """
+        batch, labels, mark = self._ahead(iteration)
+        self._queue.join(mark, [*batch.tensors, labels])
+        return self._views.make(batch), labels
+
+    def _read(self, iteration: int) -> tuple[ReadBatch, Tensor, torch.cuda.Event | None]:
+        """The batch and its labels, on the device once its queue has come to the mark; in the reading thread."""
+        with self._queue.entered():
+            batch = self._views.read(iteration).to(self._device)
+            labels = moved(self._labels[self._views.plan.indices(iteration)], self._device)
+            return batch, labels, self._queue.mark()
 
     @staticmethod
     def _check(batch: int, world_size: int, images: int) -> None:

@@ -65,8 +65,8 @@ def worker(cfg: CfgNode, how: Launch) -> None:
         report_critical_rate(cfg, trainer.core.loss, data.train.images)
     trainer.train(start_iter, cfg.SOLVER.MAX_ITER)
     trainer.checkpointer.ensure_final(cfg.SOLVER.MAX_ITER - 1)
+    metrics, extra = final_figures(trainer)
     if comm.is_main_process():
-        metrics, extra = final_figures(trainer)
         path = write_results(
             cfg,
             "pretraining",
@@ -84,10 +84,13 @@ def worker(cfg: CfgNode, how: Launch) -> None:
 
 
 def final_figures(trainer: PretrainTrainer) -> tuple[dict[str, float], dict[str, Any]]:
-    """The figures of the last probes, and their `singular_values`; without probes those of the last batch looked at."""
+    """The figures of the last probes, and their `singular_values`; without probes those of the last batch looked at.
+
+    All processes call it; the main one gets them.
+    """
     if trainer.cfg.PROBE.ENABLED:
-        metrics = trainer.probes.latest or trainer.probes.run()
-        return metrics, {"singular_values": trainer.probes.spectrum()}
+        metrics = trainer.probes.figures()
+        return metrics, {"singular_values": trainer.probes.spectrum()} if comm.is_main_process() else {}
     lines = [line for line in read_metrics(trainer.cfg.OUTPUT_DIR) if RANKME in line]
     return {key: value for line in lines[-1:] for key, value in line.items() if key.startswith("embedding_")}, {}
 

@@ -71,7 +71,7 @@ class PretrainTrainer(TrainerBase):
             provenance={**provenance, **self.facts},
             trainer=self,
         )
-        self.probes = ProbeHook(self.core, data, cfg)
+        self.probes = ProbeHook(self.core, data, cfg, self._heartbeat)
         self.watch = CollapseWatch(cfg, data.train.images)
         self.writer = self._build_writer()
         self._stop = StopSignal(self._save_now)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from detectron2.config import CfgNode
 
+from clop_det.engine.ranks import first_rank_alone
 from clop_det.errors import UserError
 from clop_det.probes.base import PROBES, Probe, ProbeData
 
@@ -43,8 +44,10 @@ def figure_names(tasks: Sequence[Probe], needs: Collection[str]) -> list[str]:
 def run_tasks(tasks: Sequence[Probe], sources: Sources) -> dict[str, float]:
     """Every task on every set of the data that it needs; the features of a set are computed once.
 
+    All ranks call it, since the sources may need them all. The first one measures while the others wait.
+
     Returns:
-        prefix + name -> value, finite values alone, in the order of the tasks.
+        prefix + name -> value, finite values alone, in the order of the tasks; on other ranks than the first nothing.
     """
     read: dict[Callable[[], ProbeData], ProbeData] = {}
     figures: dict[str, float] = {}
@@ -52,6 +55,7 @@ def run_tasks(tasks: Sequence[Probe], sources: Sources) -> dict[str, float]:
         for prefix, source in sources.get(task.needs, {}).items():
             if source not in read:
                 read[source] = source()
-            found = task.measure(read[source]).items()
-            figures |= {f"{prefix}{name}": float(value) for name, value in found if math.isfinite(value)}
+            with first_rank_alone() as is_first:
+                found = task.measure(read[source]) if is_first else {}
+            figures |= {f"{prefix}{name}": float(value) for name, value in found.items() if math.isfinite(value)}
     return figures

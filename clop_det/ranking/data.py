@@ -52,15 +52,13 @@ def _entry(path: Path) -> dict[str, str]:
     if path.is_file():
         root = path.parent.parent if path.parent.name == "annotations" else path.parent
         return {"LAYOUT": "coco", "ROOT": str(root.absolute()), "JSON": str(path.relative_to(root))}
-    root = {"ROOT": str(path.absolute())}
+    here = {"ROOT": str(path.absolute())}
     if (path / "Annotations").is_dir() or (path / "VOC2007").is_dir():
-        return {"LAYOUT": "voc", "SPLIT": "train", **root}
+        return {"LAYOUT": "voc", "SPLIT": "train", **here}
     for split in ("train", "train2017", ""):
-        if any(
-            (path / part).is_file()
-            for part in (f"annotations/instances_{split}.json", f"{split}/_annotations.coco.json")
-        ):
-            return {"LAYOUT": "coco", "SPLIT": split, **root}
+        places = (f"annotations/instances_{split}.json", f"{split}/_annotations.coco.json")
+        if any((path / place).is_file() for place in places):
+            return {"LAYOUT": "coco", "SPLIT": split, **here}
     raise UserError(
         f"{path} has neither Annotations/ (Pascal VOC) nor annotations/instances_train.json (COCO). Name the COCO file"
         " itself, or a config with DATASETS.REGISTER."

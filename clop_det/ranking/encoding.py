@@ -91,7 +91,7 @@ class Encoder:
         return Features(pooled["crops"], pooled["windows"], torch.cat(grids), by_object)
 
     def _fed(self, images: Tensor) -> Iterator[Tensor]:
-        for part in images.split(_BATCH):
+        for part in torch.split(images, _BATCH):
             ordered = part.float() if self._rgb else part.float().flip(1)
             yield (ordered - self._mean) / self._std
 

@@ -57,7 +57,11 @@ def choose_objects(records: Sequence[dict[str, Any]], limit: int, side: int, sou
         UserError: too few boxes or images, one class alone, or an image that cannot be read.
     """
     images, most = ImageCache("RGB", limit=0), -(-limit // _IMAGES)
-    crops, windows, places, labels, owners = [], [], [], [], []
+    crops: list[np.ndarray] = []
+    windows: list[np.ndarray] = []
+    places: list[list[float]] = []
+    labels: list[int] = []
+    owners: list[int] = []
     for index in torch.randperm(len(records), generator=source).tolist():
         boxes = usable_boxes(records[index])
         chosen = [boxes[i] for i in torch.randperm(len(boxes), generator=source)[: min(most, limit - len(labels))]]
@@ -73,8 +77,12 @@ def choose_objects(records: Sequence[dict[str, Any]], limit: int, side: int, sou
         if len(labels) >= limit:
             break
     _check_enough(labels, owners)
-    pixels = [torch.from_numpy(np.stack(cut)).permute(0, 3, 1, 2).contiguous() for cut in (crops, windows)]
-    return Objects(*pixels, torch.tensor(places, dtype=torch.float64), *(torch.tensor(ids) for ids in (labels, owners)))
+    boxed = torch.tensor(places, dtype=torch.float64)
+    return Objects(_stacked(crops), _stacked(windows), boxed, torch.tensor(labels), torch.tensor(owners))
+
+
+def _stacked(cut: Sequence[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.stack(cut)).permute(0, 3, 1, 2).contiguous()
 
 
 def _check_enough(labels: Sequence[int], owners: Sequence[int]) -> None:

@@ -194,6 +194,17 @@ def test_half_a_surrogate_pair_is_one_error(tmp_path: Path, part: str, key: str)
         data.load()
 
 
+@pytest.mark.parametrize(("digits", "words"), [(400, "no box of four numbers"), (5000, "as JSON")])
+def test_a_number_of_hundreds_of_digits_is_one_error(tmp_path: Path, digits: int, words: str) -> None:
+    data = spoiled(tmp_path, COCO, lambda d: None)
+    path = data.root / "annotations" / "instances_train.json"
+    content = json.loads(path.read_text())
+    content["annotations"][0]["bbox"][0] = "number"
+    path.write_text(json.dumps(content).replace('"number"', "9" * digits))
+    with pytest.raises(UserError, match=words):
+        data.load()
+
+
 def categories(*names: str, **first: Any) -> Callable[[dict[str, Any]], None]:
     def change(content: dict[str, Any]) -> None:
         content["categories"] = [{"id": k + 1, "name": name} for k, name in enumerate(names)]

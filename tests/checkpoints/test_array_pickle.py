@@ -98,6 +98,10 @@ def test_a_pickle_that_runs_something_is_not_run(tmp_path: Path):
         b"cnumpy.core.multiarray\nscalar\n(N}S'build'\nS'x'\nstb.",
         b"ccollections\nOrderedDict\n(N}S'x'\nS'x'\nstb.",
         b"cnumpy\nndarray\n(I2\ntR.",
+        # A whole number in the place of an array's bytes: bytes(n) would be n zeros.
+        b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR(I1\n(L9999999999L\ntcnumpy\ndtype\n"
+        b"(S'u1'\ntRI00\nL9999999999L\ntb.",
+        b"cnumpy._core.numeric\n_frombuffer\n(L9999999999L\ncnumpy\ndtype\n(S'u1'\ntR(L9999999999L\ntS'C'\ntR.",
         b"garbage",
         b"\x80\x02}",
         b"",

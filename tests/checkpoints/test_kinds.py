@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import collections
 import datetime
 import json
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
 from clop_det.checkpoints.folders import parts_of
@@ -107,18 +109,27 @@ def test_an_index_that_promises_too_much(tmp_path: Path):
         read_checkpoint(index)
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"a.weight": STATE["a.weight"], "c.weight": torch.ones(2)}, r"1 tensors that .* does not name \(c\.weight\)"),
+        ([STATE["a.weight"]], "holds a list, not a shard"),
+        ({}, r"names 1 tensors that its shards do not hold \(a\.weight\)"),
+    ],
+)
+def test_shards_that_are_not_what_the_index_says(content: Any, words: str, tmp_path: Path):
+    torch.save(content, tmp_path / "a.bin")
+    (tmp_path / "x.index.json").write_text(json.dumps({"weight_map": {"a.weight": "a.bin"}}))
+    with pytest.raises(UserError, match=words):
+        read_checkpoint(tmp_path)
+
+
 def test_folders_with_one_several_and_other_checkpoints(tmp_path: Path):
     torch.save(STATE, tmp_path / "a.pth")
     assert read_checkpoint(tmp_path).keys() == STATE.keys()
     torch.save(STATE, tmp_path / "b.pth")
     with pytest.raises(UserError, match=r"several checkpoints: a\.pth, b\.pth"):
         read_checkpoint(tmp_path)
-    dcp = tmp_path / "dcp"
-    dcp.mkdir()
-    for name in (".metadata", "__0_0.distcp"):
-        (dcp / name).write_bytes(b"x")
-    with pytest.raises(UserError, match="dcp_to_torch"):
-        read_checkpoint(dcp)
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -147,6 +158,53 @@ def test_harmless_objects_beside_weights_are_left_out(
     assert "somebodys_code.Config" in contents.notes[0]
     with pytest.raises(UserError, match="pickled objects in .*cfg.*somebodys_code"):
         read_checkpoint(tmp_path / "a.pth", trust_pickle=True)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_containers_of_other_classes_beside_weights(
+    legacy: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):  # fmt: skip
+    module = types.ModuleType("somebodys_code")
+    for name, base in (("Settings", dict), ("State", collections.OrderedDict), ("Items", list)):
+        setattr(module, name, type(name, (base,), {"__module__": "somebodys_code"}))
+    monkeypatch.setitem(sys.modules, "somebodys_code", module)
+    settings = module.Settings(model="resnet18", inner=module.Settings(mean=[0.5] * 3), acc=np.float64(0.5))  # type: ignore[attr-defined]
+    settings.attribute = 3
+    content = {
+        "state_dict": module.State(STATE), "args": settings, "items": module.Items([1]),  # type: ignore[attr-defined]
+        "space": argparse.Namespace(lr=np.float32(0.5), path=Path("/data")), "last": collections.deque([1]),
+        "user": collections.UserDict(a=1), "yaml": OmegaConf.create({"a": [1, {"b": 2}]}),
+    }  # fmt: skip
+    torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=not legacy)
+    monkeypatch.delitem(sys.modules, "somebodys_code")
+    read = read_checkpoint(tmp_path / "a.pth")
+    assert type(read["args"]) is dict
+    assert read["args"] == {"model": "resnet18", "inner": {"mean": [0.5] * 3}, "acc": 0.5}
+    contents = flatten(read, tmp_path / "a.pth")
+    assert {name: tensor.tolist() for name, tensor in contents.tensors.items()} == {
+        f"state_dict.{name}": tensor.tolist() for name, tensor in STATE.items()
+    }
+    assert (contents.facts["args.model"], contents.facts["space.lr"]) == ("resnet18", 0.5)
+    left_out = inert_in(read)
+    assert {"somebodys_code.Items", "collections.deque", "omegaconf.dictconfig.DictConfig"} <= set(left_out)
+    assert not {"somebodys_code.Settings", "somebodys_code.State"} & set(left_out)
+
+
+def test_numbers_of_numpy_as_keys(tmp_path: Path):
+    torch.save({"state_dict": STATE, "best": {np.int64(3): 1.0, ("a", np.int64(4)): 2.0}}, tmp_path / "a.pth")
+    assert read_checkpoint(tmp_path / "a.pth")["best"] == {3: 1.0, ("a", 4): 2.0}
+
+
+def test_containers_of_other_classes_that_name_one_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    module = types.ModuleType("somebodys_code")
+    module.Settings = type("Settings", (dict,), {"__module__": "somebodys_code"})  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "somebodys_code", module)
+    content: Any = []
+    for _ in range(40):
+        content = module.Settings(a=content, b=content)  # type: ignore[attr-defined]
+    torch.save({"w": STATE["a.weight"], "x": content}, tmp_path / "a.pth")
+    with pytest.raises(UserError, match="names more than 2,000,000 values"):
+        read_checkpoint(tmp_path / "a.pth")
 
 
 def test_a_whole_model_without_trust_is_called_so(tmp_path: Path):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from clop_det.backbones import BACKBONES
 from clop_det.conversion.convert import ConversionReport, convert_checkpoint
+from clop_det.conversion.statements import Statements, statements_of
 from clop_det.errors import UserError
 from tests.conversion.samples import SAMPLES
 
@@ -149,6 +150,49 @@ def test_two_words_that_differ_are_a_refusal(resnet18: nn.Module, tmp_path: Path
         _convert(content, tmp_path)
     _, record = _convert(content, tmp_path, drop=["model.normalize"])
     assert record["pixel_mean"] == [102.0] * 3
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [
+        ([float("nan")] * 3, [0.5] * 3),
+        ([0.5] * 3, [0.5, float("inf"), 0.5]),
+        (["a", "b", "c"], [0.5] * 3),
+        ([0.5] * 3, "abc"),
+        ([0.5] * 2, [0.5] * 2),
+        ([0.5] * 3, [0.5]),
+        (0.5, 0.5),
+        ([[0.5]] * 3, [0.5] * 3),
+    ],
+)
+def test_words_that_are_no_mean_and_std_say_nothing(mean: Any, std: Any):
+    facts = {"args.mean": mean, "args.std": std}
+    assert statements_of({}, facts, BACKBONES["residual"]) == Statements()
+    facts |= {"pretrained_cfg.mean": [0.5] * 3, "pretrained_cfg.std": [0.25] * 3}
+    said = statements_of({}, facts, BACKBONES["residual"])
+    assert (said.conventions["pixel_mean"], said.where) == ([127.5] * 3, "pretrained_cfg.mean")
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"), [(torch.full((3,), float("nan")), HALF), (torch.full((4,), 0.5), HALF), (HALF, torch.ones(1))]
+)
+def test_tensors_that_are_no_mean_and_std_say_nothing(mean: Tensor, std: Tensor):
+    tensors = {"normalize.mean": mean, "normalize.std": std}
+    assert statements_of(tensors, {}, BACKBONES["residual"]) == Statements()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_same_words_in_half_precision_are_the_same(dtype: torch.dtype):
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    tensors = {"normalize.mean": torch.tensor(mean, dtype=dtype), "normalize.std": torch.tensor(std, dtype=dtype)}
+    said = statements_of(tensors, {"args.mean": mean, "args.std": std}, BACKBONES["residual"])
+    assert said.conventions["pixel_mean"] == pytest.approx([123.675, 116.28, 103.53], abs=1e-9)
+    assert said.conventions["channel_order"] == "RGB"
+    alone = statements_of(tensors, {}, BACKBONES["residual"])
+    assert alone.conventions["pixel_std"] == pytest.approx([58.395, 57.12, 57.375], rel=0.004)
+    tensors["normalize.mean"] = torch.tensor([0.5, 0.456, 0.406], dtype=dtype)
+    with pytest.raises(UserError, match="differ"):
+        statements_of(tensors, {"args.mean": mean, "args.std": std}, BACKBONES["residual"])
 
 
 def test_files_beside_the_weights_of_a_hub(resnet18: nn.Module, tmp_path: Path):

@@ -11,7 +11,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clop_det.data.images import StoredImages, Subset
+from clop_det.data.images import ResidentImages, StoredImages, Subset
 from clop_det.errors import UserError
 
 PIXELS = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (20, 3, 4, 4), dtype=np.uint8))
@@ -47,3 +47,12 @@ def test_a_file_that_shrinks_is_named(images: StoredImages, tmp_path: Path) -> N
     os.truncate(tmp_path / "images.u8", 500)
     with pytest.raises(UserError, match="images.u8 has become shorter"):
         images[:]
+
+
+def test_images_that_stay_on_a_device_are_the_same(images: StoredImages, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clop_det.data.images._COPIED_AT_ONCE", 7)
+    kept = ResidentImages(images, torch.device("cpu"))
+    assert (len(kept), kept.shape) == (20, images.shape)
+    for index in (torch.tensor([3, 0, 19, 3]), slice(4, 9), 11):
+        assert torch.equal(kept[index], PIXELS[index])
+    assert images.near(torch.device("cpu")) is images

@@ -5,11 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from scipy.stats import ks_2samp
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms.v2 import functional as reference
@@ -17,9 +19,11 @@ from torchvision.transforms.v2 import functional as reference
 from clop_det.data.augment import AugmentSettings, ViewAugmentation
 from clop_det.data.decoding import centre_square
 from clop_det.data.image_list import ImageList
+from clop_det.data.image_sources import FileSource, ImageSource
 from clop_det.data.layouts import read_images
 from clop_det.data.store import open_store
-from clop_det.data.streaming import open_stream
+from clop_det.data.streaming import _Cutter, _Tasks, open_stream
+from clop_det.data.unreadable import Unreadable
 from clop_det.data.view_parameters import draw_parameters
 from clop_det.data.views import ViewPlan
 from clop_det.errors import UserError
@@ -172,3 +176,59 @@ def test_boxes_are_pixels_of_the_whole_image(listed: ImageList) -> None:
             expected = torch.from_numpy(np.array(cut)).permute(2, 0, 1) / 255
             expected = expected.flip(-1) if views.flips[view, place] else expected
             torch.testing.assert_close(views.pixels[view, place], expected, atol=1e-5, rtol=0)
+
+
+def test_images_are_cut_as_they_are_decoded(listed: ImageList, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where an image is decoded, no more than the one before it is left."""
+    decoded: list[weakref.ref[Image.Image]] = []
+    left: list[int] = []
+
+    def counted(self: FileSource, index: int) -> Image.Image:
+        image = ImageSource.image(self, index)
+        left.append(sum(earlier() is not None for earlier in decoded))
+        decoded.append(weakref.ref(image))
+        return image
+
+    monkeypatch.setattr(FileSource, "image", counted)
+    _views(listed, _plan(listed, batch=24), 0, 0)
+    assert left == [0, *[1] * 23]
+
+
+def test_headers_that_are_wrong_or_unreadable_change_nothing(
+    listed: ImageList, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = _plan(listed)
+    (expected,) = _views(listed, plan, 0, 1)
+    for extent in ((10, 70), (1, 1)):
+        monkeypatch.setattr(FileSource, "extent", lambda self, index, extent=extent: extent)
+        assert torch.equal(_views(listed, plan, 0, 1)[0], expected)
+
+
+def test_headers_are_of_upright_images(tmp_path: Path) -> None:
+    for name, turn in (("a.jpg", 1), ("b.jpg", 6), ("c.png", 8), ("d.tif", 6)):
+        image = Image.new("RGB", (30, 20))
+        exif = image.getexif()
+        exif[0x0112] = turn
+        image.save(tmp_path / name, exif=exif)
+    source = FileSource(tmp_path, ["a.jpg", "b.jpg", "c.png", "d.tif"])
+    assert [source.extent(index) for index in range(4)] == [source.image(index).size for index in range(4)]
+    assert source.extent(1) == (20, 30)
+
+
+def test_a_worker_hands_over_a_part_of_a_batch(listed: ImageList) -> None:
+    plan = _plan(listed)
+    cutter = _Cutter(listed, plan, Unreadable())
+    tasks = [task for task, _ in zip(_Tasks(4, 8, 3), range(4), strict=False)]
+    assert tasks == [(4, 0, 3), (4, 3, 6), (4, 6, 8), (5, 0, 3)]
+    whole, parts = cutter[4, 0, 8], [cutter[task] for task in tasks[:3]]
+    assert [part.crops[0].shape[1] for part in parts] == [3, 3, 2]
+    assert torch.equal(torch.cat([part.crops[0] for part in parts], 1), whole.crops[0])
+    assert torch.equal(torch.cat([part.boxes[0] for part in parts], 1), whole.boxes[0])
+
+
+def test_too_little_shared_memory_is_refused(listed: ImageList, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("clop_det.engine.workers.shared_memory_free", lambda: 5000)
+    message = r"batches of 8 images of 12 px .* 0 MB are free.*--shm-size 1g.*DATALOADER\.NUM_WORKERS 0"
+    with pytest.raises(UserError, match=message):
+        open_stream(listed, SIZE, 2).views(_plan(listed), CPU)
+    assert len(open_stream(listed, SIZE, 0).views(_plan(listed), CPU)(0)) == 8

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
 from clop_det.data.augment import AugmentSettings, ViewAugmentation
-from clop_det.data.views import TWO_VIEWS, StoredViews, ViewGroup, ViewPlan, only_group
+from clop_det.data.views import TWO_VIEWS, StoredViews, ViewGroup, ViewPlan, check_groups
 from clop_det.errors import UserError
 
 CPU = torch.device("cpu")
@@ -66,15 +68,33 @@ def test_a_method_gets_as_many_views_as_it_asks_for() -> None:
     assert not torch.equal(three.pixels[0], three.pixels[2])
 
 
-@pytest.mark.parametrize(
-    ("needed", "named"),
-    [
-        ((ViewGroup(("weak", "strong")),), "weak, strong of 32 px"),
-        ((ViewGroup(size=96),), "standard, standard of 96 px"),
-        ((ViewGroup(), ViewGroup(("standard",) * 6, 16)), "and standard, standard, .* of 16 px"),
-    ],
-)
-def test_views_that_nothing_makes_are_refused(needed: tuple[ViewGroup, ...], named: str) -> None:
-    with pytest.raises(UserError, match=f"METHOD.NAME dino needs views of other kinds or sizes .*{named}"):
-        only_group(needed, 32, "dino")
-    assert only_group((ViewGroup(size=32),), 32, "dino") == ViewGroup(size=32)
+def test_weak_views_are_crops_and_flips_and_leave_the_standard_ones_as_they_are() -> None:
+    kinds = ViewGroup(("weak", "standard"))
+    mixed, standard = (plan_of(group).parameters(3) for group in (kinds, ViewGroup()))
+    assert torch.equal(mixed.values[:, 1], standard.values[:, 1])
+    unchanged = torch.tensor([1.0, 1.0, 1.0, 0.0]).expand(4, 4)
+    assert torch.equal(mixed.colour[:, 0], unchanged)
+    assert not torch.equal(mixed.colour[:, 1], unchanged)
+    assert not mixed.blur_sigma[:, 0].any()
+    area = mixed.boxes[:, 0, 2] * mixed.boxes[:, 0, 3]
+    assert (area >= 0.5 - 1e-6).all()
+    assert torch.equal(mixed.flip, standard.flip)
+
+
+def test_groups_of_other_sizes_and_crops_show_the_same_images() -> None:
+    local = ViewGroup(("standard",) * 3, 6, (0.05, 0.2))
+    augment = ViewAugmentation(AugmentSettings(crop_scale=(0.05, 0.2)), 6, [0, 0, 0], [255, 255, 255])
+    first = plan_of()
+    plan = replace(first, further=(replace(first, augment=augment, group=local, draws="augment 1"),))
+    alone, both = StoredViews(_Ramps(), first, CPU)(2), StoredViews(_Ramps(), plan, CPU)(2)
+    assert torch.equal(alone.pixels, both.pixels)
+    (small,) = both.further
+    assert small.pixels.shape == (3, 4, 3, 6, 6)
+    sides = small.boxes[..., 2:] - small.boxes[..., :2]
+    assert (sides.prod(-1) <= 0.2 * SIDE**2 + 1).all()
+
+
+def test_views_that_nothing_makes_are_refused() -> None:
+    with pytest.raises(UserError, match="METHOD.NAME dino needs views of the kind masked"):
+        check_groups((ViewGroup(), ViewGroup(("standard", "masked"), 16)), "dino")
+    check_groups((ViewGroup(("weak", "standard")), ViewGroup(("standard",) * 6, 16)), "dino")

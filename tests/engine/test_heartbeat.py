@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from clop_det.commands.common import run_tool
 from clop_det.commands.pretrain import main
-from clop_det.engine.heartbeat import State, _Watched
+from clop_det.engine.heartbeat import Heartbeat, State, _state, _Watched
 from clop_det.pretraining.data import BatchSource
 from tests.pretraining.conftest import (  # noqa: F401
     _own_cache,
@@ -42,6 +43,19 @@ def test_the_rank_that_posts_no_more_is_named() -> None:
     assert line.startswith("rank 1 stopped responding since ")
     assert "last seen at iteration 9" in line
     assert watched.standing == [1]
+
+
+def test_a_probe_has_no_limit_but_a_rank_that_is_silent_in_it_is_named_with_it() -> None:
+    heartbeat, watched = Heartbeat(LIMIT), _Watched(LIMIT, None)
+    with heartbeat.doing("the probes"):
+        probing = heartbeat._state
+        assert _state(json.dumps([5, *vars(probing).values()]).encode()) == (5, probing)
+        waits = State(probing.marks + 1, True)
+        assert all(looks(watched, now, (now, probing), (now, waits)) is None for now in range(50))
+        lines = [looks(watched, now, (50, probing), (now, waits)) for now in range(50, 57)]
+    assert "rank 0 stopped responding" in str(lines[-1])
+    assert "last seen at iteration -1 in the probes (PROCESSES.MAX_STALL)" in str(lines[-1])
+    assert heartbeat._state.doing == ""
 
 
 def test_of_two_ranks_that_wait_the_one_behind_is_named() -> None:

@@ -11,6 +11,8 @@ from torch import Tensor
 from clop_det.losses import InfoNCE, Loss, build_loss, loss_names
 from clop_det.losses import partition as partition_module
 
+# Losses that count or choose labelled views on the host: a step waits for the GPU, and torch.compile cannot trace them.
+ASKING = {"dot_regression", "lejepa", "mcr2", "nonl", "ntce", "paws", "prototype_softmax", "suncet", "wmse"}
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-5}
 
 
@@ -68,6 +70,7 @@ def every_loss(num_classes: int, dim: int) -> dict[str, Loss]:
         "PROTOTYPES": ("simplex_etf", "random_unit", "learned"),
         "SIMILARITY": ("euclidean", "manhattan"),
         "DIRECTIONS": (2,),
+        "PULL": ("squared", "softmax", "ntce", "nonl"),
     }.items():
         for value in values:
             losses[f"pull {value}"] = build_loss(

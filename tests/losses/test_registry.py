@@ -62,7 +62,7 @@ def test_every_option_is_explained_and_has_a_plain_default() -> None:
         for name, option in options.items():
             assert name == name.upper()
             assert len(option.help) > 20
-            assert isinstance(option.default, (bool, int, float, str))
+            assert isinstance(option.default, (bool, int, float, str, list))
 
 
 @pytest.mark.parametrize("name", sorted(every_loss(3, 8)))

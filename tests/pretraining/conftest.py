@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from detectron2.config import CfgNode
 from PIL import Image
+
+from clop_det.config.reading import read_config
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE_CONFIG = str(ROOT / "configs" / "pretrain" / "Base-pretrain.yaml")
@@ -18,6 +21,11 @@ BASE_CONFIG = str(ROOT / "configs" / "pretrain" / "Base-pretrain.yaml")
 def arguments(output: Path, options: list[str], *flags: str) -> list[str]:
     """The command line of a run in `output`."""
     return ["--config-file", BASE_CONFIG, *flags, "OUTPUT_DIR", str(output), *options]
+
+
+def read_options(*options: str) -> CfgNode:
+    """The config of a run, as its command line gives it."""
+    return read_config(BASE_CONFIG, options)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from clop_det.commands.pretrain import main
 from clop_det.config.reading import read_config
 from clop_det.errors import UserError
 from clop_det.files import read_json
-from clop_det.pretraining.data import SPLIT_NAME, log_data, open_data, record_split
+from clop_det.pretraining.data import SPLIT_NAME, BatchSource, log_data, open_data, record_split
 
 from .conftest import BASE_CONFIG, write_images
 
@@ -120,3 +120,15 @@ def test_a_run_with_noise_and_imbalance_ends(tiny_options: list[str], tmp_path: 
     short = ["SOLVER.MAX_ITER", "2", "TEST.EVAL_PERIOD", "0", "OUTPUT_DIR", str(tmp_path / "run")]
     assert main(["--config-file", BASE_CONFIG, *options, *short]) == 0
     assert read_json(tmp_path / "run" / SPLIT_NAME)["imbalance"] == 2
+
+
+@pytest.mark.parametrize("how", [(), ("CLASSIFICATION.STORE_MAX_SIZE", "0", "DATALOADER.NUM_WORKERS", "2")])
+def test_batches_that_are_read_ahead_are_those_read_alone(how: tuple[str, ...], tiny_options: list[str]) -> None:
+    cfg, data = _open([*tiny_options, *how])
+    batches = BatchSource(cfg, data)
+    for iteration in (0, 1, 2, 3, 9, 10, 11, 4):
+        views, labels = batches(iteration)
+        alone, expected = BatchSource(cfg, data)(iteration)
+        assert torch.equal(views.pixels, alone.pixels)
+        assert torch.equal(views.boxes, alone.boxes)
+        assert torch.equal(labels, expected)

@@ -12,11 +12,12 @@ import torch
 
 from clop_det.commands.pretrain import main
 from clop_det.config.reading import read_config
+from clop_det.data import images
 from clop_det.data.augment import AugmentSettings, ViewAugmentation
 from clop_det.data.view_parameters import draw_parameters
 from clop_det.engine.metrics import read_metrics
 from clop_det.pretraining import step as step_module
-from clop_det.pretraining.data import open_data
+from clop_det.pretraining.data import BatchSource, open_data
 from clop_det.pretraining.trainer import PretrainTrainer
 
 from .conftest import BASE_CONFIG, ROOT, arguments, same_files
@@ -132,3 +133,36 @@ def test_views_of_a_large_batch_need_little_more_than_themselves() -> None:
     torch.cuda.reset_peak_memory_stats()
     views = augment.apply(images, parameters)
     assert torch.cuda.max_memory_allocated() - before - views.nbytes < 4 << 30
+
+
+@pytest.mark.parametrize("kept", [0.0, 1.0], ids=["read", "resident"])
+@pytest.mark.parametrize("limit", ["96", "0"], ids=["stored", "streamed"])
+def test_batches_that_are_read_ahead_are_those_of_the_cpu(
+    limit: str, kept: float, options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images, "_SHARE_OF_DEVICE", kept)
+    cfg = read_config(BASE_CONFIG, [*options, "CLASSIFICATION.STORE_MAX_SIZE", limit, "DATALOADER.NUM_WORKERS", "1"])
+    data = open_data(cfg)
+    there, here = BatchSource(cfg, data, device=torch.device("cuda")), BatchSource(cfg, data)
+    for iteration in (0, 1, 2, 7):
+        (views, labels), (expected, expected_labels) = there(iteration), here(iteration)
+        assert views.pixels.device.type == "cuda"
+        assert torch.equal(labels.cpu(), expected_labels)
+        torch.testing.assert_close(views.boxes.cpu(), expected.boxes)
+        torch.testing.assert_close(views.pixels.cpu(), expected.pixels, rtol=1e-3, atol=1e-3)
+
+
+def test_the_next_batch_arrives_while_the_step_computes(options: list[str]) -> None:
+    cfg = read_config(BASE_CONFIG, options)
+    batches = BatchSource(cfg, open_data(cfg), device=torch.device("cuda"))
+    for iteration in range(3):  # what is set up once
+        batches(iteration)
+    torch.cuda.synchronize()
+    batches._ahead(3)
+    torch.cuda._sleep(2_000_000_000)  # a second or so of the stream that computes
+    busy = torch.cuda.Event()
+    busy.record()
+    _, _, mark = batches._ahead(4)
+    assert mark is not None
+    mark.synchronize()
+    assert not busy.query()

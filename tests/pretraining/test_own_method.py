@@ -75,7 +75,7 @@ def register_byol() -> None:
 
     @register_method("asks_for_more")
     class AsksForMore(Byol):
-        views_needed = (ViewGroup(("weak", "strong")),)
+        views_needed = (ViewGroup(("weak", "masked")),)
 
         def __init__(self, context: MethodContext) -> None:
             super().__init__(context)
@@ -191,7 +191,7 @@ def test_two_processes_draw_its_curve_of_one(tmp_path: Path, tiny_options: list[
     [
         (["METHOD.NAME", "singel"], "the method 'singel', which is not registered. Did you mean single"),
         (["METHOD.NAME", "two_heads", "SOLVER.ACCUMULATE", "2"], "SOLVER.ACCUMULATE is 2, but the method two_heads"),
-        (["METHOD.NAME", "asks_for_more"], "METHOD.NAME asks_for_more needs views of other kinds or sizes"),
+        (["METHOD.NAME", "asks_for_more"], "METHOD.NAME asks_for_more needs views of the kind masked"),
         (["METHOD.NAME", "two_heads", "PROJECTOR.OUT_DIM", "2"], "LOSS.NAME clop, PROJECTOR.OUT_DIM 2: "),
         (
             ["METHOD.NAME", "two_heads", "METHOD.TWO_HEADS.OUT_DIM", "0"],

@@ -24,13 +24,14 @@ from clop_det.data.augment import AugmentSettings, ViewAugmentation
 from clop_det.data.view_parameters import draw_parameters
 from clop_det.losses import Loss
 from clop_det.losses.batch import values_checked_later
+from clop_det.losses.pulls import SCORE_PULLS
 from clop_det.methods.encoder import build_encoder
 from clop_det.pretraining.build import build_method
 from clop_det.pretraining.data import BatchSource, open_data
 from clop_det.pretraining.nonfinite import NonFiniteGuard
 from clop_det.pretraining.optimizers import build_optimizer
 from clop_det.pretraining.step import PretrainStep
-from tests.losses.helpers import every_loss
+from tests.losses.helpers import ASKING, every_loss
 
 from .conftest import BASE_CONFIG
 
@@ -40,8 +41,7 @@ WAITING = {
 }
 
 ROOT = Path(__file__).resolve().parents[2]
-# Losses that count or choose labelled views on the host.
-ASKING = {"dot_regression", "lejepa", "mcr2", "nonl", "ntce", "paws", "prototype_softmax", "suncet", "wmse"}
+ASKING_PULLS = {f"pull {name}" for name in SCORE_PULLS}
 
 
 class Waits(TorchDispatchMode):
@@ -101,7 +101,9 @@ def test_a_step_waits_once(loss: str, more: tuple[str, ...], tiny_options: list[
     assert waits.found == ["_local_scalar_dense"] * 2
 
 
-@pytest.mark.parametrize("name", [name for name in sorted(every_loss(4, 8)) if name.split(" over ")[-1] not in ASKING])
+@pytest.mark.parametrize(
+    "name", [name for name in sorted(every_loss(4, 8)) if name.split(" over ")[-1] not in ASKING | ASKING_PULLS]
+)
 def test_losses_ask_a_gpu_for_no_value(name: str) -> None:
     loss = every_loss(4, 8)[name].float()
     with FakeTensorMode() as mode, values_checked_later() as checks:
@@ -112,12 +114,12 @@ def test_losses_ask_a_gpu_for_no_value(name: str) -> None:
             bool(checks.finite[0])
 
 
-@pytest.mark.parametrize("name", sorted(ASKING))
+@pytest.mark.parametrize("name", sorted(ASKING | ASKING_PULLS))
 def test_the_losses_that_ask_a_gpu_are_those_that_the_docs_name(name: str) -> None:
     loss, asks = every_loss(4, 8)[name].float(), (DataDependentOutputException, DynamicOutputShapeException)
     with FakeTensorMode() as mode, values_checked_later(), pytest.raises(asks):
         _called(loss, mode)
-    assert f"`{name}`" in (ROOT / "docs" / "pretraining.md").read_text()
+    assert f"`{name.removeprefix('pull ')}`" in (ROOT / "docs" / "pretraining.md").read_text()
 
 
 def _called(loss: Loss, mode: FakeTensorMode) -> Tensor:

@@ -4,7 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from clop_det.errors import UserError
+from clop_det.probes import limits
 from clop_det.probes.encoding import encode_images, encode_sets
+from clop_det.probes.limits import bank_bytes, check_bank
 
 
 def images(n: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -46,3 +49,25 @@ def test_bad_input_is_named() -> None:
         encode_images(encode, bank, 0)
     with pytest.raises(ValueError, match=r"encode must return \(10, D\) for 10 images, but returned \(10, 3, 8, 8\)"):
         encode_images(lambda batch: batch.float(), bank)
+
+
+def test_a_bank_that_does_not_fit_is_refused_after_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded = []
+    monkeypatch.setattr(limits, "memory_of", lambda device: bank_bytes(60, 48, 4))
+    with pytest.raises(UserError, match=r"bank holds 100 images: with 48 features .* Set PROBE\.MAX_BANK 60, which"):
+        encode_sets(lambda batch: encoded.append(1) or encode(batch), images(100, 3), images(50, 4), 10)
+    assert len(encoded) == 1
+    assert len(encode_sets(encode, images(60, 3), images(500, 4), 10).queries) == 500
+
+
+def test_the_estimate_is_in_bytes_and_the_remedy_fits() -> None:
+    """ImageNet's training images and a ResNet-50 need about 115 GB."""
+    count, dim, classes = 1_281_167, 2048, 1000
+    assert 110e9 < bank_bytes(count, dim, classes) < 120e9
+    assert bank_bytes(100, 8, 1000) > bank_bytes(100, 8, 10)
+    cpu = torch.device("cpu")
+    with pytest.raises(UserError) as error:
+        check_bank(10**9, dim, classes, cpu)
+    fits = int(str(error.value).split("PROBE.MAX_BANK ")[1].split(",")[0])
+    check_bank(fits, dim, classes, cpu)
+    assert limits.memory_of(cpu) < bank_bytes(2 * fits, dim, classes)

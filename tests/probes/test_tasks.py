@@ -141,6 +141,18 @@ def test_a_taken_name_is_refused_and_what_is_undefined_left_out() -> None:
     assert CATALOGUE.find("rankme").label == "RankMe"
 
 
+def test_a_probe_that_needs_what_no_stage_has_is_refused_before_it_is_registered() -> None:
+    class Hungry(Probe):
+        needs = "captions"
+
+        def measure(self, data: ProbeData) -> Mapping[str, float]:
+            return {}
+
+    with pytest.raises(UserError, match=r"the probe 'hungry' of .* needs 'captions'; it must be images, embeddings or"):
+        register_probe("hungry")(Hungry)
+    assert "hungry" not in PROBES
+
+
 @pytest.mark.gpu
 def test_features_on_a_gpu_give_the_same_figures() -> None:
     seen, tasks = data(), build_tasks(config("PROBE.KNN.K", "(5, 20)"))

@@ -15,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 # Similarities held at once: 64 MiB in float32, whatever the sizes of the bank and of the queries.
 _CHUNK_ELEMENTS = 1 << 24
+# Numbers of the bank that are normalised at once: 1 GiB in float32.
+_BLOCK_ELEMENTS = 1 << 28
 
 
 def knn_predict(
@@ -27,6 +29,7 @@ def knn_predict(
     """Class of each query by a vote of its k nearest bank features, each voting with exp(cosine / temperature).
 
     A k above the size of the bank means the whole bank, and a log line says so. Equal votes go to the lower class.
+    Beside bank and queries it holds a block of the bank, the similarities of some queries to it, and the neighbours.
 
     Args:
         bank: features (N, D); bank and queries are L2-normalised here.
@@ -52,29 +55,47 @@ def knn_predict(
     for k in ks:
         if k > len(bank):
             logger.warning("kNN with k = %d uses the whole bank, which has only %d images", k, len(bank))
-    bank = F.normalize(bank.to(queries), dim=1)
     queries = F.normalize(queries, dim=1)
     num_classes = int(bank_labels.max()) + 1
-    chunks = [
-        _vote(chunk @ bank.T, bank_labels, num_classes, ks, temperature)
-        for chunk in torch.split(queries, max(1, _CHUNK_ELEMENTS // len(bank)))
-    ]
-    return {k: torch.cat([chunk[k] for chunk in chunks]) for k in ks}
+    rows = max(1, _BLOCK_ELEMENTS // bank.shape[1])
+    chunks = torch.split(queries, max(1, _CHUNK_ELEMENTS // min(rows, len(bank))))
+    nearest: list[_Nearest | None] = [None] * len(chunks)
+    for start in range(0, len(bank), rows):
+        block = F.normalize(bank[start : start + rows].to(queries), dim=1)
+        for number, chunk in enumerate(chunks):
+            nearest[number] = _joined(nearest[number], _nearest(chunk @ block.T, max(ks), start), max(ks))
+    votes = [_vote(*found, bank_labels, num_classes, ks, temperature) for found in nearest if found is not None]
+    return {k: torch.cat([vote[k] for vote in votes]) for k in ks}
+
+
+_Nearest = tuple[Tensor, Tensor]  # similarities (m, k) of a chunk's nearest bank features, largest first; their indices
+
+
+def _nearest(similarity: Tensor, k: int, start: int) -> _Nearest:
+    """From the similarities (m, n) to the bank features `start`, `start` + 1, ..."""
+    values, indices = similarity.topk(min(k, similarity.shape[1]), dim=1)
+    return values, indices + start
+
+
+def _joined(first: _Nearest | None, second: _Nearest, k: int) -> _Nearest:
+    if first is None:
+        return second
+    values, indices = (torch.cat(pair, dim=1) for pair in zip(first, second, strict=True))
+    values, order = values.topk(min(k, values.shape[1]), dim=1)
+    return values, indices.gather(1, order)
 
 
 def _vote(
-    similarity: Tensor, bank_labels: Tensor, num_classes: int, ks: Sequence[int], temperature: float
+    nearest: Tensor, indices: Tensor, bank_labels: Tensor, num_classes: int, ks: Sequence[int], temperature: float
 ) -> dict[int, Tensor]:
-    """Votes of a chunk of queries; `similarity` (m, N). The votes for a larger k continue those for a smaller one."""
-    bank_size = similarity.shape[1]
-    nearest, indices = similarity.topk(min(max(ks), bank_size), dim=1)
+    """Votes of a chunk of queries; the votes for a larger k continue those for a smaller one."""
     # A row's weights, all divided by the largest: the same vote, and no overflow at a small temperature.
     weights = ((nearest - nearest[:, :1]) / temperature).exp()
     neighbour_labels = bank_labels[indices]
-    votes = weights.new_zeros(len(similarity), num_classes)
+    votes = weights.new_zeros(len(nearest), num_classes)
     predictions, counted = {}, 0
     for k in sorted(set(ks)):
-        upto = min(k, bank_size)
+        upto = min(k, nearest.shape[1])
         votes.scatter_add_(1, neighbour_labels[:, counted:upto], weights[:, counted:upto])
         predictions[k], counted = votes.argmax(dim=1), upto
     return predictions

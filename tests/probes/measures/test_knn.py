@@ -64,6 +64,17 @@ def test_chunks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> Non
     assert torch.equal(knn_predict(bank, labels, queries, (5,))[5], whole)
 
 
+@pytest.mark.parametrize("rows", [1, 7, 99, 100])
+def test_blocks_of_the_bank_do_not_change_the_result(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    bank, labels = blobs(100, 6)
+    queries, _ = blobs(33, 7)
+    whole = knn_predict(bank, labels, queries, (1, 5, 200))
+    monkeypatch.setattr("clop_det.probes.measures.knn._BLOCK_ELEMENTS", rows * bank.shape[1])
+    monkeypatch.setattr("clop_det.probes.measures.knn._CHUNK_ELEMENTS", 10 * rows)
+    found = knn_predict(bank, labels, queries, (1, 5, 200))
+    assert all(torch.equal(found[k], whole[k]) for k in whole)
+
+
 def test_votes_are_weighted_by_similarity() -> None:
     # One neighbour at the query against two at 60 degrees: exp((1 - 0.5) / T) > 2 exactly when T < 0.5 / ln 2.
     bank = torch.tensor([[1.0, 0.0], [0.5, math.sqrt(0.75)], [0.5, -math.sqrt(0.75)]])

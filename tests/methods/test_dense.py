@@ -1,0 +1,147 @@
+"""The dense method beside a transcription in loops, and where cells lie."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from clop_det.backbones import Backbone, Stage
+from clop_det.data.views import Views
+from clop_det.losses import Loss, PrototypePull, orthonormal_prototypes
+from clop_det.methods import Encoder, MethodContext, build_projector
+from clop_det.methods.dense import Dense, cell_centres
+
+from .helpers import CLASSES, DIM, N, labels_of, made
+
+T, WEIGHT, GRID = 0.3, 0.4, 2
+
+
+class TwoStages(Backbone):
+    def __init__(self) -> None:
+        super().__init__()
+        self.map_shapes = {"res2": Stage(6, 1), "res3": Stage(12, 2)}
+        self.feature_dim = 12
+        self.res2, self.res3 = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 12, 3, stride=2, padding=1)
+
+    def maps(self, images: Tensor) -> dict[str, Tensor]:
+        first = self.res2(images).relu()
+        return {"res2": first, "res3": self.res3(first)}
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.maps(images)["res3"].mean((2, 3))
+
+
+def built(**options: Any) -> Dense:
+    torch.manual_seed(5)
+
+    def pull() -> Loss:
+        return PrototypePull(orthonormal_prototypes(CLASSES, DIM))
+
+    encoder = Encoder(TwoStages(), build_projector(12, 10, DIM), 12, DIM)
+    context = MethodContext(encoder, pull, CLASSES, [0.0] * 3, [1.0] * 3)
+    return Dense(context, temperature=T, weight=WEIGHT, grid=GRID, queue=10, **options).double().train()
+
+
+def placed(views: Views, seed: int) -> Views:
+    """The same pixels, said to come from boxes here and there."""
+    generator = torch.Generator().manual_seed(seed)
+    start, side = (torch.rand(2, N, 2, generator=generator) * size for size in (6, 8))
+    flips = torch.rand(2, N, generator=generator) < 0.5
+    return dataclasses.replace(views, boxes=torch.cat([start, start + 2 + side], -1), flips=flips)
+
+
+def plain_step(method: Dense, views: Views, stage: str) -> tuple[Tensor, Tensor]:
+    """Both terms by loops over images, directions and cells."""
+    student, teacher = [], []
+    for pixels, encoder, projector, found in (
+        (views.stacked, method.student, method.dense_projector, student),
+        (views.stacked, method.teacher, method.teacher_projector, teacher),
+    ):
+        maps = encoder.backbone.maps(pixels)
+        embedded = encoder.projector(encoder.backbone(pixels))
+        pooled = F.adaptive_avg_pool2d(maps[stage], GRID)
+        found += [F.normalize(embedded, dim=1), pooled.flatten(2), F.normalize(projector(pooled).flatten(2), dim=1)]
+
+    def contrast(row: Tensor, key: Tensor, queue: Tensor) -> Tensor:
+        return -torch.cat([(row @ key)[None], queue @ row]).div(T).log_softmax(0)[0]
+
+    whole, cells = [], []
+    for i in range(2 * N):
+        other = (i + N) % (2 * N)
+        whole.append(contrast(student[0][i], teacher[0][other], method.queue.rows))
+        for s in range(GRID * GRID):
+            if method.match == "features":
+                similar = [F.cosine_similarity(student[1][i, :, s], teacher[1][other, :, t], dim=0) for t in range(4)]
+                place = int(torch.stack(similar).argmax())
+            else:
+                here, there = centre(views, i, s), [centre(views, other, t) for t in range(4)]
+                distances = torch.stack([(here - point).norm() for point in there])
+                place, diagonal = int(distances.argmin()), max(diagonal_of(views, i), diagonal_of(views, other))
+                if distances[place] > diagonal:
+                    continue
+            cells.append(contrast(student[2][i, :, s], teacher[2][other, :, place], method.dense_queue.rows))
+    return (1 - WEIGHT) * torch.stack(whole).mean(), WEIGHT * torch.stack(cells).mean()
+
+
+def centre(views: Views, row: int, cell: int) -> Tensor:
+    x0, y0, x1, y1 = views.boxes.flatten(0, 1)[row].tolist()
+    across, down = (cell % GRID + 0.5) / GRID, (cell // GRID + 0.5) / GRID
+    across = 1 - across if views.flips.flatten()[row] else across
+    return torch.tensor([x0 + across * (x1 - x0), y0 + down * (y1 - y0)])
+
+
+def diagonal_of(views: Views, row: int) -> float:
+    x0, y0, x1, y1 = views.boxes.flatten(0, 1)[row].tolist()
+    return float((((x1 - x0) / GRID) ** 2 + ((y1 - y0) / GRID) ** 2) ** 0.5)
+
+
+@pytest.mark.parametrize("match", ["features", "location"])
+@pytest.mark.parametrize("stage", ["", "res2"])
+def test_both_terms_written_out_over_steps(match: str, stage: str) -> None:
+    method = built(match=match, stage=stage, momentum=0.8)
+    for step in range(3):
+        views = placed(made(step), step)
+        plain = copy.deepcopy(method)
+        parts = method.step(views, labels_of(step))
+        expected = plain_step(plain, views, stage or "res3")
+        torch.testing.assert_close(tuple(parts.values()), expected)
+        sum(parts.values()).backward()  # type: ignore[union-attr]
+        sum(expected).backward()  # type: ignore[union-attr]
+        for ours, theirs in zip(method.parameters(), plain.parameters(), strict=True):
+            if ours.grad is not None:
+                torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-9, atol=1e-11)
+                ours.data -= 0.1 * ours.grad
+        method.zero_grad()
+        method.after_step(1.0)
+    assert int(method.queue.place) == int(method.dense_queue.place) == 3 * 2 * N % 10
+
+
+def test_centres_of_cells_follow_boxes_and_flips() -> None:
+    views = placed(made(0), 4)
+    centres, diagonals = cell_centres(views, GRID)
+    assert views.flips.any()
+    for row in range(2 * N):
+        for cell in range(GRID * GRID):
+            torch.testing.assert_close(centres[row, cell], centre(views, row, cell))
+        both = diagonal_of(views, row), diagonal_of(views, (row + N) % (2 * N))
+        assert float(diagonals[row]) == pytest.approx(max(both), rel=1e-5)
+
+
+def test_views_that_share_no_place_have_no_dense_term() -> None:
+    method = built(match="location")
+    boxes = torch.tensor([[0.0, 0, 1, 1], [500, 500, 501, 501]])[:, None].expand(2, N, 4)
+    parts = method.step(dataclasses.replace(made(0), boxes=boxes), labels_of(0))
+    assert float(parts["dense_cells"]) == 0
+    sum(parts.values()).backward()  # type: ignore[union-attr]
+    assert all(p.grad is not None for p in method.dense_projector.parameters())
+
+
+def test_an_unknown_stage_is_named() -> None:
+    with pytest.raises(ValueError, match="STAGE='res9': the backbone has the stages res2, res3"):
+        built(stage="res9")

@@ -1,0 +1,99 @@
+"""Every method on two and three ranks: the parts, the weights and the buffers of one process with the global batch."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from clop_det.data.views import Views
+from clop_det.methods.byol import Byol
+from clop_det.methods.dino import Dino
+from clop_det.methods.fixmatch import FixMatch
+from clop_det.methods.moco_v2 import MoCoV2
+from clop_det.methods.moco_v3 import MoCoV3
+from clop_det.methods.simmatch import SimMatch
+from clop_det.methods.sync_batch_norm import synchronise_batch_norm
+
+from .helpers import N, built, labels_of, made
+from .test_dense import built as built_dense
+from .test_dense import placed
+
+STEPS, WORLD_SIZES, SMALL = 4, (2, 3), 2
+LIMIT = datetime.timedelta(seconds=60)
+METHODS: dict[str, Any] = {
+    "byol": lambda: built(Byol, loss_weight=0.5),
+    "moco_v2": lambda: built(MoCoV2, queue=30, loss_weight=0.5),
+    "moco_v3": lambda: built(MoCoV3),
+    "dino": lambda: built(Dino, prototypes=7, local_views=SMALL, freeze=0.3, momentum=0.5),
+    "fixmatch": lambda: built(FixMatch),
+    "simmatch": lambda: built(SimMatch, bank=10, threshold=0.4, loss_weight=0.5),
+    "dense": lambda: built_dense(match="features", momentum=0.5),
+    "dense by location": lambda: built_dense(match="location", loss_weight=0.5),
+}
+
+
+def part_of(views: Views, part: slice) -> Views:
+    further = tuple(part_of(group, part) for group in views.further)
+    return Views(views.pixels[:, part], views.boxes[:, part], views.flips[:, part], views.kinds, further)
+
+
+def train(name: str, rank: int, world_size: int) -> dict[str, Tensor]:
+    """The parts of every step, and the state after the last."""
+    method = METHODS[name]()
+    trained = {parameter for module in method.trained for parameter in module.parameters()}
+    for parameter in method.parameters():
+        parameter.requires_grad_(parameter in trained)
+    called = method
+    if world_size > 1:
+        synchronise_batch_norm(method)
+        called = DistributedDataParallel(method, broadcast_buffers=False)
+    optimizer = torch.optim.SGD(list(trained), lr=0.05)
+    part = slice(rank * N // world_size, (rank + 1) * N // world_size)
+    found: dict[str, Tensor] = {}
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        parts = called(part_of(placed(made(step, small=SMALL), step), part), labels_of(step)[part])
+        sum(parts.values()).backward()
+        optimizer.step()
+        method.after_step((step + 1) / STEPS)
+        found |= {f"step {step}, {key}": value.detach() for key, value in parts.items()}
+    return found | method.state_dict()
+
+
+def work(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    for world_size in WORLD_SIZES:
+        if rank < world_size:
+            store = f"file://{folder}/store_{world_size}"
+            dist.init_process_group("gloo", init_method=store, rank=rank, world_size=world_size, timeout=LIMIT)
+            torch.save({name: train(name, rank, world_size) for name in METHODS}, f"{folder}/{world_size}_{rank}.pt")
+            dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, int], Any]:
+    folder = tmp_path_factory.mktemp("methods")
+    torch.multiprocessing.spawn(work, args=(str(folder),), nprocs=max(WORLD_SIZES))
+    return {
+        (world_size, rank): torch.load(Path(folder) / f"{world_size}_{rank}.pt", weights_only=True)
+        for world_size in WORLD_SIZES
+        for rank in range(world_size)
+    }
+
+
+@pytest.mark.parametrize("world_size", WORLD_SIZES)
+@pytest.mark.parametrize("name", METHODS)
+def test_equal_to_one_process(runs: dict[tuple[int, int], Any], name: str, world_size: int) -> None:
+    expected = train(name, 0, 1)
+    for rank in range(world_size):
+        found = runs[world_size, rank][name]
+        assert found.keys() == expected.keys()
+        for key, value in expected.items():
+            torch.testing.assert_close(found[key], value, rtol=1e-8, atol=1e-9, msg=lambda m, k=key: f"{k}: {m}")
