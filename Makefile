@@ -16,7 +16,7 @@ endif
 REQUIREMENTS := $(shell (cat constraints.txt setup.py; $(PYTHON) tools/make_environment.py --stamp; echo $(DETECTRON2_COPY) $(TORCH_INDEX)) 2>&1 | cksum | cut -d' ' -f1)
 READY := $(VENV)/.ready-$(REQUIREMENTS)
 
-.PHONY: help setup demo demo-full test test-slow gpu-check fuzz lint benchmarks clean
+.PHONY: help setup demo demo-full test test-slow gpu-check fuzz lint docs tutorial benchmarks clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -63,6 +63,13 @@ lint: $(READY)  ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy clop_det
+
+docs: $(READY)  ## The site of the documentation, links checked -> build/site/index.html
+	$(BIN)/pip install -q -c constraints.txt -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+tutorial: $(READY)  ## Run docs/tutorial.ipynb and keep what it prints (minutes)
+	$(BIN)/jupyter execute --inplace --timeout=1800 docs/tutorial.ipynb
 
 benchmarks: $(READY)  ## Install what the benchmarks compare against
 	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'

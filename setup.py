@@ -71,11 +71,14 @@ setup(
         "slurm": ["submitit>=1.5"],
         "wandb": ["wandb>=0.17"],
         "fast-eval": ["faster-coco-eval>=1.6", "hotcoco"],
+        "docs": ["latex2mathml>=3.77", "mkdocs-material>=9.5", "mkdocs>=1.6", "mkdocstrings[python]>=0.26"],
         "bench": ["lightly>=1.5", "pytorch-metric-learning>=2.5", "kornia>=0.7"],
         "test": [
             "hypothesis>=6",
+            "ipykernel>=6",  # runs docs/tutorial.ipynb
             "lightly>=1.5",
             "mypy>=1.10",
+            "nbclient>=0.10",
             "pytest>=8",
             "pytest-timeout>=2.3",
             "pytest-xdist>=3.5",

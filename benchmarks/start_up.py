@@ -22,6 +22,7 @@ QUICK = [
     ["convert", "--help"],
     ["predict", "--help"],
     ["compare", "--help"],
+    ["rank", "--help"],
     ["doctor", "--help"],
     ["simulate", "--help"],
     ["train", "--wrong"],

@@ -82,7 +82,7 @@ class Run:
 
     @property
     def figures(self) -> dict[str, float]:
-        """Name -> final figure, e.g. "bbox/AP" in percent or "knn_accuracy"."""
+        """Name -> final figure, e.g. "bbox/AP" in percent or "knn_top1"."""
         return dict(self.results["metrics"])
 
     @property

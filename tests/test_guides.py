@@ -1,4 +1,4 @@
-"""The guides and the README's five commands, word for word; overrides at the end make them short."""
+"""The commands of the guides and of the README, word for word; overrides at the end make them short."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,8 @@ import pytest
 import torch
 import torchvision
 from PIL import Image
+
+import clop_det
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = ["MODEL.DEVICE", "cpu", "SOLVER.WARMUP_ITERS", "0", "DATALOADER.NUM_WORKERS", "0"]
@@ -66,6 +69,29 @@ def test_the_five_commands_of_the_readme(tmp_path: Path) -> None:
     run(predict, tmp_path)
     assert (tmp_path / "output" / "found" / "pictures").is_dir()
     assert "jobs" in run(compare.replace("compare --", "compare --dry-run --"), tmp_path)
+
+
+def test_the_installation_of_the_readme(tmp_path: Path) -> None:
+    """pip itself is left out: test_wheel.py builds and installs the wheel."""
+    (block,) = [text for text in blocks("README.md", "") if text.startswith("pip install")]
+    _, copy, demo = block.splitlines()
+    assert f"clop_det-{clop_det.__version__}-" in block
+    assert shlex.split(copy, comments=True)[-1] in (ROOT / "Makefile").read_text()
+    sets = dict(zip(TRAIN[::2], TRAIN[1::2], strict=True))["DATASETS.REGISTER"]
+    detection = f"[{{CONFIG: detection/digits/faster_rcnn_R_18_FPN_digits.yaml, OPTS: {{DATASETS.REGISTER: {sets}, "
+    detection += ", ".join(f"{key}: {value}" for key, value in {**STEPS, "PROBE.ENABLED": False}.items()) + "}}]"
+    short = ["COMPARE.INITS", "[random]", "COMPARE.DEVICE", "cpu", "COMPARE.EXAMPLES", "0", "COMPARE.DETECTION"]
+    run(demo, tmp_path, *short, detection)
+    assert (tmp_path / "output" / "demo" / "report" / "report.html").is_file()
+
+
+def test_the_backbone_of_the_examples(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    (block,) = blocks("examples/my_backbone/README.md", "")
+    pretrain, convert, train = block.splitlines()
+    run(pretrain, tmp_path, *PRETRAIN)
+    assert "proof" in run(convert, tmp_path)
+    run(train, tmp_path, *TRAIN)
 
 
 def test_my_own_loss(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from detectron2.modeling import build_backbone
 from torch import Tensor, nn
 
 from clop_det.config import add_clop_config
+from clop_det.config.imports import IMPORTED
 
 
 class TargetDetector(nn.Module):
@@ -39,7 +40,7 @@ def last_map(detector: Any, images: Tensor) -> Tensor:
 def fpn_config(builder: str) -> CfgNode:
     """A Detectron2 config on the CPU with a feature pyramid made by `builder`, a name of MODEL.BACKBONE.NAME."""
     cfg = get_cfg()
-    add_clop_config(cfg)
+    add_clop_config(cfg, list(IMPORTED))  # the builder may read a key of any module that was brought in
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.BACKBONE.NAME = builder
     cfg.MODEL.BACKBONE.FREEZE_AT = 0

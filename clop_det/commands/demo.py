@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+
 from clop_det.commands import compare
 from clop_det.commands.common import plain_parser
 
@@ -17,6 +19,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = plain_parser("demo", text, _EPILOG)
     parser.add_argument("--output", default="output/demo", metavar="DIR", help="folder (default %(default)s)")
     parser.add_argument("--jobs", type=int, default=2, metavar="N", help="runs at once (default %(default)s)")
+    parser.add_argument(
+        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="overrides of the config, after all options"
+    )
     args = parser.parse_args(argv)
     words = ["--config-file", "compare/digits.yaml", "--jobs", str(args.jobs), "--rerun", "OUTPUT_DIR", args.output]
-    return compare.main(words)
+    return compare.main([*words, *args.opts])

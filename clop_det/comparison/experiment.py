@@ -48,7 +48,8 @@ class Asked:
         launcher: one of `LAUNCHERS`.
         dry_run: only list the jobs; with `measure` time the first steps of each kind.
         only: pattern of job names; empty: all.
-        keep, rerun: what becomes of jobs that ran under other code; neither: they are refused.
+        keep: let jobs stand that ran under other code.
+        rerun: run them again; without `keep` and `rerun` they are refused.
         commands: says how each kind of job is started.
     """
 

@@ -87,11 +87,11 @@ def convert_checkpoint(
 ) -> ConversionReport:
     """Convert `source` to the Detectron2 file `output`; it is written only if the proof holds.
 
+    The keyword arguments are the fields of `Options`, in which `source_format` is called `source`.
+
     Args:
         source: checkpoint of any source in the catalogue.
         output: a `.pth`, or a `.pkl` in the layout of Detectron2's model zoo.
-        source_format: see `Options.source`.
-        prefix, arch, verify, allow_stem_reinit, trust_pickle, network, drop, conventions: see `Options`.
         keep_heads: take over the rest of a detector, too, as it is: its pyramid, proposals and heads.
 
     Raises:

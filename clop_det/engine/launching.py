@@ -45,7 +45,9 @@ class Launch:
 
     Attributes:
         num_gpus: processes of each machine; on a machine without GPUs they meet over gloo.
-        num_machines, machine_rank, dist_url: as Detectron2's `launch` takes them.
+        num_machines: as Detectron2's `launch` takes it.
+        machine_rank: the same.
+        dist_url: the same.
         resume: go on from the last checkpoint.
         eval_only: evaluate, train nothing.
         traceback: show the traceback of an error in the input, too.

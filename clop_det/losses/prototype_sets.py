@@ -69,7 +69,8 @@ def build_prototypes(
         dim: d.
         seed: of these prototypes alone, at least 0.
         directions: m per class; above 1 for "orthonormal" alone.
-        class_tree, relatedness: of "class_tree"; see `tree_similarity`.
+        class_tree: of "class_tree"; see `tree_similarity`.
+        relatedness: the same.
 
     Returns:
         (K, d) float32, or (K, m, d) if directions > 1.

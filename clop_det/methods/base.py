@@ -30,7 +30,8 @@ class MethodContext:
         encoder: backbone and projector as ENCODER.* and PROJECTOR.* say; initial weights are a function of SEED alone.
         build_loss: builds the loss that LOSS.NAME names, with its options.
         num_classes: K.
-        pixel_mean, pixel_std: RGB, in 0..255.
+        pixel_mean: RGB, in 0..255.
+        pixel_std: the same.
         half_type: the type that the networks compute in by autocast, bf16 or fp16; False: fp32.
         channels_last: whether the networks compute in that memory layout.
     """

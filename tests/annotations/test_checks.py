@@ -205,13 +205,6 @@ def test_a_cache_that_cannot_be_written_costs_only_time(tmp_path: Path, monkeypa
     assert facts_of([tmp_path / "a.png"])[0].format == "PNG"
 
 
-def test_the_documentation_lists_every_kind_as_it_is() -> None:
-    text = (Path(__file__).resolve().parents[2] / "docs" / "detection.md").read_text(encoding="utf-8")
-    for kind in KINDS.values():
-        row = f"| `{kind.name.upper()}` | {kind.meaning} | {kind.default} | {kind.repair or '-'} | {kind.dropped} |"
-        assert row in text
-
-
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
 @pytest.mark.parametrize(
     "options",

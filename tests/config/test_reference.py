@@ -15,6 +15,11 @@ def check(module: str, page: str) -> str:
     return made
 
 
+def test_the_annotation_checks_are_those_of_the_code() -> None:
+    made = check("clop_det.annotations.checks.reference", "annotation_checks.md")
+    assert "| `ONE_PIXEL_BOX` | the first and last pixel of a Pascal VOC box are the same column or row" in made
+
+
 def test_what_a_conversion_can_be_told_is_what_the_registries_hold() -> None:
     made = check("clop_det.conversion.reference", "conversion.md")
     for name in ("`torchvision`", "`resnet50`", "`--stride-in-1x1`"):
