@@ -52,6 +52,8 @@ class Family(ABC):
         stem_remedy: what to do about a stem that a detector has no place for.
         proof_hint: what errors at some stages and not at others speak for.
         loading_remedy: what to do where the model has another network than the file.
+        stirred: what `stir` has given random values, for the report of a proof.
+        undecayed: last parts of parameters' names that an optimiser does not decay, beside normalisations and biases.
     """
 
     name: str
@@ -71,6 +73,8 @@ class Family(ABC):
     namings: tuple[str, ...] = ()
     stem_remedy: str = ""
     proof_hint: str = "Wrong from the first stage on: channel order or normalisation; elsewhere: tensors."
+    stirred: str = "stirred BN"
+    undecayed: tuple[str, ...] = ()
     loading_remedy: str = "Convert it with clop-det convert, and configure the checkpoint's network."
 
     # --- networks ---
@@ -110,8 +114,11 @@ class Family(ABC):
 
     # --- tensors ---
 
-    def identify(self, state: Mapping[str, Tensor]) -> Network:
-        """The network whose tensors `state` (own names) holds, all of them; UserError: none, or tensors do not fit."""
+    def identify(self, state: Mapping[str, Tensor], hints: Iterable[str] = ()) -> Network:
+        """The network whose tensors `state` (own names) holds, all of them; UserError: none, or tensors do not fit.
+
+        `hints` are names that the file or its user gives to the network, for families whose tensors do not say it all.
+        """
         shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
         for arch in self.architectures():
             if (found := self.find(arch)) is not None and shapes_of(self, arch) == shapes:
@@ -224,6 +231,14 @@ class Family(ABC):
     def target_network(self, cfg: CfgNode) -> TargetDetector:
         """The network of a target."""
         return TargetDetector(cfg)
+
+    def proof_size(self, architecture: Architecture) -> tuple[int, int]:
+        """Height and width of the images that the proof runs, in pixels."""
+        return 160, 192
+
+    def lr_factors(self, detector: nn.Module, cfg: CfgNode) -> dict[str, float]:
+        """Parameters of a detector whose learning rate is not that of the others, and by which factor."""
+        return {}
 
     def carried_by(self, cfg: CfgNode) -> bool:
         """Whether the detector of a config carries a network of this family."""

@@ -28,7 +28,7 @@ from clop_det.conversion.loading import DetectorCheckpointer, backbone_keys
 from clop_det.errors import UserError
 
 TOLERANCE = 1e-5
-_IMAGES, _HEIGHT, _WIDTH = 2, 160, 192
+_IMAGES = 2
 
 
 class ParityError(UserError):
@@ -72,7 +72,7 @@ def prove(
     family, architecture = find_architecture(arch, "the architecture")
     reference = reference_network(arch, state, **conventions)
     generator = torch.Generator().manual_seed(0)
-    rgb = torch.rand(_IMAGES, 3, _HEIGHT, _WIDTH, generator=generator) * 255
+    rgb = torch.rand(_IMAGES, 3, *family.proof_size(architecture), generator=generator) * 255
     borrowed = {name for name in reference.state_dict() if family.is_own_name(name) and name not in state}
     return {
         target: _compare(family, target, path, reference, rgb, source_input, borrowed)

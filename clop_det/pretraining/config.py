@@ -18,7 +18,6 @@ from clop_det.keys import (
 declare(
     PRETRAINING,
     {
-        "SOLVER.OPTIMIZER": Key("SGD", "Optimiser.", one_of("SGD", "LARS", "AdamW")),
         "SOLVER.LARS_TRUST_COEFFICIENT": Key(0.001, "LARS: local learning rate = coefficient * |w| / |g|.", above(0)),
         "SOLVER.CHANNELS_LAST": Key(
             True,

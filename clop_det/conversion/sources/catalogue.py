@@ -211,13 +211,19 @@ _ENTRIES = (
         layout="torchvision",
     ),
     Source(
+        "timm",
+        _BOX,
+        "{shown} without a prefix",
+        layout="timm",
+    ),
+    Source(
         "bare",
         _BOX,
         "{shown} without a prefix: {layout}'s names",
     ),
     Source(
         "detectron2",
-        r"(?:model\.)?(?:backbone\.)?(?:bottom_up\.)?",
+        r"(?:model\.)?(?:backbone\.)?(?:(?:bottom_up|net)\.)?",
         "{shown_detectron2}: Detectron2",
         warning=(
             "Detectron2's own MSRA networks (R-50.pkl, R-101.pkl) want --channel-order BGR, --pixel-mean 103.53 116.28"
