@@ -28,6 +28,7 @@ from clop_det.config.files import read_pairs, value_from
 from clop_det.config.reading import COMMAND_LINE, merge_mapping, read_config
 from clop_det.conversion.convert import convert_checkpoint as convert
 from clop_det.conversion.export import export_checkpoint as export
+from clop_det.conversion.stock import convert_to_stock
 from clop_det.engine.launching import Launch, expected_world_size, is_first_process, launch_workers
 from clop_det.engine.leaving import under_torchrun
 from clop_det.engine.run_folder import RESULTS_NAME, own_run_folder, settle_seed
@@ -39,7 +40,19 @@ if TYPE_CHECKING:
     from clop_det.comparison.experiment import Compared
     from clop_det.detection.predict import Predictions, Progress
 
-__all__ = ["Launch", "Run", "compare", "convert", "evaluate", "export", "finetune", "predict", "pretrain", "read"]
+__all__ = [
+    "Launch",
+    "Run",
+    "compare",
+    "convert",
+    "convert_to_stock",
+    "evaluate",
+    "export",
+    "finetune",
+    "predict",
+    "pretrain",
+    "read",
+]
 
 Config: TypeAlias = StrPath | CfgNode
 Overrides: TypeAlias = Mapping[str, Any] | Sequence[str]

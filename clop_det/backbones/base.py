@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from clop_det.backbones.batch_norm import has_trivial_statistics, stir_batch_norm
 from clop_det.backbones.detectors import TargetDetector, last_map
-from clop_det.backbones.parts import DETECTRON2, OWN, Architecture, Backbone, Network, Root, Setting
+from clop_det.backbones.parts import DETECTRON2, OWN, Architecture, Backbone, Network, Root, Setting, Stock
 from clop_det.errors import UserError
 
 # Under which keys training scripts and libraries say which network a file holds.
@@ -217,6 +217,16 @@ class Family(ABC):
     def conventions_said(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         """The family's own conventions that a file's plain values say: field -> value."""
         return {}
+
+    def stock(self, network: Network, state: Mapping[str, Tensor], **conventions: Any) -> Stock:
+        """The network as one of Detectron2's own models, where that has other names than `detectron2_name` gives.
+
+        Raises:
+            UserError: there is none.
+        """
+        raise UserError(
+            f"a {self.noun} already has the names of Detectron2's own model, if that has one. Leave --to out."
+        )
 
     # --- detectors ---
 

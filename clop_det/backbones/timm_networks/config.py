@@ -15,9 +15,9 @@ declare(
             "Maps that the network gives, e.g. stage2; empty: all stages, the last block of a plain transformer.",
         ),
         "MODEL.TIMM.MAP_NORM": Key(
-            "",
-            "LN: a new layer normalisation of each map, as Swin's and ConvNeXt's detectors have; empty: none.",
-            one_of("", "LN"),
+            "none",
+            "LN: a new layer normalisation of each map, as Swin's and ConvNeXt's detectors have.",
+            one_of("none", "LN"),
         ),
         "MODEL.TIMM.NORM": Key(
             "BN",

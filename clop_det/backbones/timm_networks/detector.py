@@ -88,7 +88,11 @@ class TimmBottomUp(Backbone):
             name: Stage(shape.width, round(shape.stride / self.shrink)) for name, shape in shapes.items()
         }
         self.map_norms = nn.ModuleDict(
-            {name: get_norm(settings.MAP_NORM, one.width) for name, one in shapes.items() if settings.MAP_NORM}
+            {
+                name: get_norm(settings.MAP_NORM, one.width)
+                for name, one in shapes.items()
+                if settings.MAP_NORM != "none"
+            }
         )
         for name, parameter in self.timm.named_parameters():
             if name in facts.unused:  # no gradient would reach it, and data parallelism would wait for one
@@ -178,7 +182,8 @@ def _sfp(cfg: CfgNode, retina: bool) -> SimpleFeaturePyramid:
     scales = [scale for scale in (4.0, 2.0, 1.0, 0.5) if stage.stride / scale >= (8 if retina else 4)]
     last = f"p{round(stage.stride / scales[-1]).bit_length() - 1}"
     top = _top(retina, last, settings.OUT_CHANNELS)
-    return SimpleFeaturePyramid(network, name, settings.OUT_CHANNELS, scales, top, settings.NORM)
+    # LN is ViTDet's; without any norm Detectron2's pyramid does not run.
+    return SimpleFeaturePyramid(network, name, settings.OUT_CHANNELS, scales, top, settings.NORM or "LN")
 
 
 @BACKBONE_REGISTRY.register()

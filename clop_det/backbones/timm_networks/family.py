@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from clop_det.backbones.base import NETWORK_KEYS, Family
 from clop_det.backbones.detectors import TargetDetector, bottom_up, fpn_config
-from clop_det.backbones.parts import DETECTRON2, OWN, Network, Root, Setting
+from clop_det.backbones.parts import DETECTRON2, OWN, Network, Root, Setting, Stock
 from clop_det.backbones.registry import register_backbone
 from clop_det.backbones.timm_networks import config  # noqa: F401  (declares the detector's keys)
 from clop_det.backbones.timm_networks.architectures import (
@@ -27,6 +27,7 @@ from clop_det.backbones.timm_networks.detector import architecture_of, check_car
 from clop_det.backbones.timm_networks.identify import ANCHORS, PARTS, identify
 from clop_det.backbones.timm_networks.network import TimmBackbone, build_network
 from clop_det.backbones.timm_networks.stirring import is_fresh, stir
+from clop_det.backbones.timm_networks.stock import stock
 from clop_det.errors import UserError
 
 # What timm's networks have behind their pooled features; `head.norm` and the like are part of the features.
@@ -123,6 +124,15 @@ class TimmFamily(Family):
     @staticmethod
     def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, str]:
         return {name: name[len(prefix) :] for name in tensors if name.startswith(prefix)}
+
+    def stock(self, network: Network, state: Mapping[str, Tensor], **conventions: Any) -> Stock:
+        architecture: Any = network.architecture
+        built = self.reference(architecture.name).eval()
+        assert isinstance(built, TimmBackbone)
+        own = built.state_dict()
+        for name, tensor in state.items():
+            own[name].copy_(tensor)
+        return stock(architecture, built, state)
 
     def contradiction(self, architecture: Any, facts: Mapping[str, Any]) -> str:
         """A name of another network of timm; one that timm does not know says nothing."""

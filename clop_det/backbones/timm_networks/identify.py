@@ -29,7 +29,7 @@ ANCHORS = tuple(re.compile(rf"(?P<root>(?:.+\.)?){kind}") for kind in _KINDS)
 PARTS = re.compile(
     r"(bn\d|blocks|cls_token|conv1|conv_head|conv_stem|dist_token|downsample_layers|fc_norm|features|final_conv"
     r"|head(?=\.(norm|pre_logits))|layer\d|layers|norm|norm_head|norm_pre|patch_embed|patch_embeds|pos_block|pos_embed"
-    r"|pos_embed_win|reg_token|rope|s\d|stages(_\d)?|stem)(?![^.])"
+    r"|pos_embed_win(dow)?|reg_token|rope|s\d|stages(_\d)?|stem)(?![^.])"
 )
 Shapes = dict[str, tuple[int, ...]]
 _WIDTHS = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge", 64: "test"}
@@ -49,8 +49,12 @@ def identify(state: Mapping[str, Tensor], hints: Iterable[str], is_own_name: Cal
     shapes: Shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
     nearest: tuple[int, str] | None = None
     for candidate in _candidates(shapes, hints):
-        fitted = fit(candidate, shapes)
-        wrong = differences(shapes, _shapes(fitted, is_own_name), fitted.name)
+        try:
+            fitted = fit(candidate, shapes)
+            expected = {name: shape for name, shape in _default_shapes(fitted).items() if is_own_name(name)}
+        except UserError:  # no such network can be built with what the tensors show
+            continue
+        wrong = differences(shapes, expected, fitted.name)
         if not wrong:
             return fitted
         if nearest is None or len(wrong) < nearest[0]:
@@ -81,8 +85,8 @@ def _names(shapes: Shapes) -> list[str]:
         width = shapes["stages.0.blocks.0.conv_dw.weight"][0]
         first = {40: "atto", 48: "femto", 64: "pico", 80: "nano", 96: "", 128: "base", 192: "large", 256: "xlarge"}
         version = "convnextv2" if any(".grn." in name for name in shapes) else "convnext"
-        known = first.get(width, "")
-        return [name for name in timm.list_models(f"{version}_{known}*") if known or re.search("tiny|small|test", name)]
+        known = [first[width]] if first.get(width) else ["tiny", "small"]
+        return [name for size in known for name in timm.list_models(f"{version}_{size}*")] + ["test_convnext"]
     if any("relative_position_bias_table" in name for name in shapes):
         return list(timm.list_models("swin_*"))
     if "blocks.0.attn.qkv.weight" in shapes and "patch_embed.proj.weight" in shapes:
@@ -101,6 +105,8 @@ def _transformers(shapes: Shapes) -> list[str]:
     if any(".ls1.gamma" in name for name in shapes):
         plain = f"vit_{size}_patch14_{'reg4_' if 'reg_token' in shapes else ''}dinov2"
         return [plain] if size != "test" else ["test_vit2", "test_vit3"]
+    if "blocks.0.gamma_1" in shapes and "reg_token" in shapes:
+        return [f"vit_{size}_patch{patch}_dinov3{biased}" for biased in ("", "_qkvb")]
     clip = [f"vit_{size}_patch{patch}_clip_224"] if "norm_pre.weight" in shapes else []
     return [*clip, f"vit_{size}_patch{patch}_224", f"vit_{size}_patch16_224", "test_vit"]
 
@@ -153,11 +159,3 @@ def _image_size(architecture: TimmArchitecture, positions: tuple[int, ...], patc
 def _default_shapes(architecture: TimmArchitecture) -> Shapes:
     with torch.device("meta"):
         return {name: tuple(tensor.shape) for name, tensor in create(architecture).state_dict().items()}
-
-
-def _shapes(architecture: TimmArchitecture, is_own_name: Callable[[str], bool]) -> Shapes:
-    try:
-        made = _default_shapes(architecture)
-    except UserError:
-        return {}
-    return {name: shape for name, shape in made.items() if is_own_name(name)}

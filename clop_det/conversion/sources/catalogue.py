@@ -215,6 +215,7 @@ _ENTRIES = (
         _BOX,
         "{shown} without a prefix",
         layout="timm",
+        extra_drops=(("classifier", rf"{_BOX}head\.(?:fc\.)?(?:weight|bias)$"),),
     ),
     Source(
         "bare",

@@ -70,7 +70,7 @@ def _others(claims: list[Root], tensors: Mapping[str, Tensor]) -> list[Root]:
     """Of networks of several families under one prefix, all but the first whose tensors are all there."""
     for root in claims:
         family = BACKBONES[root.family]
-        state = {own: tensors[name] for name, own in root.names.items() if family.is_own_name(own)}
+        state = {own: tensors[name] for name, own in root.names.items() if not is_counter(own)}
         try:
             family.identify(state)
         except UserError:
