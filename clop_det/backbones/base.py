@@ -163,6 +163,10 @@ class Family(ABC):
         """Stage or stem that a detector's tensor belongs to; "" where it is not this family's."""
         return self.locate(key)[0]
 
+    def prepared(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The tensors of a file, joined or reshaped where another library cuts them otherwise; names may be new."""
+        return tensors
+
     def roots(self, tensors: Mapping[str, Tensor]) -> list[Root]:
         """All networks of the family in a file."""
         found = []

@@ -47,7 +47,9 @@ class Input:
     def images(self, rgb: Tensor, scale: float = 1.0) -> Tensor:
         """RGB images (N,3,H,W), 0 to 255 -> what the network gets; computed on images of 0 to `scale` * 255."""
         ordered = rgb if self.channel_order == "RGB" else rgb.flip(1)
-        mean, std = (torch.tensor(value).view(1, 3, 1, 1) * scale for value in (self.pixel_mean, self.pixel_std))
+        mean, std = (
+            torch.tensor(value, dtype=rgb.dtype).view(1, 3, 1, 1) * scale for value in (self.pixel_mean, self.pixel_std)
+        )
         return (ordered * scale - mean) / std
 
 

@@ -26,12 +26,14 @@ from clop_det.backbones.timm_networks.architectures import (
 from clop_det.backbones.timm_networks.detector import architecture_of, check_carried, layers
 from clop_det.backbones.timm_networks.identify import ANCHORS, PARTS, identify
 from clop_det.backbones.timm_networks.network import TimmBackbone, build_network
+from clop_det.backbones.timm_networks.spellings import LAYOUTS, prepared
 from clop_det.backbones.timm_networks.stirring import is_fresh, stir
 from clop_det.backbones.timm_networks.stock import stock
 from clop_det.errors import UserError
 
 # What timm's networks have behind their pooled features; `head.norm` and the like are part of the features.
 _CLASSIFIER = re.compile(r"(fc|classifier|head_dist|head\.fc|head(?=\.(weight|bias)$))\..+|.*\.num_batches_tracked")
+_CONSTANTS = ("relative_position_index", "attn_mask")  # that earlier versions of timm saved
 _OWN_RUN = "model.encoder.backbone."  # below it stands the network and nothing else
 _TENSOR = re.compile(r"(?<![^.])timm\.(.+)")
 
@@ -103,6 +105,9 @@ class TimmFamily(Family):
             return "", ""
         return found[1].split(".")[0], found[0]
 
+    def prepared(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        return prepared(tensors)
+
     def roots(self, tensors: Mapping[str, Tensor]) -> list[Root]:
         converted = {name[: found.start()] for name in tensors if (found := _TENSOR.search(name))}
         roots = [
@@ -111,6 +116,13 @@ class TimmFamily(Family):
         ]
         if converted:
             return roots
+        spelled = [
+            Root(self.name, prefix, layout.form, layout.whose, names)
+            for layout in LAYOUTS
+            for prefix, names in layout.networks(tensors)
+        ]
+        if spelled:
+            return spelled
         prefixes = {found["root"]: None for name in tensors for anchor in ANCHORS if (found := anchor.fullmatch(name))}
         if any(name.startswith(_OWN_RUN) for name in tensors):
             prefixes = {_OWN_RUN: None}
@@ -119,7 +131,9 @@ class TimmFamily(Family):
     def _network(self, tensors: Mapping[str, Tensor], prefix: str) -> dict[str, str]:
         """What below a prefix is a network, and not a decoder, a head or another one beside it."""
         names = self._below(tensors, prefix)
-        return names if prefix == _OWN_RUN else {name: own for name, own in names.items() if PARTS.match(own)}
+        if prefix == _OWN_RUN:
+            return names
+        return {name: own for name, own in names.items() if PARTS.match(own) and not own.endswith(_CONSTANTS)}
 
     @staticmethod
     def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -102,6 +102,8 @@ def recognise(
         UserError: no network of a known family, several that differ, `source`, `prefix`, `network` or a pattern of
             `drop` does not fit, or tensors that are neither backbone nor known to be superfluous (listed).
     """
+    for family in families():
+        contents = replace(contents, tensors=dict(family.prepared(contents.tensors)))
     roots = find_roots(contents.tensors, arch)
     if not roots:
         raise UserError(_no_network(contents))
