@@ -32,7 +32,8 @@ declare(
             'Initialisations: "random", the name of a loss, or a mapping with NAME and LOSS (loss to pretrain with;'
             " default: NAME), OPTS ({config key: value} for its pretraining), GRID (False leaves it out of"
             " PRETRAIN.GRID), USES_LABELS (False if the label fraction does not concern it), or CHECKPOINT (path of a"
-            ' given checkpoint; then no pretraining) and SOURCE (its format; "": recognised by content).',
+            ' given checkpoint; then no pretraining) and SOURCE (its format; "": recognised by content); and'
+            " DETECTION_OPTS ({config key: value} for its fine-tunings, where its network needs another detector).",
         ),
         "COMPARE.BASELINE": Key("random", "Name of the initialisation in INITS that differences are taken against."),
         "COMPARE.LABEL_FRACTIONS": Key([0.1], "Shares of the training labels.", each(between(0, 1, "(]"))),

@@ -26,7 +26,7 @@ OWNED_KEYS = ("OUTPUT_DIR", "SEED", "MODEL.WEIGHTS")
 # Where the matrix says what a row is called by, and with what.
 _SAID_ELSEWHERE = {"LABELS.FRACTION": "COMPARE.LABEL_FRACTIONS", "LOSS.NAME": "LOSS of an entry of COMPARE.INITS"}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
-_INIT_KEYS = ("NAME", "LOSS", "OPTS", "GRID", "USES_LABELS", "CHECKPOINT", "SOURCE")
+_INIT_KEYS = ("NAME", "LOSS", "OPTS", "GRID", "USES_LABELS", "CHECKPOINT", "SOURCE", "DETECTION_OPTS")
 _DETECTION_KEYS = ("NAME", "CONFIG", "OPTS", "GRID", "SELECT")
 
 
@@ -41,6 +41,7 @@ class Init:
     uses_labels: bool = True
     checkpoint: Path | None = None
     source: str = ""
+    detection_opts: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def pretrained(self) -> bool:
@@ -108,6 +109,9 @@ def read_matrix(cfg: CN, folder: Path) -> Matrix:
     device = {"MODEL.DEVICE": str(node.DEVICE)} if node.DEVICE else {}
     detections = tuple(_read_detection(item, folder, device) for item in node.DETECTION)
     _unique([detection.name for detection in detections], "COMPARE.DETECTION")
+    for init, detection in itertools.product(inits, detections):
+        where = f"COMPARE.INITS {init.name} DETECTION_OPTS"
+        _apart(init.detection_opts, detection.grid, where, f"the GRID of COMPARE.DETECTION {detection.name}")
     if not detections and not needs_pretraining:
         raise UserError("nothing to run: no initialisation is pretrained and COMPARE.DETECTION is empty.")
     return Matrix(
@@ -157,6 +161,7 @@ def _read_init(item: Any, folder: Path) -> Init:
     ignored = [key for key in ("LOSS", "OPTS", "SOURCE") if name == RANDOM and key in values]
     if ignored:
         raise UserError(f"{where} is not pretrained and has no use for {', '.join(ignored)}. Remove it, or rename it.")
+    detection_opts = _opts(values.get("DETECTION_OPTS", {}), f"{where} DETECTION_OPTS")
     if name == RANDOM or checkpoint:
         path = find(str(checkpoint), folder) if checkpoint else None
         source = str(values.get("SOURCE", ""))
@@ -165,13 +170,16 @@ def _read_init(item: Any, folder: Path) -> Init:
                 f'{where}: unknown SOURCE "{source}".{nearest(source, source_names())} Without'
                 " SOURCE the file is recognised by its content."
             )
-        return Init(name, uses_grid=False, uses_labels=False, checkpoint=path, source=source)
+        return Init(
+            name, uses_grid=False, uses_labels=False, checkpoint=path, source=source, detection_opts=detection_opts
+        )
     return Init(
         name,
         loss=str(values.get("LOSS", name)),
         opts=_opts(values.get("OPTS", {}), f"{where} OPTS"),
         uses_grid=_flag(values, "GRID", where),
         uses_labels=_flag(values, "USES_LABELS", where),
+        detection_opts=detection_opts,
     )
 
 

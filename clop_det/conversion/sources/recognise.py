@@ -67,7 +67,7 @@ def find_roots(tensors: Mapping[str, Tensor], arch: str | None = None) -> list[R
 
 
 def _others(claims: list[Root], tensors: Mapping[str, Tensor]) -> list[Root]:
-    """Of networks of several families under one prefix, all but the first whose tensors are all there."""
+    """Of networks of several families under one prefix, all but the first whose tensors are all there, or the first."""
     for root in claims:
         family = BACKBONES[root.family]
         state = {own: tensors[name] for name, own in root.names.items() if not is_counter(own)}
@@ -76,7 +76,7 @@ def _others(claims: list[Root], tensors: Mapping[str, Tensor]) -> list[Root]:
         except UserError:
             continue
         return [other for other in claims if other is not root]
-    return claims[:-1]
+    return claims[1:]
 
 
 def recognise(
