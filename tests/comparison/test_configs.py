@@ -49,7 +49,8 @@ def test_the_demo() -> None:
 
 def test_rows_of_different_networks_have_their_own_detectors() -> None:
     made = plan("coco_networks.yaml")
-    archs = {job.facts["init"]: job.config.MODEL.TIMM.ARCH if job.config else None for job in made.jobs.values() if job.kind == "detect"}
+    detectors = [job for job in made.jobs.values() if job.kind == "detect" and job.config is not None]
+    archs = {job.facts["init"]: job.config.MODEL.TIMM.ARCH for job in detectors if job.config}
     assert archs == {"resnet50": "", "convnext_tiny": "timm:convnext_tiny"}
 
 

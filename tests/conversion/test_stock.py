@@ -19,7 +19,7 @@ from clop_det.checkpoints.loading import quiet_loading
 from clop_det.checkpoints.reading import read_provenance
 from clop_det.conversion.stock import convert_to_stock
 from clop_det.errors import UserError
-from tests.conversion.test_timm import random_timm, saved
+from tests.conversion.timm_samples import random_timm, saved
 
 
 class Keeping(DetectionCheckpointer):

@@ -21,23 +21,10 @@ from clop_det.conversion.export import export_checkpoint
 from clop_det.conversion.loading import DetectorCheckpointer
 from clop_det.conversion.proof import target_config
 from clop_det.errors import UserError
+from tests.conversion.timm_samples import random_timm, saved
 
 FAMILY = BACKBONES["timm"]
 VIT = "timm:test_vit"
-
-
-def random_timm(name: str, **options: Any) -> nn.Module:
-    """A network of timm whose every tensor is random, with a classifier of three classes."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network: nn.Module = timm.create_model(name, pretrained=False, num_classes=3, **options)
-        FAMILY.stir(network, torch.Generator().manual_seed(0))  # type: ignore[arg-type]
-    return network.eval()
-
-
-def saved(network: nn.Module, path: Path, **beside: Any) -> Path:
-    torch.save({"state_dict": network.state_dict(), **beside} if beside else dict(network.state_dict()), path)
-    return path
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,14 @@ from torchvision.models.vision_transformer import VisionTransformer
 from clop_det.backbones import BACKBONES
 from clop_det.conversion.convert import convert_checkpoint
 from clop_det.conversion.sources.catalogue import SOURCES
-from tests.conversion.test_timm import random_timm
+from tests.conversion.timm_samples import (
+    bare,
+    convnext_of_facebook,
+    dino,
+    dinov2_with_registers,
+    in_chunks,
+    mae,
+)
 
 FAMILY = BACKBONES["timm"]
 State = dict[str, Tensor]
@@ -92,59 +99,15 @@ def test_torchvisions_networks_compute_what_timms_do(make: Callable[[], Any]) ->
         assert torch.allclose(ours.double()(images), expected, rtol=1e-9)
 
 
-def _bare(name: str, **options: Any) -> State:
-    return dict(random_timm(name, **options).state_dict())
-
-
-def _mae() -> State:
-    return {**_bare("test_vit"), "mask_token": torch.zeros(1, 1, 8), "decoder_blocks.0.norm1.weight": torch.ones(8),
-            "decoder_pos_embed": torch.zeros(1, 2, 8), "decoder_embed.weight": torch.ones(8, 64)}  # fmt: skip
-
-
-def _dinov2_with_registers() -> State:
-    """Facebook's: positions of the patches and of the class token; timm's network has the latter in the token."""
-    state = _bare("test_vit", reg_tokens=4, no_embed_class=True, init_values=0.5)
-    extra = torch.randn(1, 1, 64)
-    state["pos_embed"] = torch.cat([extra, state["pos_embed"]], dim=1)
-    state["cls_token"] = state["cls_token"] - extra
-    state["register_tokens"] = state.pop("reg_token")
-    return {**state, "mask_token": torch.zeros(1, 64)}
-
-
-def _in_chunks() -> State:
-    state = _bare("test_vit", init_values=0.5)
-    chunks = {name: int(name.split(".")[1]) // 3 for name in state if name.startswith("blocks.")}
-    return {name.replace("blocks.", f"blocks.{chunks.get(name)}."): tensor for name, tensor in state.items()}
-
-
-def _dino() -> State:
-    state = _bare("test_vit")
-    teacher = {f"backbone.{name}": tensor for name, tensor in state.items() if not name.startswith("head.")}
-    teacher |= {"head.mlp.0.weight": torch.ones(8, 64), "head.last_layer.weight_v": torch.ones(8, 8)}
-    return {"teacher": teacher, "student": {f"module.{name}": tensor * 2 for name, tensor in teacher.items()}}  # type: ignore[dict-item]
-
-
-def _convnext_of_facebook() -> State:
-    found = {}
-    for name, tensor in _bare("test_convnext").items():
-        new = name.replace("stem.", "downsample_layers.0.").replace(".blocks.", ".").replace("conv_dw", "dwconv")
-        parts = new.split(".")
-        if parts[0] == "stages" and parts[2] == "downsample":
-            new = ".".join(["downsample_layers", parts[1], *parts[3:]])
-        new = new.replace("mlp.fc", "pwconv").replace("head.norm", "norm").replace("head.fc", "head")
-        found[new] = tensor
-    return found
-
-
 @pytest.mark.parametrize(
     ("make", "source", "arch"),
     [
-        (_mae, "mae", "timm:test_vit"),
-        (_dino, "dino", "timm:test_vit"),
-        (_dinov2_with_registers, "dinov2", "timm:test_vit:init_values=0.5:no_embed_class=True:reg_tokens=4"),
-        (_in_chunks, "timm", "timm:test_vit:init_values=0.5"),
-        (_convnext_of_facebook, "timm", "timm:test_convnext"),
-        (lambda: {f"_model._orig_mod.{n}": t for n, t in _bare("test_vit").items()}, "prefixed", "timm:test_vit"),
+        (mae, "mae", "timm:test_vit"),
+        (dino, "dino", "timm:test_vit"),
+        (dinov2_with_registers, "dinov2", "timm:test_vit:init_values=0.5:no_embed_class=True:reg_tokens=4"),
+        (in_chunks, "timm", "timm:test_vit:init_values=0.5"),
+        (convnext_of_facebook, "timm", "timm:test_convnext"),
+        (lambda: {f"_model._orig_mod.{n}": t for n, t in bare("test_vit").items()}, "prefixed", "timm:test_vit"),
     ],
 )
 def test_a_projects_file_is_read_and_proved(make: Callable[[], State], source: str, arch: str, tmp_path: Path) -> None:
@@ -155,8 +118,8 @@ def test_a_projects_file_is_read_and_proved(make: Callable[[], State], source: s
 
 
 def test_the_class_tokens_position_is_added_to_it() -> None:
-    state = _bare("test_vit", reg_tokens=4, no_embed_class=True, init_values=0.5)
-    back = read(_dinov2_with_registers())
+    state = bare("test_vit", reg_tokens=4, no_embed_class=True, init_values=0.5)
+    back = read(dinov2_with_registers())
     assert back["pos_embed"].shape == state["pos_embed"].shape
     assert torch.allclose(back["cls_token"], state["cls_token"], atol=1e-6)
 
