@@ -10,6 +10,7 @@ import pytest
 import timm
 import torch
 import torchvision
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 from torchvision.models.swin_transformer import SwinTransformer
@@ -126,3 +127,41 @@ def test_the_class_tokens_position_is_added_to_it() -> None:
 
 def test_every_source_that_is_named_here_is_in_the_catalogue() -> None:
     assert {"mae", "dinov2", "huggingface", "torchvision", "timm"} <= {source.name for source in SOURCES}
+
+
+def _transformers_networks(library: Any) -> dict[str, tuple[Any, str, dict[str, Any]]]:
+    """Name -> small network of transformers, timm's name, and what timm's constructor needs for the same size."""
+    size = {"hidden_size": 192, "num_hidden_layers": 2, "num_attention_heads": 3, "layer_norm_eps": 1e-6}
+    image = {"image_size": 64, "patch_size": 16}
+    vit, small = {"depth": 2, "img_size": 64}, {"hidden_sizes": [16, 24, 32, 40], "depths": [1, 2, 1, 1]}
+    stages = {"dims": (16, 24, 32, 40), "depths": (1, 2, 1, 1)}
+    swin: dict[str, Any] = {"embed_dim": 24, "depths": [2, 2], "num_heads": [1, 2], "window_size": 4}
+    regnet = {"embedding_size": 32, "hidden_sizes": [48, 104, 208, 440], "depths": [1, 3, 6, 6], "groups_width": 8}
+    scaled = {**vit, "init_values": 1.0}
+    return {
+        "ViT": (library.ViTConfig(intermediate_size=768, **size, **image), "vit_tiny_patch16_224", vit),
+        "Dinov2": (library.Dinov2Config(mlp_ratio=4, **size, **image), "vit_tiny_patch16_224", scaled),
+        "Dinov2WithRegisters": (
+            library.Dinov2WithRegistersConfig(mlp_ratio=4, num_register_tokens=4, **size, **image),
+            "vit_tiny_patch16_224",
+            {**scaled, "reg_tokens": 4, "no_embed_class": True},
+        ),
+        "ConvNext": (library.ConvNextConfig(layer_norm_eps=1e-6, **small), "convnext_tiny", stages),
+        "ConvNextV2": (library.ConvNextV2Config(layer_norm_eps=1e-6, **small), "convnextv2_tiny", stages),
+        "Swin": (library.SwinConfig(image_size=64, **swin), "swin_tiny_patch4_window7_224", {**swin, "img_size": 64}),
+        "RegNet": (library.RegNetConfig(layer_type="y", **regnet), "regnety_004", {}),
+    }
+
+
+@pytest.mark.parametrize("name", ["ViT", "Dinov2", "Dinov2WithRegisters", "ConvNext", "ConvNextV2", "Swin", "RegNet"])
+def test_transformers_networks_compute_what_timms_do(name: str, tmp_path: Path) -> None:
+    library = pytest.importorskip("transformers", reason="needs Hugging Face's transformers")
+    config, timm_name, options = _transformers_networks(library)[name]
+    theirs = stirred(getattr(library, f"{name}Model")(config))
+    theirs.save_pretrained(tmp_path)
+    ours = loaded(timm_name, load_file(tmp_path / "model.safetensors"), **options).double()
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    with torch.no_grad():
+        output = theirs.double()(images)
+        expected = output.last_hidden_state[:, 0] if timm_name.startswith("vit") else output.pooler_output.flatten(1)
+        assert torch.allclose(ours(images), expected, rtol=1e-9)

@@ -165,6 +165,23 @@ _HUGGING_FACE = (
     ),
     Layout(
         TRANSFORMERS,
+        "transformers' DINOv3ViT",
+        r"((?:.+\.)?)(?<!encoder\.)layer\.0\.layer_scale1\.lambda1",
+        (
+            *_EMBEDDED,
+            (r"embeddings\.patch_embeddings\.(weight|bias)", r"patch_embed.proj.\1"),
+            (r"layer\.(\d+)\.(norm[12]\..+)", r"blocks.\1.\2"),
+            (r"layer\.(\d+)\.attention\.qkv\.weight", r"blocks.\1.attn.qkv.weight"),
+            (r"layer\.(\d+)\.attention\.([qv])_proj\.bias", r"blocks.\1.attn.\2_bias"),
+            (r"layer\.(\d+)\.attention\.o_proj\.(.+)", r"blocks.\1.attn.proj.\2"),
+            (r"layer\.(\d+)\.layer_scale([12])\.lambda1", r"blocks.\1.gamma_\2"),
+            (r"layer\.(\d+)\.mlp\.up_proj\.(.+)", r"blocks.\1.mlp.fc1.\2"),
+            (r"layer\.(\d+)\.mlp\.down_proj\.(.+)", r"blocks.\1.mlp.fc2.\2"),
+            (r"norm\.(.+)", r"norm.\1"),
+        ),
+    ),
+    Layout(
+        TRANSFORMERS,
         "transformers' ConvNext",
         r"((?:.+\.)?)encoder\.stages\.0\.layers\.0\.dwconv\.weight",
         (
@@ -216,7 +233,7 @@ _PROJECTS = (
     Layout(
         OWN,
         "the names of Swin's own code",
-        r"((?:.+\.)?)layers\.0\.downsample\.reduction\.weight",
+        r"((?:.+\.)?)(?<!encoder\.)layers\.0\.downsample\.reduction\.weight",
         (
             (r"layers\.(\d)\.downsample\.(.+)", _plus(r"layers.{0}.downsample.\2", 1, 1)),
             (r"((?:patch_embed|norm)\..+|layers\.\d\.blocks\.(?!.+(?:relative_position_index|attn_mask)$).+)", r"\1"),
@@ -241,7 +258,7 @@ _PROJECTS = (
     Layout(
         OWN,
         "the names of DINOv2's own code",
-        r"((?:.+\.)?)(?:register_tokens|blocks\.0\.0\.norm1\.weight)",
+        r"((?:.+\.)?)(?:(?<!embeddings\.)register_tokens|blocks\.0\.0\.norm1\.weight)",
         (
             (r"register_tokens", "reg_token"),
             (r"blocks\.\d+\.(\d+)\.(.+)", r"blocks.\1.\2"),
@@ -263,7 +280,9 @@ def _regnet(match: re.Match[str]) -> str:
     return f"{block}.{rest.replace('.convolution.', '.conv.').replace('.normalization.', '.bn.')}"
 
 
-_PARTS_OF_QKV = re.compile(r"(.+\.)(attention\.attention|attention\.self)\.query\.(weight|bias)")
+_PARTS_OF_QKV = re.compile(
+    r"(?P<before>.+\.attention\.)(?:(?P<inner>(?:attention|self)\.)query|q_proj)\.(?P<kind>weight|bias)"
+)
 _FLAT = re.compile(r".*(layer_scale|\.grn\.(weight|bias|gamma|beta))")
 
 
@@ -275,10 +294,11 @@ def prepared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     found = dict(tensors)
     for name in tensors:
         if match := _PARTS_OF_QKV.fullmatch(name):
-            before = f"{match[1]}{match[2]}"
-            names = [f"{before}.{part}.{match[3]}" for part in ("query", "key", "value")]
+            before = f"{match['before']}{match['inner'] or ''}"
+            parts = ("query", "key", "value") if match["inner"] else ("q_proj", "k_proj", "v_proj")
+            names = [f"{before}{part}.{match['kind']}" for part in parts]
             if all(part in found for part in names):
-                found[f"{before}.qkv.{match[3]}"] = torch.cat([found.pop(part) for part in names])
+                found[f"{before}qkv.{match['kind']}"] = torch.cat([found.pop(part) for part in names])
         elif _FLAT.fullmatch(name) and tensors[name].dim() > 1:
             found[name] = tensors[name].flatten()
     for name in list(found):
