@@ -164,4 +164,5 @@ def test_transformers_networks_compute_what_timms_do(name: str, tmp_path: Path) 
     with torch.no_grad():
         output = theirs.double()(images)
         expected = output.last_hidden_state[:, 0] if timm_name.startswith("vit") else output.pooler_output.flatten(1)
-        assert torch.allclose(ours(images), expected, rtol=1e-9)
+        # With registers the class token's position was added to it in fp32.
+        assert torch.allclose(ours(images), expected, rtol=1e-5, atol=1e-6)
