@@ -141,8 +141,6 @@ def _row(folder: Path, label: str, content: Any, convert: Callable[..., Conversi
         report = convert(source, folder / "out.pth", arch=arch)
     except UserError as error:
         print(f"{label:>24}  {error}", flush=True)
-        return f"| {label} | refused: {error} | | | | | |"
-    dropped = ", ".join(f"{len(names)} {reason}" for reason, names in report.dropped.items()) or "none"
+        return f"| {label} | refused: {error} | | |"
     print(f"{report.arch:>48}  {label:<24}  {report.worst_error:.1e}  {report.seconds:.1f} s", flush=True)
-    cells = (label, report.source, report.arch, report.mapped, dropped, f"{report.worst_error:.1e}")
-    return f"| {' | '.join(map(str, cells))} | {', '.join(report.parity)} |"
+    return f"| {label} | {report.arch} | {report.worst_error:.1e} | {', '.join(report.parity)} |"

@@ -58,6 +58,11 @@ def check_carried(architecture: TimmArchitecture) -> Facts:
     return facts
 
 
+def pyramid_stride(facts: Facts) -> int:
+    """The largest stride of a map, or the next power of two: what a pyramid can carry."""
+    return 1 << (facts.stride - 1).bit_length()
+
+
 class TimmBottomUp(Backbone):
     """The network in a detector. Its attribute bears the family's name, so its tensors are `timm....`.
 
@@ -81,8 +86,7 @@ class TimmBottomUp(Backbone):
             )
         if settings.WINDOW_SIZE:
             use_windows(self.timm, settings.WINDOW_SIZE, settings.GLOBAL_BLOCKS)
-        stride = 1 << (facts.stride - 1).bit_length()
-        self.shrink = facts.stride / stride
+        self.shrink = facts.stride / pyramid_stride(facts)
         shapes = {name: facts.maps[name][1] for name in self.out_features}
         self.map_shapes = {
             name: Stage(shape.width, round(shape.stride / self.shrink)) for name, shape in shapes.items()

@@ -23,7 +23,7 @@ from clop_det.backbones.timm_networks.architectures import (
     facts_of,
     find,
 )
-from clop_det.backbones.timm_networks.detector import architecture_of, check_carried, layers
+from clop_det.backbones.timm_networks.detector import architecture_of, check_carried, layers, pyramid_stride
 from clop_det.backbones.timm_networks.identify import ANCHORS, PARTS, identify
 from clop_det.backbones.timm_networks.network import TimmBackbone, build_network
 from clop_det.backbones.timm_networks.spellings import LAYOUTS, prepared
@@ -184,6 +184,17 @@ class TimmFamily(Family):
                 f"MODEL.TIMM.WINDOW_SIZE is {cfg.MODEL.TIMM.WINDOW_SIZE}, but {architecture.name} has stages and no"
                 " plain attention. Set MODEL.TIMM.WINDOW_SIZE 0."
             )
+        sides = {
+            "PROBE.OBJECTS.SIZE": cfg.PROBE.OBJECTS.SIZE,
+            "CLASSIFICATION.IMAGE_SIZE": cfg.CLASSIFICATION.IMAGE_SIZE,
+        }
+        unit = pyramid_stride(facts)
+        for key, side in sides.items() if facts.plain and cfg.PROBE.ENABLED else ():
+            if side % unit:
+                raise UserError(
+                    f"{key} is {side}, but the probes' images must be whole patches of {architecture.name}. Set {key}"
+                    f" to a multiple of {unit}, or PROBE.ENABLED False."
+                )
 
     def lr_factors(self, detector: nn.Module, cfg: CfgNode) -> dict[str, float]:
         decay, network = cfg.MODEL.TIMM.LR_DECAY, bottom_up(detector).timm

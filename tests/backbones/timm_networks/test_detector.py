@@ -158,6 +158,13 @@ def test_a_detector_that_cannot_carry_the_network_is_refused(
         build_backbone(config(target, arch, *options))
 
 
+def test_probes_of_images_that_are_no_whole_patches_are_refused() -> None:
+    cfg = config("SFP", "timm:test_vit", "PROBE.OBJECTS.SIZE", 40)
+    with pytest.raises(UserError, match=r"PROBE.OBJECTS.SIZE is 40, .*multiple of 16, or PROBE.ENABLED False"):
+        FAMILY.check_detector(cfg)
+    FAMILY.check_detector(config("FPN", "timm:test_convnext", "PROBE.OBJECTS.SIZE", 40))
+
+
 def test_the_detectors_features_are_pretrainings() -> None:
     for target, arch in (("FPN", "timm:test_convnext"), ("SFP", "timm:test_vit")):
         cfg = config(target, arch)
