@@ -64,6 +64,7 @@ setup(
         "safetensors>=0.4",
         "scikit-learn>=1.4",  # the embedded handwritten digits
         "scipy>=1.11",
+        "timm>=1.0.31,<1.1",  # networks beside torchvision's residual ones
         *DETECTRON2_NEEDS,
     ],
     extras_require={
@@ -84,7 +85,6 @@ setup(
             "pytest-xdist>=3.5",
             "pytorch-metric-learning>=2.5",
             "ruff>=0.6",
-            "timm>=1.0",
             "types-PyYAML",
             "types-tabulate",
         ],

@@ -29,6 +29,7 @@ from clop_det.provenance import collect_provenance
 _ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(_ROOT))
 from tests.conversion.samples import SAMPLES, random_network, write_sample  # noqa: E402  (tests/ is no package)
+from tests.conversion.timm_samples import timm_rows  # noqa: E402
 
 _INTRODUCTION = """\
 # Conversions, proved
@@ -36,6 +37,16 @@ _INTRODUCTION = """\
 Written by `python benchmarks/conversion_table.py --all`. Every row is a file that was converted, loaded into
 Detectron2's own backbones and run against the source network on the same images; the limit of the relative error is
 1e-5. What is dropped is dropped for the reason named. {detectron2}, torch {torch}, commit {short}.
+
+"""
+_TIMM_INTRODUCTION = """\
+# Networks of timm, converted and proved
+
+Written by `python benchmarks/conversion_table.py --timm`. Every network is random, with random numbers where an
+initialisation leaves one value. Each file was converted, loaded into the Detectron2 backbone that runs it (FPN: below a
+feature pyramid; SFP: below ViTDet's simple feature pyramid), and run against the source at another resolution than
+that of pretraining. ViT, SwinTransformer and RegNet are Detectron2's own models. "in float64" stands where the network
+amplifies rounding above 1e-5, so that it was compared in double precision. {detectron2}, torch {torch}, commit {short}.
 
 """
 _HEAD = (
@@ -79,13 +90,29 @@ def measure_resnet50(folder: Path) -> str:
     )
 
 
+def write_timm_table(output: Path) -> None:
+    """The table of timm's networks, as sources and as Detectron2's own models."""
+    with tempfile.TemporaryDirectory() as folder:
+        table = "\n".join(timm_rows(Path(folder)))
+    made = collect_provenance()
+    text = _TIMM_INTRODUCTION.format(**made, short=(made["commit"] or "unknown")[:12])
+    head = "| source | architecture | worst relative error of any map | proved on |\n|---|---|---|---|\n"
+    write_text(output, f"{text}{head}{table}\n")
+    print(f"table in {output}")
+
+
 def main() -> None:
     """Write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=_ROOT / "docs" / "results" / "conversion.md")
     parser.add_argument("--archs", nargs="+", default=["resnet18", "resnet50"], choices=sorted(ARCHITECTURES))
-    parser.add_argument("--all", action="store_true", help="torchvision's names in every architecture as well")
+    parser.add_argument("--all", action="store_true", help="torchvision's names in every architecture, and --timm")
+    parser.add_argument("--timm", action="store_true", help="networks of timm alone, into conversion_timm.md")
     args = parser.parse_args()
+    if args.timm or args.all:
+        write_timm_table(args.output.with_name("conversion_timm.md"))
+    if args.timm:
+        return
     archs = args.archs + [arch for arch in ARCHITECTURES if args.all and arch not in args.archs]
     with tempfile.TemporaryDirectory() as folder:
         cost = measure_resnet50(Path(folder))

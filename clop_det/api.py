@@ -28,6 +28,7 @@ from clop_det.config.files import read_pairs, value_from
 from clop_det.config.reading import COMMAND_LINE, merge_mapping, read_config
 from clop_det.conversion.convert import convert_checkpoint as convert
 from clop_det.conversion.export import export_checkpoint as export
+from clop_det.conversion.stock import convert_to_stock
 from clop_det.engine.launching import Launch, expected_world_size, is_first_process, launch_workers
 from clop_det.engine.leaving import under_torchrun
 from clop_det.engine.run_folder import RESULTS_NAME, own_run_folder, settle_seed
@@ -46,6 +47,7 @@ __all__ = [
     "Run",
     "compare",
     "convert",
+    "convert_to_stock",
     "evaluate",
     "export",
     "finetune",

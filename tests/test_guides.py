@@ -60,7 +60,7 @@ def run(line: str, folder: Path, *more: str) -> str:
 
 
 def test_the_five_commands_of_the_readme(tmp_path: Path) -> None:
-    (block,) = [text for text in blocks("README.md", "") if text.startswith("clop-det pretrain")]
+    block, _ = [text for text in blocks("README.md", "") if text.startswith("clop-det pretrain")]
     pretrain, convert, train, predict, compare = block.splitlines()
     Image.new("RGB", (64, 48), "grey").save(tmp_path / "photo.jpg")
     run(pretrain, tmp_path, *PRETRAIN)
@@ -89,6 +89,15 @@ def test_the_backbone_of_the_examples(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     (block,) = blocks("examples/my_backbone/README.md", "")
     pretrain, convert, train = block.splitlines()
+    run(pretrain, tmp_path, *PRETRAIN)
+    assert "proof" in run(convert, tmp_path)
+    run(train, tmp_path, *TRAIN)
+
+
+@pytest.mark.parametrize("network", ["convnext", "vit"])
+def test_the_readmes_commands_for_networks_of_timm(network: str, tmp_path: Path) -> None:
+    _, block = [text for text in blocks("README.md", "") if text.startswith("clop-det pretrain")]
+    pretrain, convert, train = [line for line in block.splitlines() if f"output/{network}" in line]
     run(pretrain, tmp_path, *PRETRAIN)
     assert "proof" in run(convert, tmp_path)
     run(train, tmp_path, *TRAIN)

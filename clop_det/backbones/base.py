@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from clop_det.backbones.batch_norm import has_trivial_statistics, stir_batch_norm
 from clop_det.backbones.detectors import TargetDetector, last_map
-from clop_det.backbones.parts import DETECTRON2, OWN, Architecture, Backbone, Network, Root, Setting
+from clop_det.backbones.parts import DETECTRON2, OWN, Architecture, Backbone, Network, Root, Setting, Stock
 from clop_det.errors import UserError
 
 # Under which keys training scripts and libraries say which network a file holds.
@@ -52,6 +52,8 @@ class Family(ABC):
         stem_remedy: what to do about a stem that a detector has no place for.
         proof_hint: what errors at some stages and not at others speak for.
         loading_remedy: what to do where the model has another network than the file.
+        stirred: what `stir` has given random values, for the report of a proof.
+        undecayed: last parts of parameters' names that an optimiser does not decay, beside normalisations and biases.
     """
 
     name: str
@@ -71,6 +73,8 @@ class Family(ABC):
     namings: tuple[str, ...] = ()
     stem_remedy: str = ""
     proof_hint: str = "Wrong from the first stage on: channel order or normalisation; elsewhere: tensors."
+    stirred: str = "stirred BN"
+    undecayed: tuple[str, ...] = ()
     loading_remedy: str = "Convert it with clop-det convert, and configure the checkpoint's network."
 
     # --- networks ---
@@ -110,8 +114,11 @@ class Family(ABC):
 
     # --- tensors ---
 
-    def identify(self, state: Mapping[str, Tensor]) -> Network:
-        """The network whose tensors `state` (own names) holds, all of them; UserError: none, or tensors do not fit."""
+    def identify(self, state: Mapping[str, Tensor], hints: Iterable[str] = ()) -> Network:
+        """The network whose tensors `state` (own names) holds, all of them; UserError: none, or tensors do not fit.
+
+        `hints` are names that the file or its user gives to the network, for families whose tensors do not say it all.
+        """
         shapes = {name: tuple(tensor.shape) for name, tensor in state.items()}
         for arch in self.architectures():
             if (found := self.find(arch)) is not None and shapes_of(self, arch) == shapes:
@@ -155,6 +162,10 @@ class Family(ABC):
     def part(self, key: str) -> str:
         """Stage or stem that a detector's tensor belongs to; "" where it is not this family's."""
         return self.locate(key)[0]
+
+    def prepared(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The tensors of a file, joined or reshaped where another library cuts them otherwise; names may be new."""
+        return tensors
 
     def roots(self, tensors: Mapping[str, Tensor]) -> list[Root]:
         """All networks of the family in a file."""
@@ -211,6 +222,16 @@ class Family(ABC):
         """The family's own conventions that a file's plain values say: field -> value."""
         return {}
 
+    def stock(self, network: Network, state: Mapping[str, Tensor], **conventions: Any) -> Stock:
+        """The network as one of Detectron2's own models, where that has other names than `detectron2_name` gives.
+
+        Raises:
+            UserError: there is none.
+        """
+        raise UserError(
+            f"a {self.noun} already has the names of Detectron2's own model, if that has one. Leave --to out."
+        )
+
     # --- detectors ---
 
     @abstractmethod
@@ -224,6 +245,14 @@ class Family(ABC):
     def target_network(self, cfg: CfgNode) -> TargetDetector:
         """The network of a target."""
         return TargetDetector(cfg)
+
+    def proof_size(self, architecture: Architecture) -> tuple[int, int]:
+        """Height and width of the images that the proof runs, in pixels."""
+        return 160, 192
+
+    def lr_factors(self, detector: nn.Module, cfg: CfgNode) -> dict[str, float]:
+        """Parameters of a detector whose learning rate is not that of the others, and by which factor."""
+        return {}
 
     def carried_by(self, cfg: CfgNode) -> bool:
         """Whether the detector of a config carries a network of this family."""

@@ -26,7 +26,8 @@ class TargetDetector(nn.Module):
 
 def bottom_up(detector: Any) -> Any:
     """The network that a detector carries: the one below its feature pyramid, or its backbone."""
-    return getattr(detector.backbone, "bottom_up", detector.backbone)
+    backbone = detector.backbone
+    return getattr(backbone, "bottom_up", getattr(backbone, "net", backbone))
 
 
 def last_map(detector: Any, images: Tensor) -> Tensor:

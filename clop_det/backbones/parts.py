@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,6 +91,35 @@ class Setting:
     label: str
     default: Any = None
     help: str = ""
+
+
+@dataclass(frozen=True)
+class Stock:
+    """A network as a model that Detectron2 has itself, for configs that are not this package's.
+
+    Attributes:
+        model: name of Detectron2's class.
+        arguments: of its constructor.
+        tensors: all of the model's tensors, under its names.
+        dropped: why a tensor has no place there -> own names.
+        network: the model.
+        read: images -> the model's maps by name.
+        source: the source's own network.
+        expected: images -> its maps by the same names.
+        added: names of tensors that the source does not have, with the values that the model begins with.
+        size: height and width of the images of the proof; None: as for the family's own detectors.
+    """
+
+    model: str
+    arguments: dict[str, Any]
+    tensors: dict[str, Tensor]
+    dropped: dict[str, list[str]]
+    network: nn.Module
+    read: Callable[[Tensor], dict[str, Tensor]]
+    source: nn.Module
+    expected: Callable[[Tensor], dict[str, Tensor]]
+    added: list[str]
+    size: tuple[int, int] | None = None
 
 
 INPUT_SETTINGS = (

@@ -39,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
         "--to",
         choices=("detectron2", *names["naming"]),
         default="detectron2",
-        help="naming to write (default: %(default)s)",
+        help="naming to write (default: %(default)s); stock: Detectron2's own ViT, SwinTransformer or RegNet",
     )
     made.add_argument("--source", dest="source_format", metavar="NAME", help="take it for this source; see below")
     made.add_argument("--prefix", help="take the network under this prefix, where the file holds several")
@@ -115,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
         from clop_det.backbones.registry import find_architecture
 
         find_architecture(args.arch, "--arch")
-    report = _convert(args) if args.to == "detectron2" else _export(args)
+    report = _convert(args) if args.to in ("detectron2", "stock") else _export(args)
     print(json.dumps(report.as_dict(), indent=2) if args.json else text(report))
     return 0
 
@@ -131,7 +131,10 @@ def _import(entries: list[str], out: TextIO) -> None:
 def _convert(args: argparse.Namespace) -> ConversionReport:
     from clop_det import api
 
-    return api.convert(
+    stock = args.to == "stock"
+    if stock and args.allow_stem_reinit:
+        raise UserError("--allow-stem-reinit says nothing about Detectron2's own models; leave it out with --to stock.")
+    return (api.convert_to_stock if stock else api.convert)(
         args.source,
         args.output,
         source_format=args.source_format,
@@ -140,8 +143,8 @@ def _convert(args: argparse.Namespace) -> ConversionReport:
         network=args.network,
         drop=args.drop,
         arch=args.arch,
-        allow_stem_reinit=args.allow_stem_reinit,
         trust_pickle=args.trust_pickle,
+        **({} if stock else {"allow_stem_reinit": args.allow_stem_reinit}),
         **{name: getattr(args, name) for name in args.conventions},
     )
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from torch import Tensor
 
-from clop_det.backbones.base import Family
+from clop_det.backbones.base import NETWORK_KEYS, Family
 from clop_det.backbones.parts import Network
-from clop_det.backbones.registry import BACKBONES, family_of_weights
+from clop_det.backbones.registry import BACKBONES, family_of_weights, find_architecture
 from clop_det.checkpoints.folders import parts_of
 from clop_det.checkpoints.integrity import note_digest, sidecar_of
 from clop_det.checkpoints.reading import read_checkpoint
@@ -167,13 +167,15 @@ def open_checkpoint(path: Path, wish: Options) -> tuple[Contents, Recognition, N
     contents.facts.update(facts_beside(path))
     try:
         family_of_weights(contents.provenance)  # refuses a family that is not registered
-        found = recognise(contents, source=wish.source, prefix=wish.prefix, network=wish.network, drop=wish.drop)
-        network = BACKBONES[found.family].identify(found.state)
+        expected = wish.arch or contents.provenance.get("arch")
+        found = recognise(
+            contents, source=wish.source, prefix=wish.prefix, network=wish.network, drop=wish.drop, arch=expected
+        )
+        network = BACKBONES[found.family].identify(found.state, _hints(contents, wish))
         check_finite(found.state)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
-    expected = wish.arch or contents.provenance.get("arch")
-    if expected not in (None, network.architecture.name):
+    if expected is not None and find_architecture(expected)[1].name != network.architecture.name:
         raise UserError(
             f"{path} is a {network.architecture.name}, not a {expected}; leave --arch out, or give the right file."
         )
@@ -185,6 +187,12 @@ def open_checkpoint(path: Path, wish: Options) -> tuple[Contents, Recognition, N
             f" file is wrong about itself, say so with --arch {network.architecture.name}."
         )
     return contents, found, network
+
+
+def _hints(contents: Contents, wish: Options) -> list[str]:
+    """Names that the user, the provenance or the file's own words give to the network."""
+    said = [value for key, value in contents.facts.items() if key.rpartition(".")[2] in NETWORK_KEYS]
+    return [name for name in (wish.arch, contents.provenance.get("arch"), *said) if isinstance(name, str)]
 
 
 def _usable_stem(path: Path, found: Recognition, family: Family, network: Network, allow: bool) -> dict[str, Tensor]:
@@ -225,7 +233,7 @@ def _write_and_prove(
         rehearsal, moved = Path(folder) / "stirred.pth", stirred(arch, state)
         _write(rehearsal, family, moved, record, as_pickle)
         again = prove(rehearsal, moved, arch, source_input, **conventions)
-    report.parity.update({f"{target} (stirred BN)": errors for target, errors in again.items()})
+    report.parity.update({f"{target} ({family.stirred})": errors for target, errors in again.items()})
 
 
 def _write(

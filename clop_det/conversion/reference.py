@@ -11,6 +11,7 @@ from clop_det.config.imports import import_announced
 from clop_det.conversion.export import namings
 from clop_det.conversion.sources.catalogue import source_names
 from clop_det.conversion.sources.drops import NETWORKS
+from clop_det.conversion.stock import STOCK
 
 SOURCE, ARCHITECTURE, NAMING, NETWORK = "source", "architecture", "naming", "network"
 _HEAD = """\
@@ -37,7 +38,7 @@ def names() -> list[tuple[str, str]]:
     return [
         *((SOURCE, name) for name in source_names()),
         *((ARCHITECTURE, name) for name in architecture_names()),
-        *((NAMING, name) for name in namings()),
+        *((NAMING, name) for name in (STOCK, *namings())),
         *((NETWORK, name) for name in NETWORKS),
     ]
 

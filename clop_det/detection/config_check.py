@@ -18,6 +18,7 @@ from clop_det.conversion.conventions import get_key
 from clop_det.detection.best_figure import check_best
 from clop_det.detection.coco_backends import coco_backend
 from clop_det.detection.model import MODEL_CHECKS
+from clop_det.detection.optimizer import check_optimizer
 from clop_det.engine.device import check_device
 from clop_det.engine.schedule import build_schedule
 from clop_det.engine.wandb_writer import check_wandb
@@ -29,7 +30,6 @@ Check = Callable[[CfgNode], object]
 
 # Keys that stand in the config and change nothing here -> what detection does whatever they say.
 _IGNORED = {
-    "SOLVER.OPTIMIZER": "detection trains with SGD",
     "SOLVER.CHANNELS_LAST": "detection chooses the memory layout itself",
     "SOLVER.COMPILE": "detection compiles nothing",
     "SOLVER.MAX_SKIPPED": "detection stops at the first loss that is not finite",
@@ -64,6 +64,7 @@ def config_checks(processes: int) -> tuple[tuple[str, Check], ...]:
         ("weights", _check_weights),
         ("device", lambda cfg: check_device(cfg.MODEL.DEVICE, processes > 1)),
         *MODEL_CHECKS,
+        ("optimizer", check_optimizer),
         ("batch", partial(_check_batch, processes=processes)),
         ("schedule", _check_schedule),
         ("augmentation", _check_augmentation),

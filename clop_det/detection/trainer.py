@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 from detectron2.engine import SimpleTrainer, create_ddp_model, hooks
-from detectron2.solver import build_optimizer
 from detectron2.utils import comm
 from detectron2.utils.events import EventStorage
 from fvcore.nn.precise_bn import update_bn_stats
@@ -21,6 +20,7 @@ from clop_det.detection.evaluation import Evaluation, TestSet, flatten
 from clop_det.detection.hooks import EvaluationHook
 from clop_det.detection.loader import Record, train_loader, training_records
 from clop_det.detection.model import build_detector
+from clop_det.detection.optimizer import build_optimizer
 from clop_det.detection.pictures import draw_curves, draw_detections
 from clop_det.detection.probing import Probes
 from clop_det.detection.report import figures_table
@@ -56,7 +56,7 @@ class DetectionTrainer(SimpleTrainer):
         # Detectron2 passes the rank's GPU, which a model on the CPU must not have.
         devices = [comm.get_local_rank()] if self.device.type == "cuda" else None
         model = create_ddp_model(self.core, broadcast_buffers=False, device_ids=devices) if train else self.core
-        super().__init__(model, None, fused(build_optimizer(cfg, model)))
+        super().__init__(model, None, build_optimizer(cfg, self.core, model))
         self.bf16 = not cfg.SOLVER.AMP.ENABLED and use_bf16(cfg.SOLVER.PRECISION, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=cfg.SOLVER.AMP.ENABLED)
         self.scheduler = build_schedule(cfg, self.optimizer)
@@ -240,13 +240,3 @@ class DetectionTrainer(SimpleTrainer):
 
     def _save_now(self) -> None:
         self.checkpointer.save(f"model_{self.iter:07d}", iteration=self.iter)
-
-
-def fused(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """Let SGD update each tensor in one pass over the memory (half the time of the step's own share), in place."""
-    if type(optimizer) is torch.optim.SGD and all(
-        p.is_floating_point() for g in optimizer.param_groups for p in g["params"]
-    ):
-        for group in optimizer.param_groups:
-            group["foreach"], group["fused"] = False, True
-    return optimizer

@@ -7,6 +7,7 @@ from clop_det.keys import BOTH, Key, at_least, constrain, declare, one_of, with_
 declare(
     BOTH,
     {
+        "SOLVER.OPTIMIZER": Key("SGD", "Optimiser; LARS in pretraining alone.", one_of("SGD", "LARS", "AdamW")),
         "SOLVER.PRECISION": Key(
             "auto",
             "bf16 autocast: where the processor computes in it (auto), always (bf16) or never (fp32). GPUs also take"

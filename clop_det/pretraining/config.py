@@ -23,7 +23,6 @@ declare(
             "Checkpoint of any known source whose backbone the encoder starts from; empty: random weights.",
             content=False,
         ),
-        "SOLVER.OPTIMIZER": Key("SGD", "Optimiser.", one_of("SGD", "LARS", "AdamW")),
         "SOLVER.LARS_TRUST_COEFFICIENT": Key(0.001, "LARS: local learning rate = coefficient * |w| / |g|.", above(0)),
         "SOLVER.CHANNELS_LAST": Key(
             True,

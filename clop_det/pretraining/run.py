@@ -9,7 +9,7 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.utils import comm
 
-from clop_det.backbones.registry import backbone_options
+from clop_det.backbones.registry import backbone_options, find_architecture
 from clop_det.engine.launching import Launch
 from clop_det.engine.metrics import dispensable, read_metrics
 from clop_det.engine.run_folder import start_logging, write_results
@@ -100,7 +100,7 @@ def checkpoint_provenance(cfg: CfgNode, data: PretrainData) -> dict[str, Any]:
     """What a checkpoint says of its run; the trainer adds what its method says (`method_facts`)."""
     return {
         **collect_provenance(cfg),
-        "arch": cfg.ENCODER.ARCH,
+        "arch": find_architecture(cfg.ENCODER.ARCH)[1].name,
         **backbone_options(cfg),
         **given_facts(cfg),
         "label_fraction": data.label_share(cfg),

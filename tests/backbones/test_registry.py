@@ -56,7 +56,7 @@ def _other(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_other")
 def test_an_architecture_may_be_a_parametrised_form_and_options_are_keys():
     assert find_architecture("other:resnet34")[0] is BACKBONES["other"]
-    assert architecture_names() == ["other:NAME", *ARCHITECTURES]
+    assert architecture_names() == ["other:NAME", *ARCHITECTURES, "timm:NAME"]
     cfg = read_config("", ["ENCODER.ARCH", "other:resnet34", "ENCODER.OTHER.STEM", "cifar"])
     assert backbone_options(cfg) == {"stem": "cifar"}
     assert backbone_options(read_config("", ["ENCODER.STEM", "cifar"])) == {"stem": "cifar"}

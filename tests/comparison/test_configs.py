@@ -18,8 +18,8 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "compare"
 def no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A working directory without any data, but for the checkpoints that are known by their content."""
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "mine.pth").write_bytes(b"another checkpoint")
-    (tmp_path / "checkpoints" / "resnet50-0676ba61.pth").write_bytes(b"a checkpoint")
+    for name in ("mine.pth", "resnet50-0676ba61.pth", "convnext_tiny.pth"):
+        (tmp_path / "checkpoints" / name).write_bytes(name.encode())
     monkeypatch.chdir(tmp_path)
 
 
@@ -45,6 +45,13 @@ def test_the_demo() -> None:
     assert [cell.init for cell in made.cells] == ["random", "info_nce", "clop"]
     assert {cell.seed for cell in made.cells} == {0}
     assert str(made.matrix.output) == "output/demo"
+
+
+def test_rows_of_different_networks_have_their_own_detectors() -> None:
+    made = plan("coco_networks.yaml")
+    detectors = [job for job in made.jobs.values() if job.kind == "detect" and job.config is not None]
+    archs = {job.facts["init"]: job.config.MODEL.TIMM.ARCH for job in detectors if job.config}
+    assert archs == {"resnet50": "", "convnext_tiny": "timm:convnext_tiny"}
 
 
 def test_the_one_of_make_demo_full_has_three_seeds_of_five_initialisations() -> None:

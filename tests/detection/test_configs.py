@@ -21,6 +21,15 @@ from clop_det.detection.scaling import fit_to_processes
 
 ROOT = Path(__file__).resolve().parents[2] / "configs" / "detection"
 CONFIGS = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.yaml"))
+# What a config's name says of a network of timm.
+NAMES = {
+    "timm:convnext_atto": ("ConvNeXt_atto_FPN",),
+    "timm:convnext_tiny": ("ConvNeXt_T_FPN",),
+    "timm:swin_tiny": ("Swin_T_FPN",),
+    "timm:vit_tiny": ("vitdet_ViT_tiny",),
+    "timm:vit_small": ("vitdet_ViT_S",),
+    "timm:vit_base": ("vitdet_ViT_B",),
+}
 RUNNABLE = [name for name in CONFIGS if not Path(name).name.startswith("Base-")]
 
 
@@ -39,10 +48,12 @@ def test_the_model_builds(name: str) -> None:
     cfg.MODEL.DEVICE = "meta"
     with torch.device("meta"):
         model = build_model(cfg)
-    blocks = {18: 100, 50: 265}[cfg.MODEL.RESNETS.DEPTH]
-    assert (
-        len(backbone_keys(model, family_of_detector(model))) == blocks
-    )  # the number of tensors of a torchvision checkpoint, without counters
+    # The number of tensors of a torchvision checkpoint, without counters; of timm's networks their state_dict's.
+    expected = {
+        "": {18: 100, 50: 265}[cfg.MODEL.RESNETS.DEPTH], "timm:convnext_atto": 126, "timm:convnext_tiny": 180,
+        "timm:swin_tiny_patch4_window7_224": 171,
+    }.get(cfg.MODEL.TIMM.ARCH, 150)  # fmt: skip
+    assert len(backbone_keys(model, family_of_detector(model))) == expected
 
 
 @pytest.mark.parametrize("name", RUNNABLE)
@@ -55,7 +66,9 @@ def test_the_config_suits_torch_weights_and_is_named_after_its_folder(name: str)
     assert cfg.MODEL.BACKBONE.FREEZE_AT == 0
     assert cfg.MODEL.RESNETS.NORM in ("BN", "SyncBN", "naiveSyncBN")
     assert cfg.SEED >= 0
-    assert f"R_{cfg.MODEL.RESNETS.DEPTH}_" in name
+    assert any(part in name for part in NAMES.get(cfg.MODEL.TIMM.ARCH.split("_patch")[0], ())) or (
+        not cfg.MODEL.TIMM.ARCH and f"R_{cfg.MODEL.RESNETS.DEPTH}_" in name
+    )
     assert cfg.DATASETS.TRAIN
     assert cfg.DATASETS.TEST
     assert not any(str(value).startswith("/") for key, value in flatten(cfg) if "ROOT" in key or "DIR" in key)

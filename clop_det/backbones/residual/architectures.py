@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from clop_det.backbones.parts import Architecture
+from clop_det.backbones.tensors import differences, some_of
 from clop_det.errors import UserError
 
 
@@ -75,16 +76,9 @@ def check_tensors(name: str, state: Mapping[str, Tensor], expected: Mapping[str,
     Raises:
         UserError: which are missing, misshapen or superfluous for the network called `name`.
     """
-    wrong = []
-    for tensor, shape in expected.items():
-        if tensor not in state:
-            wrong.append(f"{tensor} (missing)")
-        elif tuple(state[tensor].shape) != shape:
-            wrong.append(f"{tensor} ({tuple(state[tensor].shape)} instead of {shape})")
-    wrong += [f"{tensor} (not in {name})" for tensor in state if tensor not in expected]
+    wrong = differences({tensor: tuple(value.shape) for tensor, value in state.items()}, expected, name)
     if wrong:
-        shown = ", ".join(wrong[:6]) + (f" and {len(wrong) - 6} more" if len(wrong) > 6 else "")
-        raise UserError(f"the network looks like {name}, but {len(wrong)} tensors do not fit: {shown}.")
+        raise UserError(f"the network looks like {name}, but {len(wrong)} tensors do not fit: {some_of(wrong)}.")
 
 
 def stem_of(state: Mapping[str, Tensor]) -> str:

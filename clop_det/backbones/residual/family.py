@@ -130,7 +130,7 @@ class ResidualFamily(Family):
     def _shapes(self, arch: str) -> dict[str, tuple[int, ...]]:
         return shapes_of(self, arch)
 
-    def identify(self, state: Mapping[str, Tensor]) -> Network:
+    def identify(self, state: Mapping[str, Tensor], hints: Iterable[str] = ()) -> Network:
         stem, architecture = stem_of(state), architecture_of(state)
         expected = {**self._shapes(architecture.name), "conv1.weight": tuple(state["conv1.weight"].shape)}
         check_tensors(architecture.name, state, expected)

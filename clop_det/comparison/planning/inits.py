@@ -17,7 +17,7 @@ from clop_det.keys import nearest
 
 RANDOM = "random"
 _SEED = "{seed}"
-_KEYS = ("NAME", "LOSS", "OPTS", "GRID", "USES_LABELS", "CHECKPOINT", "SOURCE", "FROM")
+_KEYS = ("NAME", "LOSS", "OPTS", "GRID", "USES_LABELS", "CHECKPOINT", "SOURCE", "FROM", "DETECTION_OPTS")
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Init:
     checkpoints: Mapping[int, Path] = field(default_factory=dict)  # seed -> file
     source: str = ""
     starts: Mapping[int, Path] = field(default_factory=dict)  # seed -> what the pretraining starts from
+    detection_opts: Mapping[str, Any] = field(default_factory=dict)  # of its fine-tunings
 
     @property
     def one_file(self) -> bool:
@@ -73,6 +74,7 @@ def read_init(item: Any, folder: Path, seeds: Sequence[int]) -> Init:
     ignored = [key for key in ("LOSS", "OPTS", "SOURCE", "FROM") if name == RANDOM and key in values]
     if ignored:
         raise UserError(f"{where} is not pretrained and has no use for {', '.join(ignored)}. Remove it, or rename it.")
+    detection_opts = read_opts(values.get("DETECTION_OPTS", {}), f"{where} DETECTION_OPTS")
     if name == RANDOM or checkpoint:
         files = _checkpoints(str(checkpoint), folder, seeds, where) if checkpoint else {}
         source = str(values.get("SOURCE", ""))
@@ -81,7 +83,7 @@ def read_init(item: Any, folder: Path, seeds: Sequence[int]) -> Init:
                 f'{where}: unknown SOURCE "{source}".{nearest(source, source_names())} Without'
                 " SOURCE the file is recognised by its content."
             )
-        return Init(name, uses_grid=False, uses_labels=False, checkpoints=files, source=source)
+        return Init(name, "", {}, False, False, checkpoints=files, source=source, detection_opts=detection_opts)
     return Init(
         name,
         loss=str(values.get("LOSS", name)),
@@ -89,6 +91,7 @@ def read_init(item: Any, folder: Path, seeds: Sequence[int]) -> Init:
         uses_grid=read_flag(values, "GRID", where),
         uses_labels=read_flag(values, "USES_LABELS", where),
         starts=_checkpoints(str(values["FROM"]), folder, seeds, where) if values.get("FROM") else {},
+        detection_opts=detection_opts,
     )
 
 

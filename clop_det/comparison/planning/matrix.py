@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,6 +101,9 @@ def read_matrix(cfg: CN, folder: Path) -> Matrix:
     device = {"MODEL.DEVICE": str(node.DEVICE)} if node.DEVICE else {}
     detections = tuple(_read_detection(item, folder, device) for item in node.DETECTION)
     check_unique([detection.name for detection in detections], "COMPARE.DETECTION")
+    for init, detection in itertools.product(inits, detections):
+        where = f"COMPARE.INITS {init.name} DETECTION_OPTS"
+        check_apart(init.detection_opts, detection.grid, where, f"the GRID of COMPARE.DETECTION {detection.name}")
     if not detections and not needs_pretraining:
         raise UserError("nothing to run: no initialisation is pretrained and COMPARE.DETECTION is empty.")
     if node.SEQUENTIAL:

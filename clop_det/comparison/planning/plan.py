@@ -174,9 +174,10 @@ class _Builder:
         facts: Mapping[str, Any],
         labels: list[str],
     ) -> None:
-        values = {**detection.opts, **dict(setting), "SEED": base.seed}
+        own_opts = next(init.detection_opts for init in self._matrix.inits if init.name == base.init)
+        values = {**detection.opts, **own_opts, **dict(setting), "SEED": base.seed}
         values["MODEL.WEIGHTS"] = str(self._plan.root / convert.name / convert.product) if convert else ""
-        where = f"COMPARE.DETECTION {detection.name}"
+        where = f"COMPARE.DETECTION {detection.name}" + (f" of COMPARE.INITS {base.init}" if own_opts else "")
         cfg = resolve(detection.config, values, where, self._matrix.imports)
         try:
             check_in_use_is_imported(cfg, DETECTION)

@@ -94,6 +94,35 @@ _ENTRIES = (
         r"(?:.+\.)?",
         "embedder. and encoder.stages.: the ResNet of Hugging Face's transformers",
         forms=(TRANSFORMERS,),
+        layout="torchvision",
+    ),
+    Source(
+        "huggingface",
+        r"(?:.+\.)?",
+        "the names of Hugging Face's transformers",
+        forms=(TRANSFORMERS,),
+        layout="timm",
+    ),
+    Source(
+        "torchvision",
+        r"(?:.+\.)?",
+        "torchvision's names of a network that timm has",
+        forms=("torchvision",),
+        extra_drops=(("classifier", rf"{_BOX}(?:classifier|heads|head|fc)\..+"),),
+    ),
+    Source(
+        "mae",
+        _BOX,
+        "{shown} beside a decoder: MAE",
+        marks=(rf"{_BOX}decoder_blocks\.",),
+        layout="timm",
+    ),
+    Source(
+        "dinov2",
+        _BOX,
+        "{shown} beside a mask token, as DINOv2 and its relatives release them",
+        marks=(rf"{_BOX}mask_token$",),
+        layout="timm",
     ),
     Source(
         "huggingface",
@@ -211,13 +240,20 @@ _ENTRIES = (
         layout="torchvision",
     ),
     Source(
+        "timm",
+        _BOX,
+        "{shown} without a prefix",
+        layout="timm",
+        extra_drops=(("classifier", rf"{_BOX}head\.(?:fc\.)?(?:weight|bias)$"),),
+    ),
+    Source(
         "bare",
         _BOX,
         "{shown} without a prefix: {layout}'s names",
     ),
     Source(
         "detectron2",
-        r"(?:model\.)?(?:backbone\.)?(?:bottom_up\.)?",
+        r"(?:model\.)?(?:backbone\.)?(?:(?:bottom_up|net)\.)?",
         "{shown_detectron2}: Detectron2",
         warning=(
             "Detectron2's own MSRA networks (R-50.pkl, R-101.pkl) want --channel-order BGR, --pixel-mean 103.53 116.28"

@@ -26,6 +26,10 @@ _RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
     (PROJECTOR, re.compile(r".*proj(ector|ection|etion|_head|_mlp)?.*|necks?|heads?|mlp(_head)?|g"
         r"|value_transform")),
     (CLASSIFIER, re.compile(r".*classifier.*|.*_classif|fc|.*linear|.*probe.*|logits?|(?!roi).*_head")),
+    ("mask token", re.compile(r"mask_token")),
+    ("decoder of the pretraining", re.compile(r"decoder_.*")),
+    ("pooler", re.compile(r"pooler")),
+    ("constant of the network", re.compile(r"relative_position_index|attn_mask|periods|bias_mask")),
     ("loss state", re.compile(r"loss|.*_loss|criterion|center")),
     ("metric state", re.compile(r"meters?|.*metrics?|.*accuracy.*")),
     ("input normalisation", re.compile(r"pixel_(mean|std)|data_preprocessor|normali[sz]e(r)?|mean|std")),

@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from clop_det.backbones.parts import NUMBERED, Root
-from clop_det.backbones.registry import BACKBONES, converted_by_detectron2, families
+from clop_det.backbones.parts import NUMBERED, OWN, Root
+from clop_det.backbones.registry import BACKBONES, converted_by_detectron2, families, find_architecture
 from clop_det.conversion.contents import Contents
 from clop_det.conversion.sources.by_hand import drop_by_hand, way_on
 from clop_det.conversion.sources.catalogue import SOURCES, Source, source_names
@@ -54,9 +54,29 @@ class Recognition:
     warning: str
 
 
-def find_roots(tensors: Mapping[str, Tensor]) -> list[Root]:
-    """All networks of registered families in a file."""
-    return [root for family in families() for root in family.roots(tensors)]
+def find_roots(tensors: Mapping[str, Tensor], arch: str | None = None) -> list[Root]:
+    """All networks of registered families in a file; with `arch` those of the family of that architecture."""
+    wanted = families() if arch is None else [find_architecture(arch, "the architecture")[0]]
+    roots = [root for family in wanted for root in family.roots(tensors)]
+    claims: dict[str, list[Root]] = {}
+    for root in roots:
+        if root.form == OWN:
+            claims.setdefault(root.prefix, []).append(root)
+    lost = [root for several in claims.values() if len(several) > 1 for root in _others(several, tensors)]
+    return [root for root in roots if root not in lost]
+
+
+def _others(claims: list[Root], tensors: Mapping[str, Tensor]) -> list[Root]:
+    """Of networks of several families under one prefix, all but the first whose tensors are all there, or the first."""
+    for root in claims:
+        family = BACKBONES[root.family]
+        state = {own: tensors[name] for name, own in root.names.items() if not is_counter(own)}
+        try:
+            family.identify(state)
+        except UserError:
+            continue
+        return [other for other in claims if other is not root]
+    return claims[1:]
 
 
 def recognise(
@@ -66,6 +86,7 @@ def recognise(
     prefix: str | None = None,
     network: str | None = None,
     drop: Sequence[str] = (),
+    arch: str | None = None,
 ) -> Recognition:
     """Recognise a checkpoint by content and account for every tensor in it.
 
@@ -75,12 +96,15 @@ def recognise(
         prefix: take the network under this prefix, where there are several.
         network: take the "teacher", the "student" or the "ema", where there are several.
         drop: patterns of names of tensors, or beginnings of names, that someone knows to be superfluous.
+        arch: the architecture, where it is known; only networks of its family are looked for.
 
     Raises:
         UserError: no network of a known family, several that differ, `source`, `prefix`, `network` or a pattern of
             `drop` does not fit, or tensors that are neither backbone nor known to be superfluous (listed).
     """
-    roots = find_roots(contents.tensors)
+    for family in families():
+        contents = replace(contents, tensors=dict(family.prepared(contents.tensors)))
+    roots = find_roots(contents.tensors, arch)
     if not roots:
         raise UserError(_no_network(contents))
     entry, root = _choose(contents, _wanted(roots, prefix, network), source)

@@ -1,0 +1,146 @@
+"""Files of timm's networks as several projects save them, with random weights: for the table in the docs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from clop_det.backbones import BACKBONES
+from clop_det.conversion.convert import ConversionReport, convert_checkpoint
+from clop_det.conversion.stock import convert_to_stock
+from clop_det.errors import UserError
+
+State = dict[str, Tensor]
+# timm's name -> whether the tensors alone do not say which network it is.
+NETWORKS = {
+    **dict.fromkeys(("convnext_atto", "convnext_femto", "convnext_pico", "convnext_tiny", "convnextv2_atto"), False),
+    **dict.fromkeys(("resnet18d", "resnet26t", "seresnet18", "ecaresnet26t", "regnetx_002", "regnety_002"), False),
+    **dict.fromkeys(("vit_tiny_patch16_224", "vit_small_patch16_224", "vit_small_patch14_dinov2"), False),
+    **dict.fromkeys(("vit_small_patch14_reg4_dinov2", "vit_small_patch16_dinov3"), False),
+    **dict.fromkeys(("swin_tiny_patch4_window7_224",), False),
+    **dict.fromkeys(("resnetblur18", "sam2_hiera_tiny", "pvt_v2_b0", "mobilenetv3_small_100"), True),
+}  # fmt: skip
+
+
+def random_timm(name: str, **options: Any) -> nn.Module:
+    """A network of timm in which no tensor is as it was initialised, with a classifier of three classes."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network: nn.Module = timm.create_model(name, pretrained=False, num_classes=3, **options)
+        BACKBONES["timm"].stir(network, torch.Generator().manual_seed(0))  # type: ignore[arg-type]
+    return network.eval()
+
+
+def saved(network: nn.Module, path: Path, **beside: Any) -> Path:
+    """The file `path` with the network's tensors, under "state_dict" if something stands beside them."""
+    torch.save({"state_dict": network.state_dict(), **beside} if beside else dict(network.state_dict()), path)
+    return path
+
+
+def bare(name: str, **options: Any) -> State:
+    """A state dict of timm."""
+    return dict(random_timm(name, **options).state_dict())
+
+
+def mae(name: str = "test_vit") -> State:
+    """MAE's encoder beside its decoder."""
+    return {**bare(name), "mask_token": torch.zeros(1, 1, 8), "decoder_blocks.0.norm1.weight": torch.ones(8),
+            "decoder_pos_embed": torch.zeros(1, 2, 8), "decoder_embed.weight": torch.ones(8, 64)}  # fmt: skip
+
+
+def dinov2_with_registers(name: str = "test_vit", **options: Any) -> State:
+    """Facebook's: positions of the patches and of the class token; timm's network has the latter in the token."""
+    state = bare(name, **(options or {"reg_tokens": 4, "no_embed_class": True, "init_values": 0.5}))
+    extra = torch.randn(1, 1, state["cls_token"].shape[-1])
+    state["pos_embed"] = torch.cat([extra, state["pos_embed"]], dim=1)
+    state["cls_token"] = state["cls_token"] - extra
+    state["register_tokens"] = state.pop("reg_token")
+    return {**state, "mask_token": torch.zeros(1, extra.shape[-1])}
+
+
+def in_chunks(name: str = "test_vit", **options: Any) -> State:
+    """DINOv2's training code: blocks in chunks, each block under its own number."""
+    state = bare(name, **(options or {"init_values": 0.5}))
+    chunks = {name: int(name.split(".")[1]) // 3 for name in state if name.startswith("blocks.")}
+    return {name.replace("blocks.", f"blocks.{chunks.get(name)}."): tensor for name, tensor in state.items()}
+
+
+def dino(name: str = "test_vit") -> dict[str, State]:
+    """DINO's full checkpoint."""
+    teacher = {f"backbone.{key}": tensor for key, tensor in bare(name).items() if not key.startswith("head.")}
+    teacher |= {"head.mlp.0.weight": torch.ones(8, 64), "head.last_layer.weight_v": torch.ones(8, 8)}
+    return {"teacher": teacher, "student": {f"module.{key}": tensor * 2 for key, tensor in teacher.items()}}
+
+
+def convnext_of_facebook(name: str = "test_convnext") -> State:
+    """The names of ConvNeXt's own code."""
+    found = {}
+    for key, tensor in bare(name).items():
+        new = key.replace("stem.", "downsample_layers.0.").replace(".blocks.", ".").replace("conv_dw", "dwconv")
+        parts = new.split(".")
+        if parts[0] == "stages" and parts[2] == "downsample":
+            new = ".".join(["downsample_layers", parts[1], *parts[3:]])
+        found[new.replace("mlp.fc", "pwconv").replace("head.norm", "norm").replace("head.fc", "head")] = tensor
+    return found
+
+
+def _of_torchvision(name: str) -> State:
+    network = getattr(torchvision.models, name)(weights=None)
+    BACKBONES["timm"].stir(network, torch.Generator().manual_seed(0))
+    return dict(network.state_dict())
+
+
+def _lightly_train() -> State:
+    return {f"_model.{name}": tensor for name, tensor in bare("vit_tiny_patch16_224").items()}
+
+
+_SOURCES: dict[str, Callable[[], Any]] = {
+    "torchvision ConvNeXt": lambda: _of_torchvision("convnext_tiny"),
+    "torchvision Swin": lambda: _of_torchvision("swin_t"),
+    "torchvision RegNet": lambda: _of_torchvision("regnet_y_400mf"),
+    "ConvNeXt's own code": lambda: convnext_of_facebook("convnext_atto"),
+    "MAE": lambda: mae("vit_tiny_patch16_224"),
+    "DINO": lambda: dino("vit_tiny_patch16_224"),
+    "DINOv2 with registers": lambda: dinov2_with_registers("vit_small_patch14_reg4_dinov2", global_pool="token"),
+    "DINOv2, training code": lambda: in_chunks("vit_small_patch14_dinov2", global_pool="token"),
+    "lightly-train": _lightly_train,
+    "timm, training run": lambda: {
+        "state_dict": bare("convnext_atto"), "arch": "convnext_atto", "version": 2, "epoch": 1,
+    },
+}  # fmt: skip
+
+
+def timm_rows(folder: Path) -> Iterator[str]:
+    """Rows of the table: every network, every source, and Detectron2's own models."""
+    for name, unsaid in NETWORKS.items():
+        content = bare(name)
+        yield _row(folder, "timm", content, convert_checkpoint, f"timm:{name}" if unsaid else None)
+    for source, make in _SOURCES.items():
+        yield _row(folder, source, make(), convert_checkpoint, None)
+    for name in (
+        "vit_tiny_patch16_224",
+        "vit_small_patch14_reg4_dinov2",
+        "swin_tiny_patch4_window7_224",
+        "regnety_002",
+    ):
+        yield _row(folder, "timm, to stock", bare(name), convert_to_stock, None)
+
+
+def _row(folder: Path, label: str, content: Any, convert: Callable[..., ConversionReport], arch: str | None) -> str:
+    source = folder / "source.pth"
+    for path in folder.iterdir():
+        path.unlink()
+    torch.save(content, source)
+    try:
+        report = convert(source, folder / "out.pth", arch=arch)
+    except UserError as error:
+        print(f"{label:>24}  {error}", flush=True)
+        return f"| {label} | refused: {error} | | |"
+    print(f"{report.arch:>48}  {label:<24}  {report.worst_error:.1e}  {report.seconds:.1f} s", flush=True)
+    return f"| {label} | {report.arch} | {report.worst_error:.1e} | {', '.join(report.parity)} |"
