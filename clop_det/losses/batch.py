@@ -89,7 +89,7 @@ class Batch:
         return sum(self.sizes)
 
     # Kept by hand: functools.cached_property takes a lock (Python 3.11), which torch.compile cannot trace.
-    _kept: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
+    _kept: dict[str, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def unit(self) -> Tensor:
