@@ -52,8 +52,8 @@ def main(path: Path, metric: str) -> None:
             f"| {float(fraction):.0%} | {base} | {pull} | {len(own)} | {mean_interval(list(own.values())).mean:.3f} |"
         )
         found = against.get((base, fraction, pull))
-        if found is None:
-            print(f"{line} | | |")
+        if found is None or found.interval.n < 2:
+            print(f"{line}{'' if found is None else f' {found.interval.mean:+.3f}'} | | |")
             continue
         interval, p = found.interval, corrected[base, fraction, pull]
         print(f"{line} {interval.mean:+.3f} | {interval.low:+.3f} to {interval.high:+.3f} | {p:.3g} |")
