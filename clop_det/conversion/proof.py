@@ -28,7 +28,7 @@ from clop_det.conversion.loading import DetectorCheckpointer, backbone_keys
 from clop_det.errors import UserError
 
 TOLERANCE = 1e-5
-_ROUNDING = 1e-3  # an error below it may be rounding that a network amplifies; in float64 it is gone
+_ROUNDING = 0.1  # an error below it may be rounding that a network amplifies; in float64 that is gone
 _IMAGES = 2
 
 

@@ -25,8 +25,9 @@ from clop_det.backbones.timm_networks.architectures import (
 )
 from clop_det.backbones.timm_networks.detector import architecture_of, check_carried, layers, pyramid_stride
 from clop_det.backbones.timm_networks.identify import ANCHORS, PARTS, identify
+from clop_det.backbones.timm_networks.joining import prepared
 from clop_det.backbones.timm_networks.network import TimmBackbone, build_network
-from clop_det.backbones.timm_networks.spellings import LAYOUTS, prepared
+from clop_det.backbones.timm_networks.spellings import LAYOUTS
 from clop_det.backbones.timm_networks.stirring import is_fresh, stir
 from clop_det.backbones.timm_networks.stock import stock
 from clop_det.errors import UserError

@@ -3,63 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-
-import torch
-from torch import Tensor
 
 from clop_det.backbones.parts import OWN, TRANSFORMERS
-
-Rule = tuple[str, str | Callable[[re.Match[str]], str]]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """One way to spell a network.
-
-    Attributes:
-        form: see `Root.form`.
-        whose: whose names these are.
-        anchor: pattern of the name of a tensor that every such network has; its first group is the prefix.
-        rules: (pattern of a name below the prefix, timm's name).
-        kernel: the last sizes of a tensor that tells the network from another with the same anchor.
-    """
-
-    form: str
-    whose: str
-    anchor: str
-    rules: tuple[Rule, ...]
-    kernel: tuple[str, int] = ("", 0)
-
-    def networks(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, dict[str, str]]]:
-        """(prefix, {name in the file: timm's name}) of each network in this spelling; names of no rule are left out."""
-        anchor, rules = re.compile(self.anchor), [(re.compile(pattern), to) for pattern, to in self.rules]
-        for prefix in dict.fromkeys(found[1] for name in tensors if (found := anchor.fullmatch(name))):
-            kernel = tensors.get(prefix + self.kernel[0])
-            if self.kernel[0] and (kernel is None or kernel.shape[-1] != self.kernel[1]):
-                continue
-            inner = {name: name[len(prefix) :] for name in tensors if name.startswith(prefix)}
-            names = {name: new for name, old in inner.items() if (new := _renamed(old, rules)) is not None}
-            yield prefix, names
-
-
-def _renamed(name: str, rules: list[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]]) -> str | None:
-    for pattern, to in rules:
-        if match := pattern.fullmatch(name):
-            return to(match) if callable(to) else match.expand(to)
-    return None
-
-
-def _plus(template: str, group: int, add: int, half: bool = False) -> Callable[[re.Match[str]], str]:
-    """`template` with its {0} filled by a number of the name, halved first if `half`, plus `add`; then \\-groups."""
-
-    def fill(match: re.Match[str]) -> str:
-        number = int(match[group]) // 2 if half else int(match[group])
-        return match.expand(template.replace("{0}", str(number + add)))
-
-    return fill
-
+from clop_det.backbones.timm_networks.layouts import Layout, plus
 
 _TORCHVISION = (
     Layout(
@@ -68,12 +14,12 @@ _TORCHVISION = (
         r"((?:.+\.)?)features\.1\.0\.layer_scale",
         (
             (r"features\.0\.([01])\.(weight|bias)", r"stem.\1.\2"),
-            (r"features\.([1357])\.(\d+)\.block\.0\.(.+)", _plus(r"stages.{0}.blocks.\2.conv_dw.\3", 1, 0, True)),
-            (r"features\.([1357])\.(\d+)\.block\.2\.(.+)", _plus(r"stages.{0}.blocks.\2.norm.\3", 1, 0, True)),
-            (r"features\.([1357])\.(\d+)\.block\.3\.(.+)", _plus(r"stages.{0}.blocks.\2.mlp.fc1.\3", 1, 0, True)),
-            (r"features\.([1357])\.(\d+)\.block\.5\.(.+)", _plus(r"stages.{0}.blocks.\2.mlp.fc2.\3", 1, 0, True)),
-            (r"features\.([1357])\.(\d+)\.layer_scale", _plus(r"stages.{0}.blocks.\2.gamma", 1, 0, True)),
-            (r"features\.([246])\.([01])\.(.+)", _plus(r"stages.{0}.downsample.\2.\3", 1, 0, True)),
+            (r"features\.([1357])\.(\d+)\.block\.0\.(.+)", plus(r"stages.{0}.blocks.\2.conv_dw.\3", 1, 0, True)),
+            (r"features\.([1357])\.(\d+)\.block\.2\.(.+)", plus(r"stages.{0}.blocks.\2.norm.\3", 1, 0, True)),
+            (r"features\.([1357])\.(\d+)\.block\.3\.(.+)", plus(r"stages.{0}.blocks.\2.mlp.fc1.\3", 1, 0, True)),
+            (r"features\.([1357])\.(\d+)\.block\.5\.(.+)", plus(r"stages.{0}.blocks.\2.mlp.fc2.\3", 1, 0, True)),
+            (r"features\.([1357])\.(\d+)\.layer_scale", plus(r"stages.{0}.blocks.\2.gamma", 1, 0, True)),
+            (r"features\.([246])\.([01])\.(.+)", plus(r"stages.{0}.downsample.\2.\3", 1, 0, True)),
             (r"classifier\.0\.(.+)", r"head.norm.\1"),
         ),
     ),
@@ -100,13 +46,13 @@ _TORCHVISION = (
         (
             (r"features\.0\.0\.(.+)", r"patch_embed.proj.\1"),
             (r"features\.0\.2\.(.+)", r"patch_embed.norm.\1"),
-            (r"features\.([1357])\.(\d+)\.mlp\.0\.(.+)", _plus(r"layers.{0}.blocks.\2.mlp.fc1.\3", 1, 0, True)),
-            (r"features\.([1357])\.(\d+)\.mlp\.3\.(.+)", _plus(r"layers.{0}.blocks.\2.mlp.fc2.\3", 1, 0, True)),
+            (r"features\.([1357])\.(\d+)\.mlp\.0\.(.+)", plus(r"layers.{0}.blocks.\2.mlp.fc1.\3", 1, 0, True)),
+            (r"features\.([1357])\.(\d+)\.mlp\.3\.(.+)", plus(r"layers.{0}.blocks.\2.mlp.fc2.\3", 1, 0, True)),
             (
                 r"features\.([1357])\.(\d+)\.((?:norm[12]|attn)\.(?!relative_position_index).+)",
-                _plus(r"layers.{0}.blocks.\2.\3", 1, 0, True),
+                plus(r"layers.{0}.blocks.\2.\3", 1, 0, True),
             ),
-            (r"features\.([246])\.(norm|reduction)\.(.+)", _plus(r"layers.{0}.downsample.\2.\3", 1, 0, True)),
+            (r"features\.([246])\.(norm|reduction)\.(.+)", plus(r"layers.{0}.downsample.\2.\3", 1, 0, True)),
             (r"norm\.(.+)", r"norm.\1"),
         ),
     ),
@@ -120,14 +66,14 @@ _TORCHVISION = (
             *(
                 (
                     rf"trunk_output\.block(\d)\.block\d-(\d+)\.f\.{part}\.{index}\.(.+)",
-                    _plus(rf"s\1.b{{0}}.conv{number}.{kind}.\3", 2, 1),
+                    plus(rf"s\1.b{{0}}.conv{number}.{kind}.\3", 2, 1),
                 )
                 for number, part in enumerate("abc", start=1)
                 for index, kind in enumerate(("conv", "bn"))
             ),
-            (r"trunk_output\.block(\d)\.block\d-(\d+)\.f\.se\.(fc[12]\..+)", _plus(r"s\1.b{0}.se.\3", 2, 1)),
-            (r"trunk_output\.block(\d)\.block\d-(\d+)\.proj\.0\.(.+)", _plus(r"s\1.b{0}.downsample.conv.\3", 2, 1)),
-            (r"trunk_output\.block(\d)\.block\d-(\d+)\.proj\.1\.(.+)", _plus(r"s\1.b{0}.downsample.bn.\3", 2, 1)),
+            (r"trunk_output\.block(\d)\.block\d-(\d+)\.f\.se\.(fc[12]\..+)", plus(r"s\1.b{0}.se.\3", 2, 1)),
+            (r"trunk_output\.block(\d)\.block\d-(\d+)\.proj\.0\.(.+)", plus(r"s\1.b{0}.downsample.conv.\3", 2, 1)),
+            (r"trunk_output\.block(\d)\.block\d-(\d+)\.proj\.1\.(.+)", plus(r"s\1.b{0}.downsample.bn.\3", 2, 1)),
         ),
     ),
 )
@@ -213,7 +159,7 @@ _HUGGING_FACE = (
             (r"encoder\.(layers\.\d\.blocks\.\d+)\.attention\.output\.dense\.(.+)", r"\1.attn.proj.\2"),
             (r"encoder\.(layers\.\d\.blocks\.\d+)\.intermediate\.dense\.(.+)", r"\1.mlp.fc1.\2"),
             (r"encoder\.(layers\.\d\.blocks\.\d+)\.output\.dense\.(.+)", r"\1.mlp.fc2.\2"),
-            (r"encoder\.layers\.(\d)\.downsample\.(.+)", _plus(r"layers.{0}.downsample.\2", 1, 1)),
+            (r"encoder\.layers\.(\d)\.downsample\.(.+)", plus(r"layers.{0}.downsample.\2", 1, 1)),
             (r"layernorm\.(.+)", r"norm.\1"),
         ),
     ),
@@ -235,7 +181,7 @@ _PROJECTS = (
         "the names of Swin's own code",
         r"((?:.+\.)?)(?<!encoder\.)layers\.0\.downsample\.reduction\.weight",
         (
-            (r"layers\.(\d)\.downsample\.(.+)", _plus(r"layers.{0}.downsample.\2", 1, 1)),
+            (r"layers\.(\d)\.downsample\.(.+)", plus(r"layers.{0}.downsample.\2", 1, 1)),
             (r"((?:patch_embed|norm)\..+|layers\.\d\.blocks\.(?!.+(?:relative_position_index|attn_mask)$).+)", r"\1"),
         ),
     ),
@@ -278,40 +224,3 @@ def _regnet(match: re.Match[str]) -> str:
     rest = re.sub(r"^layer\.([01])\.", lambda inner: f"conv{int(inner[1]) + 1}.", rest)
     rest = re.sub(r"^layer\.[23]\.", "conv3.", rest)
     return f"{block}.{rest.replace('.convolution.', '.conv.').replace('.normalization.', '.bn.')}"
-
-
-_PARTS_OF_QKV = re.compile(
-    r"(?P<before>.+\.attention\.)(?:(?P<inner>(?:attention|self)\.)query|q_proj)\.(?P<kind>weight|bias)"
-)
-_FLAT = re.compile(r".*(layer_scale|\.grn\.(weight|bias|gamma|beta))")
-
-
-def prepared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors with query, key and value joined as `qkv`, and with vectors as vectors, which some files do not have.
-
-    With register tokens timm gives the class token no position: it is added to the token.
-    """
-    found = dict(tensors)
-    for name in tensors:
-        if match := _PARTS_OF_QKV.fullmatch(name):
-            before = f"{match['before']}{match['inner'] or ''}"
-            parts = ("query", "key", "value") if match["inner"] else ("q_proj", "k_proj", "v_proj")
-            names = [f"{before}{part}.{match['kind']}" for part in parts]
-            if all(part in found for part in names):
-                found[f"{before}qkv.{match['kind']}"] = torch.cat([found.pop(part) for part in names])
-        elif _FLAT.fullmatch(name) and tensors[name].dim() > 1:
-            found[name] = tensors[name].flatten()
-    for name in list(found):
-        for registers, positions in (("register_tokens", "pos_embed"), ("register_tokens", "position_embeddings")):
-            if name.endswith(registers):
-                prefix = name.removesuffix(registers)
-                _without_position(found, f"{prefix}cls_token", f"{prefix}{positions}")
-    return found
-
-
-def _without_position(found: dict[str, Tensor], token: str, positions: str) -> None:
-    if token in found and positions in found and found[positions].dim() == 3:
-        side = round((found[positions].shape[1] - 1) ** 0.5)
-        if side * side == found[positions].shape[1] - 1:
-            found[token] = found[token] + found[positions][:, :1]
-            found[positions] = found[positions][:, 1:]
