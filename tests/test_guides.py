@@ -68,6 +68,7 @@ def test_the_five_commands_of_the_readme(tmp_path: Path) -> None:
     assert "jobs" in run(compare.replace("compare --", "compare --dry-run --"), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["convnext", "vit"])
 def test_the_readmes_commands_for_networks_of_timm(network: str, tmp_path: Path) -> None:
     _, block = [text for text in blocks("README.md", "") if text.startswith("clop-det pretrain")]
