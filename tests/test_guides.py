@@ -94,6 +94,7 @@ def test_the_backbone_of_the_examples(tmp_path: Path) -> None:
     run(train, tmp_path, *TRAIN)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["convnext", "vit"])
 def test_the_readmes_commands_for_networks_of_timm(network: str, tmp_path: Path) -> None:
     _, block = [text for text in blocks("README.md", "") if text.startswith("clop-det pretrain")]
