@@ -2,10 +2,10 @@
 
     make gpu-check        # or: python benchmarks/gpu_check.py --output output/gpu_check
 
-Writes OUTPUT/report.md, the tables for docs/results/pretraining.md and docs/results/detection.md beside what each part said,
-and OUTPUT/report.json. A part that fails or takes too long is said and does not stop the others; the
-exit code is then 1. Without a GPU the tests are run to show that they skip, and nothing is measured; a card that torch
-cannot use is an error.
+Writes OUTPUT/report.md, the tables for docs/results/pretraining.md and docs/results/detection.md beside what each part
+said, and OUTPUT/report.json. A part that fails or takes too long is said and does not stop the others; the exit code is
+then 1. Without a GPU the tests are run to show that they skip, and nothing is measured; a card that torch cannot use is
+an error.
 """
 
 from __future__ import annotations

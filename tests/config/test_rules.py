@@ -48,7 +48,7 @@ REFUSED = [
     ([PRETRAINING], "AUGMENT.BLUR_SIGMA", "[0.5, 1.0, 2.0]", "two numbers"),
     ([PRETRAINING], "AUGMENT.BLUR_SIGMA", "[a, b]", "two numbers"),
     ([PRETRAINING], "AUGMENT.HUE", "0.6", r"lie in \[0, 0.5\]"),
-    ([PRETRAINING], "SOLVER.OPTIMIZER", "Adam", "one of SGD, LARS, AdamW. Did you mean AdamW"),
+    ([*BOTH], "SOLVER.OPTIMIZER", "Adam", "one of SGD, LARS, AdamW. Did you mean AdamW"),
     ([PRETRAINING], "SOLVER.BASE_LR", "0", "above 0"),
     ([PRETRAINING], "SOLVER.MOMENTUM", "-0.1", r"lie in \[0, 1\)"),
     ([PRETRAINING], "SOLVER.WEIGHT_DECAY", "-1", "at least 0"),
