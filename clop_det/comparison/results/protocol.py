@@ -74,7 +74,7 @@ def _heads(rows: Sequence[Row], policy: str) -> list[str]:
 def _agreed(policy: str, found: Sequence[Mapping[str, Any]]) -> str:
     drawn = max(len(item["drawn"]) for item in found)
     loaded = max(len(item["loaded"]) for item in found)
-    runs = f"checked in {len(found)} runs"
+    runs = f"checked in {len(found)} run{'s' if len(found) > 1 else ''}"
     if policy == KEEP or loaded:
         return (
             f"Every detector keeps the pyramid and heads of its weights (COMPARE.HEADS {KEEP}): {loaded} tensors. The"

@@ -119,7 +119,7 @@ def recognise(
             + way_on(unexplained, root)
         )
     why = entry.reason(BACKBONES[root.family])
-    reason = why + f"; prefix {root.shown}"
+    reason = f"{why}; prefix {root.shown}" if root.prefix else f"{why}; no prefix"
     if contents.wrappers:
         reason += f"; wrappers taken off: {', '.join(contents.wrappers)}"
     return Recognition(entry.name, reason, root.family, root.prefix, state, dropped, entry.warning)
