@@ -71,6 +71,12 @@ def claim_run_folder(cfg: CfgNode, resume: bool) -> Path:
     """
     if not cfg.OUTPUT_DIR:
         raise UserError("OUTPUT_DIR is empty. Name the folder of the run.")
+    try:
+        str(cfg.OUTPUT_DIR).encode()
+    except UnicodeEncodeError as error:  # neither log nor config could name it
+        raise UserError(
+            f"OUTPUT_DIR {cfg.OUTPUT_DIR!r} holds bytes that are not UTF-8. Choose another name."
+        ) from error
     folder = Path(cfg.OUTPUT_DIR)
     config_path = folder / CONFIG_NAME
     if config_path.exists() and has_begun(folder):

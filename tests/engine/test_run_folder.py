@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,9 @@ def test_a_damaged_config_is_written_anew_where_a_run_goes_on(
 def test_an_empty_name_of_a_folder_is_refused() -> None:
     with pytest.raises(UserError, match="OUTPUT_DIR is empty"):
         claim_run_folder(read_config("", ["OUTPUT_DIR", ""]), resume=False)
+
+
+def test_a_name_that_is_no_utf8_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="bytes that are not UTF-8"):
+        claim_run_folder(read_config("", ["OUTPUT_DIR", os.fsdecode(os.fsencode(tmp_path) + b"/\xff")]), resume=False)
+    assert not [*tmp_path.iterdir()]
