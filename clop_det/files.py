@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -86,6 +87,30 @@ def check_ordinary(path: StrPath) -> None:
         return
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise UserError(f"{path} is no ordinary file but a pipe, socket or device. Give a file.")
+
+
+def open_ordinary(path: StrPath, buffering: int = -1) -> Any:
+    """Open a file to read its bytes; `buffering` as `open` has it.
+
+    Raises:
+        OSError: it is absent; or a pipe, a socket or a device, at which opening or reading may never end.
+    """
+    file = open(path, "rb", buffering, opener=_at_once)  # noqa: SIM115  (the caller closes it)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "no ordinary file but a pipe, socket or device", str(path))
+    return file
+
+
+def read_ordinary(path: StrPath) -> bytes:
+    """All bytes of a file; OSError as `open_ordinary`."""
+    with open_ordinary(path) as file:
+        content: bytes = file.read()
+    return content
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe without a writer, too
 
 
 def sha256_of(path: StrPath) -> str:

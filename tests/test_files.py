@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from clop_det.errors import UserError
-from clop_det.files import atomic_write, read_json, sha256_of, write_json, write_text
+from clop_det.files import atomic_write, read_json, read_ordinary, sha256_of, write_json, write_text
 
 
 def test_the_old_file_survives_a_failure_in_the_middle(tmp_path: Path) -> None:
@@ -53,3 +53,15 @@ def test_digest_is_that_of_the_content(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc")
     # FIPS 180-2, appendix B.1
     assert sha256_of(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.mark.timeout(20)
+def test_only_ordinary_files_are_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "file").write_bytes(b"abc")
+    for path in (tmp_path / "pipe", Path(os.devnull), Path("/dev/zero")):
+        with pytest.raises(OSError, match="no ordinary file"):
+            read_ordinary(path)
+    assert read_ordinary(tmp_path / "file") == b"abc"
+    with pytest.raises(FileNotFoundError):
+        read_ordinary(tmp_path / "absent")

@@ -22,6 +22,7 @@ import numpy as np
 
 from clop_det.annotations.table import Array
 from clop_det.errors import UserError
+from clop_det.files import read_ordinary
 
 LARGEST = 2**53  # whole numbers beyond it are none that a tensor takes
 Id = int | str | float | None
@@ -108,7 +109,7 @@ def read_coco(path: Path) -> CocoFile:
         UserError: not JSON, a list is absent, an image or category has no id or no name, or a category id occurs twice.
     """
     try:
-        content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+        content = read_ordinary(path).removeprefix(codecs.BOM_UTF8)
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from error
     try:

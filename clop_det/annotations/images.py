@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from detectron2.data import detection_utils as utils
 
 from clop_det.data.decoding import decode
 from clop_det.errors import UserError
+from clop_det.files import read_ordinary
 
 # A key of a dataset dict, set by the checks.
 AS_STORED = "as_stored"  # EXIF is not applied: the boxes were drawn on the pixels as they lie in the file
@@ -26,7 +26,7 @@ def read_image(record: dict[str, Any], image_format: str) -> np.ndarray:
     """
     path = record["file_name"]
     try:
-        content = Path(path).read_bytes()
+        content = read_ordinary(path)
     except OSError as error:
         raise UserError(f"cannot read the image {path}: {error.strerror or error}.") from error
     try:

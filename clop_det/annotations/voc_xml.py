@@ -13,7 +13,7 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from clop_det.annotations.checks import Fault
-from clop_det.files import StrPath
+from clop_det.files import StrPath, open_ordinary
 
 Box = tuple[float, ...]
 Fields = dict[str, str]
@@ -91,7 +91,7 @@ def read_annotation(path: StrPath) -> Annotation:
         Fault: missing_file; doctype (entities could read other files or exhaust the memory); unreadable_annotation.
     """
     try:
-        with open(path, "rb", buffering=0) as file:
+        with open_ordinary(path, buffering=0) as file:
             content = file.read(_LARGEST + 1)
     except FileNotFoundError as error:
         raise Fault("missing_file", f"the annotation {path} does not exist") from error

@@ -20,6 +20,7 @@ from PIL import Image, UnidentifiedImageError
 
 from clop_det.data.orientation import upright, upright_extent
 from clop_det.errors import UserError
+from clop_det.files import open_ordinary
 
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
@@ -107,7 +108,7 @@ def extent_of(path: Path) -> tuple[int, int]:
         UnreadableImage: it has no header of a format that is read.
     """
     try:
-        with path.open("rb") as file, open_header(file) as opened:
+        with open_ordinary(path) as file, open_header(file) as opened:
             return upright_extent(opened)
     except BROKEN as error:
         raise UnreadableImage(f"cannot read image {path}: {error}. Replace or remove the file.") from error

@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from clop_det.data.decoding import Pixels, UnreadableImage, decode, extent_of
+from clop_det.files import read_ordinary
 
 
 class ImageSource(ABC):
@@ -87,7 +88,7 @@ class FileSource(ImageSource):
     def content(self, index: int) -> bytes:
         path = self.root / self.files[index]
         try:
-            return path.read_bytes()
+            return read_ordinary(path)
         except OSError as error:
             raise UnreadableImage(f"cannot read image {path}: {error.strerror or error}") from error
 

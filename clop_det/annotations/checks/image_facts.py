@@ -27,7 +27,7 @@ from clop_det.data.decoding import BROKEN, open_header, oversize
 from clop_det.data.orientation import orientation
 from clop_det.engine.workers import cores
 from clop_det.errors import UserError
-from clop_det.files import StrPath, read_json, write_text
+from clop_det.files import StrPath, open_ordinary, read_json, write_text
 
 _FORMAT = "clop_det image facts 3"
 MISSING, UNREADABLE, TRUNCATED = "missing", "unreadable", "truncated"
@@ -68,7 +68,7 @@ class ImageFacts:
 def read_facts(path: StrPath) -> ImageFacts:
     """Read the header and the end of one file; never raises for what is in it."""
     try:
-        with open(path, "rb", buffering=0) as raw:
+        with open_ordinary(path, buffering=0) as raw:
             found = plain_jpeg(raw.fileno())
             return found or _facts(io.BufferedReader(raw))
     except FileNotFoundError:

@@ -14,6 +14,7 @@ import torch
 from clop_det.data.image_list import ImageList, is_no_label
 from clop_det.data.layouts.registry import register_layout
 from clop_det.errors import UserError
+from clop_det.files import read_ordinary
 
 _HEADER = ["path", "label"]
 _log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ def read_text(path: Path, errors: str = "strict") -> str:
     Raises:
         OSError, UnicodeDecodeError: it cannot be read, or is no such text.
     """
-    content = path.read_bytes()
+    content = read_ordinary(path)
     if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return content.decode("utf-16", errors)
     return content.decode("utf-8-sig", errors)
