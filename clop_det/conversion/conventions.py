@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from detectron2.config import CfgNode
+from detectron2.config import CfgNode, get_cfg
 
 from clop_det.backbones.base import Family
 from clop_det.backbones.parts import INPUT_SETTINGS, Setting
 from clop_det.backbones.registry import family_of_weights
-from clop_det.config.reading import read_config
+from clop_det.config import add_clop_config
+from clop_det.config.imports import IMPORTED
+from clop_det.keys import value_of
 
 FITS, FOLLOWS, CONTRADICTS = "fits", "follows", "contradicts"
 
@@ -59,16 +61,17 @@ def conventions_known(provenance: Mapping[str, Any]) -> bool:
 def compare_with_weights(cfg: CfgNode, provenance: Mapping[str, Any]) -> list[Comparison]:
     """Every setting that the weights speak of, architecture first: the one set of rules for training and doctor."""
     family = family_of_weights(provenance)
-    defaults = read_config("", ())
+    defaults = get_cfg()
+    add_clop_config(defaults, list(IMPORTED))  # with the keys of any family that was brought in
     found = []
     for settings, architecture in ((architecture_of_family(family), True), (conventions_of_family(family), False)):
         for setting in settings:
             theirs = provenance.get(setting.field)
             if theirs is None:
                 continue
-            ours = get_key(cfg, setting.key)
-            free = not architecture and same(ours, get_key(defaults, setting.key))
-            verdict = FITS if same(ours, theirs) else FOLLOWS if free else CONTRADICTS
+            ours = value_of(cfg, setting.key, None)  # absent: the config imports no such family
+            free = not architecture and ours is not None and same(ours, get_key(defaults, setting.key))
+            verdict = FITS if ours is not None and same(ours, theirs) else FOLLOWS if free else CONTRADICTS
             found.append(Comparison(setting, ours, theirs, architecture, verdict))
     return found
 
