@@ -39,13 +39,12 @@ def convert_to_stock(
     """Convert `source` to a file for Detectron2's own model of its network; it is written only if the proof holds.
 
     Such a model belongs to configs that are Python files (LazyConfig). They must feed images as the source had them;
-    the record in the file, and the report, say how, and with which arguments the model was proved.
+    the record in the file, and the report, say how, and with which arguments the model was proved. The named
+    arguments are the fields of `Options`, in which `source_format` is called `source`.
 
     Args:
         source: checkpoint of any source in the catalogue, or a converted file.
         output: a `.pth`.
-        source_format: see `Options.source`.
-        prefix, arch, verify, trust_pickle, network, drop, conventions: see `Options`.
 
     Raises:
         UserError: see `convert_checkpoint`; or Detectron2 has no model for the network.
