@@ -14,6 +14,7 @@ from clop_det.annotations.voc import voc_source
 from clop_det.annotations.voc_set import VocSet
 from clop_det.data.paths import local_path
 from clop_det.errors import UserError
+from clop_det.files import read_ordinary
 
 Source = VocSet | CocoSet
 MODES = {"xywh": BoxMode.XYWH_ABS, "xyxy": BoxMode.XYXY_ABS}
@@ -29,7 +30,7 @@ def read_lines(path: Path, what: str) -> tuple[str, ...]:
         UserError: it cannot be read, or holds nothing.
     """
     try:
-        lines = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip())
+        lines = tuple(filter(None, map(str.strip, read_ordinary(path).decode("utf-8-sig").splitlines())))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{what}: cannot read {path}: {error}.") from error
     if not lines:

@@ -24,7 +24,7 @@ _HEAD = re.compile(r"<\?xml version=[\"']1\.0[\"'](?: encoding=[\"']utf-8[\"'])?
 _ODD = re.compile("[&\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]|]]>")
 _TAG = r"[A-Za-z_][\w.\-]*"
 _CORNER = r"<([xy]m(?:in|ax))>([^<]*)</\{}>\s*"
-_DIFFICULT = r"(?:<difficult>([^<]*)</difficult>\s*)?"
+_DIFFICULT = r"<difficult>([^<]*)</difficult>\s*"
 
 
 def _others(group: str, *names: str) -> str:
@@ -43,9 +43,10 @@ _START = re.compile(
 )
 _ASIDE = ("name", "difficult", "bndbox", "polygon")
 _OBJECT = re.compile(
-    rf"<object>\s*{_others('a', *_ASIDE)}<name>([^<]*)</name>\s*{_others('b', *_ASIDE)}{_DIFFICULT}"
-    rf"{_others('c', *_ASIDE)}<bndbox>\s*{''.join(_CORNER.format(k) for k in (6, 8, 10, 12))}</bndbox>\s*"
-    rf"{_others('d', *_ASIDE)}{_DIFFICULT}{_others('e', *_ASIDE)}</object>\s*",
+    rf"<object>\s*{_others('a', *_ASIDE)}<name>([^<]*)</name>\s*{_others('b', *_ASIDE)}"
+    rf"(?:{_DIFFICULT}{_others('c', *_ASIDE)})?"
+    rf"<bndbox>\s*{''.join(_CORNER.format(k) for k in (6, 8, 10, 12))}</bndbox>\s*"
+    rf"{_others('d', *_ASIDE)}(?:{_DIFFICULT}{_others('e', *_ASIDE)})?</object>\s*",
     re.ASCII,
 )
 _END = re.compile(r"</annotation>\s*", re.ASCII)

@@ -31,9 +31,9 @@ def build_optimizer(cfg: CfgNode, detector: nn.Module, model: nn.Module) -> torc
         base_lr=solver.BASE_LR,
         weight_decay=solver.WEIGHT_DECAY,
         weight_decay_norm=solver.WEIGHT_DECAY_NORM,
-        bias_lr_factor=solver.BIAS_LR_FACTOR,
         weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
-        lr_factor_func=lambda name: factors.get(name, 1.0),
+        # As the argument bias_lr_factor, the factor of biases would take the place of their layer's.
+        lr_factor_func=lambda n: (solver.BIAS_LR_FACTOR if n.endswith(".bias") else 1.0) * factors.get(n, 1.0),
         overrides={name: {"weight_decay": 0.0} for name in undecayed},
     )
     if solver.OPTIMIZER == "AdamW":

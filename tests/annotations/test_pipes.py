@@ -12,6 +12,7 @@ from clop_det.annotations.checks.findings import Fault
 from clop_det.annotations.checks.image_facts import UNREADABLE, read_facts
 from clop_det.annotations.coco_file import read_coco
 from clop_det.annotations.images import read_image
+from clop_det.annotations.sources import read_lines
 from clop_det.annotations.voc_xml import read_annotation
 from clop_det.data.decoding import UnreadableImage, extent_of
 from clop_det.data.image_sources import FileSource
@@ -32,6 +33,7 @@ def pipe(tmp_path: Path) -> Path:
     [
         (read_annotation, Fault),
         (read_coco, UserError),
+        (lambda path: read_lines(path, "CLASSES"), UserError),
         (lambda path: read_image({"file_name": str(path)}, "RGB"), UserError),
         (extent_of, UnreadableImage),
         (lambda path: FileSource(path.parent, [path.name]).image(0), UnreadableImage),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +158,12 @@ def test_difficult_in_words(tmp_path: Path, word: str, difficult: int, unclear: 
     (tmp_path / "a.xml").write_text(text)
     (found,) = read_annotation(tmp_path / "a.xml").objects
     assert (found.difficult, found.unclear) == (difficult, unclear)
+
+
+@pytest.mark.parametrize(("before", "behind"), [("", ""), (BOX, "<part><name>head</name></part>")])
+def test_an_object_of_many_elements_takes_time_by_its_length(before: str, behind: str) -> None:
+    many = "<pose>Left</pose>" * 40_000
+    content = f"<annotation><object><name>cat</name>{before}{many}{behind}</object></annotation>".encode()
+    start = time.monotonic()
+    assert voc_xml._plain(content) is None
+    assert time.monotonic() - start < 5

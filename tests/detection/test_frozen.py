@@ -69,6 +69,23 @@ def test_a_step_moves_the_heads_and_only_without_freezing_the_backbone(weights: 
     assert moved["roi_heads.box_predictor.cls_score.weight"]
 
 
+def test_a_frozen_network_computes_what_it_did_where_its_batchnorms_also_activate() -> None:
+    """timm's BatchNormAct2d is a BatchNorm2d that ends with the network's activation."""
+    pairs = ["SEED", "0", "MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "given.pth", "MODEL.BACKBONE.FREEZE_AT", "0"]
+    pairs += ["MODEL.BACKBONE.NAME", "build_timm_fpn_backbone", "MODEL.TIMM.ARCH", "timm:test_efficientnet"]
+    pairs += ["MODEL.FPN.IN_FEATURES", "[]", "MODEL.FREEZE"]
+    given, frozen = (build_detector(read_config("detection/Base-R_18_FPN.yaml", [*pairs, how])) for how in ("", "all"))
+    assert any(isinstance(module, nn.BatchNorm2d) and list(module.children()) for module in given.modules())
+    frozen.load_state_dict(given.state_dict())
+    images = torch.randn(2, 3, 64, 64)
+    expected = given.eval().backbone(images)
+    found = frozen.train().backbone(images)
+    assert all(torch.allclose(found[level], expected[level], atol=1e-5) for level in expected)
+    before, after = given.backbone.bottom_up.state_dict(), frozen.backbone.bottom_up.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert not any(parameter.requires_grad for parameter in frozen.backbone.bottom_up.timm.parameters())
+
+
 def test_random_layers_cannot_be_frozen() -> None:
     with pytest.raises(UserError, match="MODEL.FREEZE is all, but MODEL.WEIGHTS is empty"):
         build_detector(config("", "all"))

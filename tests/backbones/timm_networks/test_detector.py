@@ -107,6 +107,7 @@ def test_layers_of_a_network_with_stages_count_blocks_or_stages() -> None:
 def test_the_optimizer_takes_the_rates_of_the_layers_and_decays_no_position() -> None:
     cfg = config("SFP", "timm:test_vit", "MODEL.TIMM.LR_DECAY", 0.5, "SOLVER.OPTIMIZER", "AdamW")
     cfg.SEED, cfg.SOLVER.BASE_LR, cfg.SOLVER.WEIGHT_DECAY, cfg.SOLVER.WEIGHT_DECAY_NORM = 0, 1.0, 0.1, 0.0
+    cfg.SOLVER.BIAS_LR_FACTOR = 2.0
     cfg.MODEL.RPN.IN_FEATURES = cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p4"]
     cfg.MODEL.ANCHOR_GENERATOR.SIZES = [[64]]
     cfg.MODEL.ROI_BOX_HEAD.NAME, cfg.MODEL.ROI_BOX_HEAD.NUM_FC = "FastRCNNConvFCHead", 1
@@ -119,7 +120,10 @@ def test_the_optimizer_takes_the_rates_of_the_layers_and_decays_no_position() ->
     assert group[network.pos_embed]["lr"] == pytest.approx(0.5**7)
     assert group[network.blocks[5].attn.qkv.weight]["lr"] == pytest.approx(0.5)
     assert group[network.blocks[5].attn.qkv.weight]["weight_decay"] == 0.1
+    assert group[network.blocks[5].attn.qkv.bias]["lr"] == pytest.approx(2 * 0.5)
+    assert group[network.blocks[5].norm1.bias]["lr"] == pytest.approx(2 * 0.5)
     assert group[detector.backbone.simfp_2[0].weight]["lr"] == 1
+    assert group[detector.backbone.simfp_2[0].bias]["lr"] == 2
 
 
 def test_attention_stays_within_its_window() -> None:
