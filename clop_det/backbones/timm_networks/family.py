@@ -36,8 +36,8 @@ _CLASSIFIER = re.compile(r"(fc|classifier|head_dist|head\.fc|head(?=\.(weight|bi
 _CONSTANTS = ("relative_position_index", "attn_mask")  # that earlier versions of timm saved
 _GUESSED = (
     "the file does not name its network; by the shapes of its tensors it was taken for {}. Shapes do not show the"
-    " number of heads, the activation and layers without weights. If the source has others, say it with --arch, e.g. --arch"
-    " timm:vit_small_patch16_224:num_heads=12 for MoCo v3's ViT-S"
+    " number of heads, the activation and layers without weights. If the source has others, say it with --arch, e.g."
+    " --arch timm:vit_small_patch16_224:num_heads=12 for MoCo v3's ViT-S"
 )
 _OWN_RUN = "model.encoder.backbone."  # below it stands the network and nothing else
 _TENSOR = re.compile(r"(?<![^.])timm\.(.+)")
