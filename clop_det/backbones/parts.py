@@ -67,11 +67,13 @@ class Network:
         architecture: which it is.
         stem: name of what stands before its first stage; "" where the family has only one.
         misfit: completes "it has a ..." where a detector has no place for that stem; "" where it has.
+        note: what the tensors leave open, for the report of a conversion; "" where they say it all.
     """
 
     architecture: Architecture
     stem: str = ""
     misfit: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)

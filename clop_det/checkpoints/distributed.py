@@ -75,11 +75,14 @@ def read_distributed(metadata: Path, read: Callable[[Path], Any]) -> dict[Any, A
             found.fields[name] for name in ("state_dict_metadata", "storage_data", "planner_data")
         )
         nesting = nesting or {}
+        left = sum(file.stat().st_size for file in metadata.parent.glob(f"*{PIECES}"))
         pieces: dict[str, list[tuple[Any, Any]]] = {name: [] for name in sizes}
         for index, place in places.items():
-            pieces[index.fields["fqn"]].append(
-                (index.fields.get("offset"), _piece(metadata.parent, place.fields, read))
-            )
+            piece = _piece(metadata.parent, place.fields, read)
+            pieces[index.fields["fqn"]].append((index.fields.get("offset"), piece))
+            left -= place.fields["length"]
+            if left < 0:
+                raise ValueError("it names the same bytes for several tensors")
         content: dict[Any, Any] = {}
         for name, parts in pieces.items():
             *above, last = nesting.get(name, (name,))

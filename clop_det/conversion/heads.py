@@ -15,7 +15,7 @@ from clop_det.conversion.sources import find_roots
 from clop_det.errors import UserError
 
 # Where a detector keeps its backbone, at the end of the prefix of the backbone's names.
-_INSIDE = re.compile(r"(?:^|(?<=\.))backbone\.(?:bottom_up\.)?$")
+_INSIDE = re.compile(r"(?:^|(?<=\.))backbone\.(?:(?:bottom_up|net)\.)?$")
 
 
 def heads_around(contents: Contents, prefix: str, family: str) -> dict[str, Tensor]:

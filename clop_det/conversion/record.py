@@ -80,7 +80,7 @@ def make_record(
         "conventions_said_by": said.where,
         "network_chosen": wish.network,
         "left_out_by_hand": list(wish.drop),
-        "notes": list(contents.notes),
+        "notes": [*contents.notes, *([network.note] if network.note else [])],
     }
     for name, setting in settings.items():
         record[name] = _convention(path, name, known.get(name), wish.conventions.get(name), setting.default)

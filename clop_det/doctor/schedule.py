@@ -16,7 +16,8 @@ def check_schedule(situation: Situation) -> Iterator[Finding]:
     if situation.refused & {"ranges", "schedule"}:
         return
     solver = situation.cfg.SOLVER
-    yield _learning_rate(int(solver.IMS_PER_BATCH), float(solver.BASE_LR), int(solver.MAX_ITER))
+    if solver.OPTIMIZER == "SGD":  # the recipe's; no rate of another optimiser compares with it
+        yield _learning_rate(int(solver.IMS_PER_BATCH), float(solver.BASE_LR), int(solver.MAX_ITER))
     late = [step for step in solver.STEPS if step >= solver.MAX_ITER]
     if late and "MultiStep" in solver.LR_SCHEDULER_NAME:
         yield Finding(

@@ -64,6 +64,21 @@ def test_what_torch_saved_is_read(name: str, folder: Path) -> None:
     assert contents.facts == {"arch": "resnet18", "args.mean": [0.5] * 3, "args.acc": 0.5}
 
 
+def test_bytes_that_many_tensors_share_are_refused(folder: Path) -> None:
+    """A piece of 1 MB that 1000 tensors name would take 1 GB."""
+
+    def change(metadata: Any) -> None:
+        one = MetadataIndex("model.a.weight", [0, 0])
+        for number in range(50):
+            name = f"again{number}"
+            metadata.state_dict_metadata[name] = metadata.state_dict_metadata["model.a.weight"]
+            metadata.storage_data[MetadataIndex(name, [0, 0])] = metadata.storage_data[one]
+
+    _change(folder, change)
+    with pytest.raises(UserError, match="same bytes for several tensors"):
+        read_checkpoint(folder)
+
+
 def test_shards_are_put_together(folder: Path) -> None:
     before = parts_of(folder).digest
     _in_two(folder)

@@ -41,6 +41,35 @@ def given(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, nn.Module]:
     return folder / "model_final.pth", model
 
 
+RETINA = ["MODEL.META_ARCHITECTURE", "RetinaNet", "MODEL.BACKBONE.NAME", "build_timm_retinanet_fpn_backbone"]
+RETINA += ["MODEL.ANCHOR_GENERATOR.SIZES", "[[32]]"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "kept"),
+    [
+        ("vitdet_ViT_tiny", [], "backbone.simfp_2.0.weight"),
+        ("ConvNeXt_atto_FPN", RETINA, "backbone.top_block.p6.weight"),
+        ("ConvNeXt_atto_FPN", [], "backbone.bottom_up.map_norms.stage1.weight"),
+    ],
+)
+def test_the_detector_of_a_network_of_timm_is_read_with_and_without_its_heads(
+    name: str, options: list[str], kept: str, tmp_path: Path
+) -> None:
+    cfg = read_config(f"detection/digits/faster_rcnn_{name}_digits.yaml", ["MODEL.DEVICE", "cpu", *options])
+    state = build_detector(cfg).state_dict()
+    torch.save({"model": state}, tmp_path / "detector.pth")
+    parts = {}
+    for keep in (True, False):
+        output = tmp_path / f"{keep}.pth"
+        arch = cfg.MODEL.TIMM.ARCH
+        convert_checkpoint(tmp_path / "detector.pth", output, arch=arch, keep_heads=keep, verify=False)
+        parts[keep] = torch.load(output)["model"]
+    assert torch.equal(torch.as_tensor(parts[True][kept]), state[kept])
+    assert len(parts[False]) == sum(".timm." in key for key in state)
+    assert len(parts[True]) == sum(tensor.is_floating_point() for tensor in state.values())
+
+
 def test_kept_heads_arrive_bit_by_bit_and_only_what_does_not_fit_is_drawn(
     given: tuple[Path, nn.Module], tmp_path: Path
 ) -> None:

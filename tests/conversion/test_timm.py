@@ -51,6 +51,25 @@ def test_a_file_is_recognised_and_proved(
     assert arch == cfg.MODEL.TIMM.ARCH
 
 
+def test_what_shapes_do_not_show_is_said(tmp_path: Path) -> None:
+    """As MoCo v3's ViT-S, which has 12 heads where all others of its shape have 6."""
+    network = timm.create_model("vit_tiny_patch16_224", num_heads=12, num_classes=0)
+    source = tmp_path / "moco.pth"
+    state = {f"module.momentum_encoder.{name}": tensor for name, tensor in network.state_dict().items()}
+    torch.save({"arch": "vit_tiny", "state_dict": state}, source)
+    guessed = convert_checkpoint(source, tmp_path / "guessed.pth", verify=False)
+    assert guessed.arch == "timm:vit_tiny_patch16_224"
+    assert any("does not name its network" in warning for warning in guessed.warnings)
+    arch = "timm:vit_tiny_patch16_224:num_heads=12"
+    said = convert_checkpoint(source, tmp_path / "said.pth", arch=arch, verify=False)
+    assert not any("does not name its network" in warning for warning in said.warnings)
+    images = torch.rand(1, 3, 224, 224)
+    made: Any = FAMILY.build(arch).eval()
+    loaded = torch.load(tmp_path / "said.pth")["model"]
+    made.load_state_dict({name: torch.as_tensor(loaded[f"timm.{name}"]) for name in made.state_dict()})
+    assert torch.allclose(made(images), network.eval()(images), rtol=1e-4, atol=1e-5)
+
+
 def test_a_network_as_initialised_is_proved_once_more_with_random_scales(tmp_path: Path) -> None:
     source = saved(timm.create_model("test_convnext", pretrained=False), tmp_path / "source.pth")
     report = convert_checkpoint(source, tmp_path / "d2.pth")

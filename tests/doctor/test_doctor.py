@@ -72,6 +72,13 @@ def test_one_thing_wrong(
     assert words in f"{bad[0].message} {bad[0].remedy}"
 
 
+def test_the_rate_of_another_optimiser_is_not_compared_with_the_recipe_of_sgd(
+    root: Path, weights: Path, tmp_path: Path
+) -> None:
+    found = diagnosed(pairs_of(root, weights, tmp_path, SOLVER__OPTIMIZER="AdamW", SOLVER__BASE_LR=0.0001))
+    assert "learning rate" not in found
+
+
 def test_frozen_layers_without_weights_are_an_error(root: Path, tmp_path: Path):
     found = diagnosed(pairs_of(root, "", tmp_path, MODEL__BACKBONE__FREEZE_AT=2, MODEL__RESNETS__NORM="FrozenBN"))
     assert bad_in(found) == {"frozen layers": "error"}

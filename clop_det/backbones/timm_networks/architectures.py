@@ -17,8 +17,8 @@ PREFIX = "timm:"
 FORM = "timm:NAME"
 # Arguments of timm's constructors that a name may set, as timm:vit_tiny_patch16_224:img_size=64:patch_size=8.
 SETTINGS = (
-    *("class_token", "global_pool", "img_size", "init_values", "no_embed_class", "patch_size", "qkv_bias"),
-    *("reg_tokens", "window_size"),
+    *("class_token", "global_pool", "img_size", "init_values", "no_embed_class", "num_heads"),
+    *("patch_size", "qkv_bias", "reg_tokens", "window_size"),
 )
 # What makes timm's networks take images of any size, by the first that a constructor has. Swin's windows keep their
 # size and their shift on small maps, as in Swin's own detectors and in Detectron2's.
@@ -99,12 +99,14 @@ def _setting(arch: str, text: str) -> tuple[str, Any]:
         raise UserError(f"{arch}: {text!r} is no setting; write KEY=VALUE with one of {', '.join(SETTINGS)}.")
     if value in ("True", "False"):
         return key, value == "True"
+    if key == "global_pool":
+        return key, value
     for read in (int, float):
         try:
             return key, read(value)
         except ValueError:
             pass
-    return key, value
+    raise UserError(f"{arch}: {text!r} sets no number. Write a number, True or False, e.g. {key}=1.")
 
 
 def create(architecture: TimmArchitecture, drop_path: float = 0.0) -> nn.Module:

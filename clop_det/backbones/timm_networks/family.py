@@ -17,14 +17,13 @@ from clop_det.backbones.registry import register_backbone
 from clop_det.backbones.timm_networks import config  # noqa: F401  (declares the detector's keys)
 from clop_det.backbones.timm_networks.architectures import (
     FORM,
-    PREFIX,
     TimmArchitecture,
     check_size,
     facts_of,
     find,
 )
 from clop_det.backbones.timm_networks.detector import architecture_of, check_carried, layers, pyramid_stride
-from clop_det.backbones.timm_networks.identify import ANCHORS, PARTS, identify
+from clop_det.backbones.timm_networks.identify import ANCHORS, PARTS, identify, meant
 from clop_det.backbones.timm_networks.joining import prepared
 from clop_det.backbones.timm_networks.network import TimmBackbone, build_network
 from clop_det.backbones.timm_networks.spellings import LAYOUTS
@@ -35,6 +34,11 @@ from clop_det.errors import UserError
 # What timm's networks have behind their pooled features; `head.norm` and the like are part of the features.
 _CLASSIFIER = re.compile(r"(fc|classifier|head_dist|head\.fc|head(?=\.(weight|bias)$))\..+|.*\.num_batches_tracked")
 _CONSTANTS = ("relative_position_index", "attn_mask")  # that earlier versions of timm saved
+_GUESSED = (
+    "the file does not name its network; by the shapes of its tensors it was taken for {}. Shapes do not show the"
+    " number of heads, the activation and layers without weights. If the source has others, say it with --arch, e.g."
+    " --arch timm:vit_small_patch16_224:num_heads=12 for MoCo v3's ViT-S"
+)
 _OWN_RUN = "model.encoder.backbone."  # below it stands the network and nothing else
 _TENSOR = re.compile(r"(?<![^.])timm\.(.+)")
 
@@ -93,7 +97,10 @@ class TimmFamily(Family):
         stir(network, generator)
 
     def identify(self, state: Mapping[str, Tensor], hints: Iterable[str] = ()) -> Network:
-        return Network(identify(state, hints, self.is_own_name))
+        hints = list(hints)
+        found = identify(state, hints, self.is_own_name)
+        named = any(said is not None and said.timm_name == found.timm_name for said in map(meant, hints))
+        return Network(found, note="" if named else _GUESSED.format(found.name))
 
     def detectron2_name(self, own: str) -> str:
         if _CLASSIFIER.fullmatch(own):
@@ -154,10 +161,7 @@ class TimmFamily(Family):
         for key, value in facts.items():
             if key.rpartition(".")[2] not in NETWORK_KEYS or not isinstance(value, str):
                 continue
-            try:
-                said = find(value if value.startswith(PREFIX) else PREFIX + value.split("/")[-1])
-            except UserError:
-                continue
+            said = meant(value)
             if said is not None and said.timm_name != architecture.timm_name:
                 return f"{key} = {value}"
         return ""

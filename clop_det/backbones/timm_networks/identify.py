@@ -65,13 +65,18 @@ def identify(state: Mapping[str, Tensor], hints: Iterable[str], is_own_name: Cal
     )
 
 
+def meant(name: str) -> TimmArchitecture | None:
+    """The network of timm that a name in a file means; None: timm has no such network."""
+    try:
+        return find(name if name.startswith(PREFIX) else PREFIX + name.split("/")[-1])
+    except UserError:
+        return None
+
+
 def _candidates(shapes: Shapes, hints: Iterable[str]) -> Iterator[TimmArchitecture]:
     tried = set()
     for name in (*hints, *_names(shapes)):
-        try:
-            found = find(name if name.startswith(PREFIX) else PREFIX + name.split("/")[-1])
-        except UserError:
-            continue
+        found = meant(name)
         if found is not None and found.name not in tried:
             tried.add(found.name)
             yield found

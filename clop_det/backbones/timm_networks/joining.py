@@ -30,9 +30,9 @@ def prepared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         elif _FLAT.fullmatch(name) and tensors[name].dim() > 1:
             found[name] = tensors[name].flatten()
     for name in list(found):
-        for registers, positions in (("register_tokens", "pos_embed"), ("register_tokens", "position_embeddings")):
-            if name.endswith(registers):
-                prefix = name.removesuffix(registers)
+        if name.endswith("register_tokens"):
+            prefix = name.removesuffix("register_tokens")
+            for positions in ("pos_embed", "position_embeddings"):
                 _without_position(found, f"{prefix}cls_token", f"{prefix}{positions}")
     return found
 

@@ -139,10 +139,10 @@ def _grid(network: Any) -> Tensor:
 def _resample_plainly(network: Any) -> None:
     """Let the network resample its position embeddings as ViTDet does, in place: bicubic, no anti-aliasing."""
     side = network.patch_embed.grid_size[0]
-    positions = network.pos_embed.detach()[:, -side * side :].transpose(1, 2).unflatten(2, (side, side))
 
     def embed_positions(x: Tensor) -> Tensor:
         size = list(x.shape[1:3])
+        positions = network.pos_embed[:, -side * side :].transpose(1, 2).unflatten(2, (side, side))
         there = functional.interpolate(positions, size=size, mode="bicubic", align_corners=False)
         return (x + there.permute(0, 2, 3, 1)).flatten(1, 2)
 

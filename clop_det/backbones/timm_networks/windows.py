@@ -64,7 +64,7 @@ def without_prefix(network: Any) -> None:
 
     network._pos_embed = embed_positions
     network.num_prefix_tokens = 0
-    for name in ("cls_token", "reg_token"):
+    for name in ("cls_token", "dist_token", "reg_token"):
         if getattr(network, name, None) is not None:
             getattr(network, name).requires_grad_(False)
 

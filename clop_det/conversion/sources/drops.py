@@ -34,7 +34,8 @@ _RULES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("metric state", re.compile(r"meters?|.*metrics?|.*accuracy.*")),
     ("input normalisation", re.compile(r"pixel_(mean|std)|data_preprocessor|normali[sz]e(r)?|mean|std")),
     ("detector heads", re.compile(
-        r"proposal_generator|roi_heads|rpn(_head)?|.*fpn|fpn_.*|anchor_generator|sem_seg_head|decoder")),
+        r"proposal_generator|roi_heads|rpn(_head)?|.*fpn|fpn_.*|simfp_\d+|top_block|map_norms"
+        r"|anchor_generator|sem_seg_head|decoder")),
 )  # fmt: skip
 
 

@@ -92,6 +92,7 @@ def test_parameters_without_influence_on_a_map_are_known() -> None:
     [
         ("timm:convnext_atta", r"no network 'convnext_atta'.*Did you mean convnext_atto"),
         ("timm:test_vit:img=64", r"'img=64' is no setting.*img_size"),
+        ("timm:test_vit:class_token=false:global_pool=avg", r"'class_token=false' sets no number.*True or False"),
         ("timm:test_convnext:qkv_bias=False", r"cannot build test_convnext with qkv_bias False"),
     ],
 )
