@@ -37,6 +37,10 @@ class Backbone(nn.Module):
         """Images (N,3,H,W), normalised -> {stage: (N,C,H/stride,W/stride)}."""
         raise NotImplementedError
 
+    def features_and_maps(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """What a call gives, and the maps; a family overrides it where one pass gives both."""
+        return self(images), self.maps(images)
+
     @property
     def stride_before_last(self) -> int:
         """Stride of the map that the last stage reads."""

@@ -172,7 +172,7 @@ class StreamedViews(BatchViews):
 
     def read(self, iteration: int) -> ReadBatch:
         self.begin(iteration)
-        self._next = iteration + 1
+        self._next = -1  # a batch that fails leaves the rest of its shards behind
         plans, count = self.plan.groups, self.plan.local
         sides = [(len(plan.group.kinds), count, 3, plan.augment.size, plan.augment.size) for plan in plans]
         crops = tuple(host_buffer(side, torch.uint8, self.device) for side in sides)
@@ -188,6 +188,7 @@ class StreamedViews(BatchViews):
                 whole[:, place:end] = part
             replaced |= shard.replaced
             place = end
+        self._next = iteration + 1
         return ReadBatch(crops, tuple(plan.parameters(iteration) for plan in plans), boxes, replaced)
 
     def make(self, batch: ReadBatch) -> Views:

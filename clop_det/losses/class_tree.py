@@ -31,13 +31,15 @@ def tree_similarity(tree: Sequence[Any], num_classes: int, relatedness: float = 
     if not 0 <= relatedness < 1:
         raise ValueError(f"relatedness={relatedness}: must be at least 0 and below 1")
     classes = list(_classes(tree))
-    if len(classes) != num_classes or set(classes) != set(range(num_classes)):
+    whole = all(type(number) is int for number in classes)
+    if not whole or sorted(classes) != list(range(num_classes)):
         raise ValueError(f"class_tree={list(tree)}: must hold each class number from 0 to {num_classes - 1} once")
     groups = list(_groups(tree))
     deepest = max((depth for depth, _ in groups), default=1)
     similarity = torch.zeros(num_classes, num_classes, dtype=torch.float64)
     for _, members in groups:
-        similarity[torch.tensor(members)[:, None], members] += relatedness / deepest
+        places = torch.tensor(members, dtype=torch.int64)  # of an empty group, too
+        similarity[places[:, None], places] += relatedness / deepest
     similarity.fill_diagonal_(1)
     return similarity
 

@@ -12,7 +12,7 @@ from clop_det.keys import Key, above, at_least, one_of
 from clop_det.losses.assignment import best_assignment
 from clop_det.losses.base import Loss, check_positive
 from clop_det.losses.batch import NORM_EPSILON, Batch
-from clop_det.losses.prototype_sets import KINDS, PROTOTYPE_OPTIONS, prototypes_of
+from clop_det.losses.prototype_sets import CLASS_TREE, KINDS, PROTOTYPE_OPTIONS, prototypes_of
 from clop_det.losses.prototypes import coherence, welch_bound
 from clop_det.losses.pulls import SCORE_PULLS, pull_of_labelled
 from clop_det.losses.registry import LossContext, register_loss
@@ -202,6 +202,11 @@ PULL_OPTIONS = {
 def build_pull(options: Mapping[str, Any], context: LossContext) -> PrototypePull:
     """A `PrototypePull` from the options `PULL_OPTIONS`."""
     kind, vectors = options["PROTOTYPES"], prototypes_of(options, context.num_classes, context.embedding_dim)
+    if kind == CLASS_TREE and options["ASSIGNMENT"] != "random":
+        raise ValueError(
+            f"ASSIGNMENT={options['ASSIGNMENT']!r}: gives prototypes to other classes than the tree says; PROTOTYPES"
+            f" {CLASS_TREE} needs ASSIGNMENT random"
+        )
     return PrototypePull(
         vectors,
         options["SIMILARITY"],

@@ -59,11 +59,13 @@ class Method(nn.Module):
         encoder: the network that is probed and saved. The detector gets its backbone.
         loss: the loss that LOSS.NAME names, where the method uses it; None where it brings an objective of its own.
         views_needed: groups of views that `step` is given.
+        needs_labels: whether the method itself, not its loss, is refused where no image has a label.
         latest_embeddings: (V n, d) of the last batch of this rank, detached, for the watch over collapse; None: no
             watch.
     """
 
     views_needed: tuple[ViewGroup, ...] = TWO_VIEWS
+    needs_labels: bool = False
     encoder: Encoder
     loss: Loss | None
     latest_embeddings: Tensor | None

@@ -112,8 +112,8 @@ class Dense(TeacherMethod):
     def _look(self, pixels: Tensor, encoder: Encoder, projector: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
         """Embeddings (2n, d), cells of the backbone (2n, C, G) and projected cells (2n, d, G), G = grid squared."""
         with autocast(self.half_type, pixels.device):
-            maps = encoder.backbone.maps(pixels.contiguous(memory_format=self.layout))
-            embeddings = encoder.projector(list(maps.values())[-1].mean((2, 3)))
+            features, maps = encoder.backbone.features_and_maps(pixels.contiguous(memory_format=self.layout))
+            embeddings = encoder.projector(features)
             pooled = F.adaptive_avg_pool2d(maps[self.stage], self.grid)
             found = embeddings, pooled.flatten(2), projector(pooled).flatten(2)
         first, second, third = (each if each.dtype == torch.float64 else each.float() for each in found)

@@ -40,6 +40,7 @@ class SimMatch(MethodWithLoss):
     """
 
     views_needed = (ViewGroup((WEAK, STANDARD)),)
+    needs_labels = True
 
     def __init__(
         self,

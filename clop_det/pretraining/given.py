@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from clop_det.errors import UserError
 from clop_det.files import sha256_of
 
 KEY = "PRETRAIN.FROM"
+_log = logging.getLogger(__name__)
 
 
 def load_given(backbone: nn.Module, cfg: CfgNode) -> None:
@@ -60,6 +62,17 @@ def _check_conventions(path: Path, record: dict[str, Any], cfg: CfgNode) -> None
                 f"{KEY} {path} was trained with {setting.label} {theirs}, but {setting.key} is {ours}. Set it to"
                 " that of the file, or choose other weights."
             )
+    unsaid = [s for s in INPUT_SETTINGS if s.field not in record["conventions_said"]]
+    if unsaid:
+        _log.warning(
+            "%s %s does not say its %s; check %s",
+            *(
+                KEY,
+                path,
+                ", ".join(s.label for s in unsaid),
+                ", ".join(f"{s.key} {get_key(cfg, s.key)}" for s in unsaid),
+            ),
+        )
     options = backbone_options(cfg)
     for setting in BACKBONES[record["family"]].conventions:
         ours = options.get(setting.field, setting.default)

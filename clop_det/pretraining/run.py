@@ -38,11 +38,12 @@ def prepare(cfg: CfgNode, world_size: int = 1) -> PretrainData:
     data = open_data(cfg)
     method = build_method(cfg, len(data.train.classes), torch.device("cpu"))
     BatchSource(cfg, data, method.views_needed, world_size=world_size)
-    if not len(data.visible) and method.loss is not None and method.loss.needs_labels:
+    of_loss = method.loss is not None and method.loss.needs_labels
+    if not len(data.visible) and (of_loss or method.needs_labels):
         raise UserError(
-            f"LOSS.NAME {cfg.LOSS.NAME} needs labels, but no image of {cfg.CLASSIFICATION.TRAIN_SPLIT} in"
-            f" {cfg.CLASSIFICATION.ROOT} has one. Give labels, or choose a loss without: info_nce, dcl, vicreg or"
-            " barlow_twins."
+            f"{f'LOSS.NAME {cfg.LOSS.NAME}' if of_loss else f'METHOD.NAME {cfg.METHOD.NAME}'} needs labels, but no"
+            f" image of {cfg.CLASSIFICATION.TRAIN_SPLIT} in {cfg.CLASSIFICATION.ROOT} has one. Give labels, or choose"
+            f" {'a loss without: info_nce, dcl, vicreg or barlow_twins' if of_loss else 'another method'}."
         )
     if method.loss is not None and method.loss.min_images > cfg.SOLVER.IMS_PER_BATCH:
         raise UserError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import weakref
 from pathlib import Path
@@ -213,6 +214,18 @@ def test_headers_are_of_upright_images(tmp_path: Path) -> None:
     source = FileSource(tmp_path, ["a.jpg", "b.jpg", "c.png", "d.tif"])
     assert [source.extent(index) for index in range(4)] == [source.image(index).size for index in range(4)]
     assert source.extent(1) == (20, 30)
+
+
+def test_after_a_batch_that_failed_the_next_one_has_its_own_images(listed: ImageList, tmp_path: Path) -> None:
+    plan = _plan(listed)
+    (expected,) = _views(listed, plan, 0, 1)
+    shutil.copytree(listed.root / "train", tmp_path / "train")
+    damaged = read_images("folder", tmp_path, "train")
+    (damaged.root / damaged.files[int(plan.indices(0)[0])]).write_bytes(b"")
+    views = open_stream(damaged, SIZE, 2).views(plan, CPU)
+    with pytest.raises(UserError, match="cannot read image"):
+        views(0)
+    assert torch.equal(views(1).stacked, expected)
 
 
 def test_a_worker_hands_over_a_part_of_a_batch(listed: ImageList) -> None:

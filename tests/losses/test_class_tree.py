@@ -47,6 +47,8 @@ def test_losses_take_it_by_their_options(name: str) -> None:
     [
         ([[0, 1], [1, 2]], 0.5, r"class_tree=\[\[0, 1\], \[1, 2\]\]: must hold each class number from 0 to 2 once"),
         ([], 0.5, "must hold each class number from 0 to 2 once"),
+        ([[0.0, 1], 2], 0.5, "must hold each class number from 0 to 2 once"),
+        ([[False, 1], 2], 0.5, "must hold each class number from 0 to 2 once"),
         ([[0, 1], 2], 1.0, "relatedness=1.0: must be at least 0 and below 1"),
     ],
 )
@@ -55,3 +57,14 @@ def test_bad_input(tree: list[object], relatedness: float, message: str) -> None
         class_tree_prototypes(tree, 3, 8, relatedness=relatedness)
     with pytest.raises(ValueError, match="num_classes"):
         class_tree_prototypes([0, 1, 2], 3, 2)
+
+
+def test_an_empty_group_changes_nothing() -> None:
+    torch.testing.assert_close(tree_similarity([[], [0, 1], 2], 3), tree_similarity([[0, 1], 2], 3))
+
+
+def test_matching_would_give_the_prototypes_to_classes_that_are_not_related() -> None:
+    options = {"PROTOTYPES": "class_tree", "CLASS_TREE": TREE, "ASSIGNMENT": "matched"}
+    for name in ("clop", "prototype_pull"):
+        with pytest.raises(ValueError, match="PROTOTYPES class_tree needs ASSIGNMENT random"):
+            build_loss(name, {name: options}, 6, 8)

@@ -28,13 +28,16 @@ class TwoStages(Backbone):
         self.map_shapes = {"res2": Stage(6, 1), "res3": Stage(12, 2)}
         self.feature_dim = 12
         self.res2, self.res3 = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 12, 3, stride=2, padding=1)
+        self.norm = nn.LayerNorm(12)  # behind the pooling, as ConvNeXt's
+        nn.init.uniform_(self.norm.weight)
 
     def maps(self, images: Tensor) -> dict[str, Tensor]:
         first = self.res2(images).relu()
         return {"res2": first, "res3": self.res3(first)}
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.maps(images)["res3"].mean((2, 3))
+        pooled: Tensor = self.norm(self.maps(images)["res3"].mean((2, 3)))
+        return pooled
 
 
 def built(**options: Any) -> Dense:

@@ -52,6 +52,13 @@ def test_the_backbone_is_the_files_and_the_projector_what_it_is_without(given: P
         assert not torch.equal(state["backbone.conv1.weight"], random["backbone.conv1.weight"])
 
 
+def test_weights_that_do_not_say_their_input_are_told(given: Path, caplog: pytest.LogCaptureFixture) -> None:
+    encoder(config(given, "MODEL.PIXEL_MEAN", "[1.0, 2.0, 3.0]"))
+    (told,) = (record.getMessage() for record in caplog.records if record.name.endswith("pretraining.given"))
+    assert "does not say its" in told
+    assert "MODEL.PIXEL_MEAN [1.0, 2.0, 3.0]" in told
+
+
 def test_what_a_run_started_from_is_said_and_counts(given: Path, tmp_path: Path) -> None:
     assert given_facts(config("")) == {}
     assert given_facts(config(given))["started_from"]["file"] == "resnet18.pth"

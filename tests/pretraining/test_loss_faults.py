@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from detectron2.utils.events import EventStorage
@@ -103,6 +104,17 @@ def test_every_loss_of_labelled_images_alone_refuses_a_run_without_one(tiny_opti
         cfg = read_options(*tiny_options, "CLASSIFICATION.ROOT", str(tmp_path), *TWO, "LOSS.NAME", name)
         with pytest.raises(UserError, match=f"LOSS.NAME {name} needs labels, but no image of train"):
             prepare(cfg)
+
+
+def test_simmatch_refuses_classes_without_one_labelled_image(tiny_options: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "stl10_binary"
+    folder.mkdir()
+    (folder / "class_names.txt").write_text("cat\ndog\n")
+    (folder / "unlabeled_X.bin").write_bytes(np.random.default_rng(0).bytes(10 * 3 * 96 * 96))
+    images = ("CLASSIFICATION.ROOT", str(tmp_path), "CLASSIFICATION.LAYOUT", "stl10")
+    options = [*tiny_options, *images, "CLASSIFICATION.TRAIN_SPLIT", "unlabelled", "PROBE.ENABLED", "False"]
+    with pytest.raises(UserError, match="METHOD.NAME simmatch needs labels, but no image of unlabelled"):
+        prepare(read_options(*options, "METHOD.NAME", "simmatch"))
 
 
 @pytest.mark.parametrize(

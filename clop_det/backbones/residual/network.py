@@ -57,6 +57,10 @@ class ResidualBackbone(ResNet, Backbone):
             x = features[stage] = children[name](x)
         return features
 
+    def features_and_maps(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        maps = self.maps(images)
+        return maps[STAGES[-1]].mean((2, 3)), maps
+
 
 def move_strides(network: nn.Module) -> None:
     """Move each bottleneck's stride from its 3x3 to its first 1x1 convolution (Caffe's placement), in place."""

@@ -26,12 +26,22 @@ class TimmBackbone(Backbone):
 
     def some_maps(self, images: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         """Images (N,3,H,W), normalised -> the named maps; no block runs behind the last of them."""
+        return self._some(images, names, intermediates_only=True, stop_early=True)[1]
+
+    def features_and_maps(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        network: Any = self
+        last, maps = self._some(images, list(self.map_shapes))
+        return network.forward_head(last), maps
+
+    def _some(self, images: Tensor, names: Sequence[str], **how: bool) -> tuple[Any, dict[str, Tensor]]:
+        """What `forward_intermediates` gives beside the maps (None: nothing), and the named maps."""
         indices = {name: facts_of(self.architecture).maps[name][0] for name in names}
         network: Any = self
         wanted = sorted(set(indices.values()))
-        found = network.forward_intermediates(images, indices=wanted, intermediates_only=True, stop_early=True)
+        found = network.forward_intermediates(images, indices=wanted, **how)
+        last, found = (None, found) if how else found
         by_index = dict(zip(wanted, found, strict=True))
-        return {name: by_index[index] for name, index in indices.items()}
+        return last, {name: by_index[index] for name, index in indices.items()}
 
 
 def build_network(architecture: TimmArchitecture, drop_path: float = 0.0) -> TimmBackbone:

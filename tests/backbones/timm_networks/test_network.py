@@ -26,7 +26,8 @@ def twin(name: str, network: torch.nn.Module, **options: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("name", "options"), [("test_convnext", {}), ("test_resnet", {}), ("test_vit", {"img_size": 96})]
+    ("name", "options"),
+    [("test_convnext", {}), ("test_resnet", {}), ("test_vit", {"img_size": 96}), ("mobilenetv3_small_050", {})],
 )
 def test_features_and_tensors_are_timms(name: str, options: dict[str, Any]) -> None:
     settings = "".join(f":{key}={value}" for key, value in options.items())
@@ -35,6 +36,9 @@ def test_features_and_tensors_are_timms(name: str, options: dict[str, Any]) -> N
     theirs = twin(name, network, **options)
     assert torch.equal(network(images), theirs(images))
     assert network(images).shape == (2, network.feature_dim)
+    features, maps = network.features_and_maps(images)
+    assert torch.equal(features, theirs(images))
+    assert all(torch.equal(maps[name], value) for name, value in network.maps(images).items())
 
 
 @pytest.mark.parametrize("name", ["test_convnext", "test_resnet", "regnetx_002"])
