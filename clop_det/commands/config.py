@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
 from clop_det.commands.common import plain_parser
@@ -57,8 +58,10 @@ def _copy(args: argparse.Namespace) -> None:
 
 
 def _with_paths(line: str, folder: Path) -> str:
-    """The line, where words that name a YAML file beside the source are whole paths."""
-    for word in line.replace(",", " ").replace("}", " ").replace("]", " ").replace("[", " ").replace('"', " ").split():
-        if word.endswith((".yaml", ".py")) and not Path(word).is_absolute() and (folder / word).is_file():
-            line = line.replace(word, str((folder / word).resolve()))
-    return line
+    """The line, where words that name a YAML or Python file in the source's folder are whole paths."""
+
+    def whole(word: re.Match[str]) -> str:
+        path = folder / word[0]
+        return str(path.resolve()) if path.suffix in (".yaml", ".py") and path.is_file() else word[0]
+
+    return re.sub(r"""[^\s,{}\[\]"']+""", whole, line)

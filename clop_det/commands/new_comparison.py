@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import yaml
 
 from clop_det.errors import UserError
+from clop_det.files import write_text
 from clop_det.keys import nearest
 
 _NETWORKS = {"resnet18": "detection/Base-R_18_FPN.yaml", "resnet50": "detection/Base-R_50_FPN.yaml"}
@@ -34,6 +36,8 @@ def new_comparison(answers: Ask | None = None) -> Path:
         layout = _one_of(ask(f"Layout of its annotations, coco or voc [{_guess(root)}]: ") or _guess(root), _LAYOUTS)
         splits = {what: _answer(ask, f"Name of the {what} split", what) for what in ("train", "val")}
         test = ask("Name of the test split; empty if there is none: ").strip()
+        if len({*splits.values(), test}) < 3:
+            raise UserError("two of the splits are the same images; name each once. Nothing is written.")
         network = _one_of(ask("Network of the checkpoints [resnet18]: ") or "resnet18", tuple(_NETWORKS))
         checkpoints = _checkpoints(ask)
         output = Path(_answer(ask, "File to write", "compare.yaml"))
@@ -43,9 +47,8 @@ def new_comparison(answers: Ask | None = None) -> Path:
         raise UserError(f"{output} exists; name another file. Nothing is written.")
     splits |= {"test": test} if test else {}
     content = {"COMPARE": _compare(root, layout, splits, network, checkpoints), "OUTPUT_DIR": f"output/{output.stem}"}
-    output.parent.mkdir(parents=True, exist_ok=True)
     head = "# Written by `clop-det compare --new`. Every key is explained by `clop-det compare --help`.\n"
-    output.write_text(head + yaml.safe_dump(content, sort_keys=False, width=110))
+    write_text(output, head + yaml.safe_dump(content, sort_keys=False, width=110))
     return output
 
 
@@ -87,8 +90,11 @@ def _checkpoints(ask: Ask) -> dict[str, str]:
         path = Path(text).expanduser().absolute()
         if "{seed}" not in text:
             _existing(text, "file")
-        name = path.stem.replace("{seed}", "").strip("_-.") or f"checkpoint{len(found) + 1}"
-        found[name if name not in (*found, "random") else f"{name}_{len(found) + 1}"] = str(path)
+        name = re.sub(r"[^A-Za-z0-9_.+-]+", "_", path.stem.replace("{seed}", "")).strip("_-.+")
+        name = name or f"checkpoint{len(found) + 1}"
+        while name in (*found, "random"):
+            name = f"{name}_{len(found) + 1}"
+        found[name] = str(path)
     if not found:
         raise UserError("no checkpoint is given, so there is nothing to compare; nothing is written.")
     return found

@@ -104,7 +104,8 @@ def power(config_file: str, overrides: Sequence[str], difference: float) -> None
         UserError: no runs yet, or a difference that is not positive.
     """
     cfg = load_compare_config(config_file, overrides)
-    print(power_table(read_comparison([Path(cfg.OUTPUT_DIR)]), difference))
+    found = read_comparison([Path(cfg.OUTPUT_DIR)], cfg.COMPARE.BASELINE, cfg.COMPARE.METRIC)
+    print(power_table(found, difference))
 
 
 def compare(config_file: str, overrides: Sequence[str] = (), asked: Asked | None = None) -> Compared:

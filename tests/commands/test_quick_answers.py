@@ -74,3 +74,8 @@ def test_config_shows_copies_and_finds_keys(
     capsys.readouterr()
     assert main(["compare", "--config-file", "mine.yaml", "--dry-run"]) == 0  # its configs are found from here
     assert "10 jobs" in capsys.readouterr().out
+    (tmp_path / "a.yaml").write_text("")
+    (tmp_path / "b.yaml").write_text("# a.yaml, a.yaml and 'xa.yaml'\n_BASE_: 'a.yaml'\n")
+    assert main(["config", "copy", "b.yaml", "c.yaml"]) == 0
+    whole = tmp_path.resolve() / "a.yaml"
+    assert (tmp_path / "c.yaml").read_text() == f"# {whole}, {whole} and 'xa.yaml'\n_BASE_: '{whole}'\n"

@@ -79,3 +79,29 @@ def test_frozen_rows_are_rows_of_their_own_without_a_random_one(workplace: Workp
     workplace.write({"DETECTION": [{**frozen, "FREEZE": "some"}]})
     with pytest.raises(UserError, match=r"MODEL\.FREEZE is 'some'; it must be one of , all"):
         build_plan(matrix(workplace.config))
+    # Wherever it is said that the backbone stands still.
+    for changes in (
+        {"DETECTION": [{**detection, "NAME": "d", "GRID": {"MODEL.FREEZE": ["", "all"]}}]},
+        {"INITS": [{"NAME": "random", "DETECTION_OPTS": {"MODEL.FREEZE": "all"}}, "clop"]},
+    ):
+        workplace.write(changes)
+        made = build_plan(matrix(workplace.config))
+        configs = {cell.init: made.jobs[cell.detect].config for cell in made.cells}
+        assert configs["clop"] is not None
+        assert all(config.MODEL.FREEZE == "" for name, config in configs.items() if name == "random" and config)
+    assert set(configs) == {"clop"}
+
+
+def test_what_all_rows_are_judged_by_is_not_set_for_one_of_them(workplace: Workplace) -> None:
+    for opts in ({"DATASETS": {"TEST": ["a"]}}, {"DATASETS.REGISTER": []}, {"TEST.COCO_MAX_DETECTIONS": 300}):
+        workplace.write({"INITS": ["random", {"NAME": "clop", "DETECTION_OPTS": opts}]})
+        with pytest.raises(UserError, match=r"clop DETECTION_OPTS sets .*, by which all rows are judged"):
+            matrix(workplace.config)
+
+
+def test_a_source_without_a_checkpoint_is_refused(workplace: Workplace) -> None:
+    (workplace.folder / "given.pth").write_bytes(b"x")
+    for item in ({"NAME": "clop", "SOURCE": "timm"}, {"NAME": "clop", "SOURCE": "timm", "FROM": "given.pth"}):
+        workplace.write({"INITS": ["random", item]})
+        with pytest.raises(UserError, match="names a SOURCE, which is the format of a CHECKPOINT"):
+            matrix(workplace.config)

@@ -90,6 +90,15 @@ def test_a_planted_test_image_is_refused_with_both_paths(place: Workplace, quali
     assert place.run() == 0
 
 
+def test_what_one_detection_config_allows_another_does_not(place: Workplace) -> None:
+    picture(112).save(place.folder / "photos" / "train" / "class0" / "planted.png")
+    allowed = {"NAME": "lax", "CONFIG": "detect.yaml", "OPTS": {"DATASETS.OVERLAP_ALLOWED": [SETS[1]]}}
+    strict = {"NAME": "strict", "CONFIG": "detect.yaml", "OPTS": {"SOLVER.MAX_ITER": 9}}
+    place.write({"DETECTION": [allowed, strict]})
+    with pytest.raises(UserError, match="1 of 3 images of the test set boundary_test are among"):
+        place.run()
+
+
 def test_given_weights_are_said_to_be_of_unknown_images(place: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
     (place.folder / "given.pth").write_bytes(b"weights")
     place.write({"INITS": ["random", {"NAME": "given", "CHECKPOINT": "given.pth"}]})

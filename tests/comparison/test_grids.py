@@ -50,6 +50,19 @@ def test_a_setting_whose_runs_failed_is_not_chosen_by_the_one_that_is_left() -> 
     assert "base_lr 0.04: 32.0 (1 of 3 seeds)" in choice.sentence
 
 
+def test_values_of_a_grid_may_be_lists(workplace: Workplace) -> None:
+    grid = {"SOLVER.STEPS": [[3, 5], [4]], "MODEL.FPN.NORM": ["", "BN"]}
+    workplace.write({"DETECTION": [{"NAME": "scenes", "CONFIG": "detect.yaml", "GRID": grid}]})
+    assert workplace.run() == 0
+    found = read_comparison([workplace.output])
+    assert found.complete
+    assert {(s.setting.init, dict(s.setting.detection_grid)["SOLVER.STEPS"]) for s in found.summaries} == {
+        (init, steps) for init in ("random", "clop") for steps in ("3x5", "4")
+    }
+    assert len(found.summaries) == len(found.rows) == 8
+    assert sum(s.difference is not None for s in found.summaries) == 4
+
+
 def test_nothing_is_chosen_without_being_asked() -> None:
     rows = [row("a", (("X", "1"),), 0, AP=1.0), row("a", (("X", "2"),), 0, AP=2.0)]
     assert choose(rows, {}) == (rows, [])

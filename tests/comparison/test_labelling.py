@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -111,6 +112,8 @@ def test_labels_and_images_are_counted_in_the_run_folders(tmp_path: Path) -> Non
     assert {(point.labels, point.images) for point in found} == {(10, 20), (10, 40), (20, 20), (20, 40)}
     assert found[0].figures == {0: 30.0, 1: 31.0}
     assert points_of([row for row in rows if row.setting.label_fraction == 0.01], "AP") == {}
+    others = [dataclasses.replace(row, setting=dataclasses.replace(row.setting, detection="e")) for row in rows]
+    assert points_of([*rows, *others], "AP") == {"clop_d": found, "clop_e": found}
     (rows[0].folders["pretrain"] / "label_split.json").write_text("[]")
     assert points_of(rows, "AP") == {}  # of one of two label counts a run does not say how many
 

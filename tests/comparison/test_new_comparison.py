@@ -81,12 +81,25 @@ def test_without_test_images_nothing_is_tuned(place: Path) -> None:
         (("data", "", "", "", "", "", "gone.pth"), r"no file gone\.pth"),
         (("data", "", "", "", "", "", ""), "no checkpoint is given"),
         (("data", ""), "the answers ended"),
+        (("data", "", "", "", "val"), "two of the splits are the same"),
+        (("data", "", "train", "train", ""), "two of the splits are the same"),
     ],
 )
 def test_what_cannot_be_is_refused_and_nothing_is_written(place: Path, given: tuple[str, ...], message: str) -> None:
     with pytest.raises(UserError, match=message):
         new_comparison(answers(*given))
     assert not list(place.rglob("*.yaml"))
+
+
+def test_every_file_gets_a_name_that_a_comparison_takes(place: Path) -> None:
+    files = ("a_3.pth", "a.pth", "more/a.pth", "epoch=1-step=2.ckpt", "model (1).pth", "random.pth", "größe.pth")
+    (place / "more").mkdir()
+    for name in files:
+        (place / name).write_bytes(name.encode())
+    path = new_comparison(answers("data", "", "", "", "", "", *files, "", ""))
+    inits = read_matrix(load_compare_config(path), path.parent).inits[1:]
+    assert [init.checkpoints[0] for init in inits] == [place / name for name in files]
+    assert [init.name for init in inits][3:5] == ["epoch_1-step_2", "model_1"]
 
 
 def test_the_command_asks_on_the_terminal(

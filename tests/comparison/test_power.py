@@ -8,9 +8,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from clop_det.comparison.names import DUNNETT
 from clop_det.comparison.results.dunnett import dunnett_p, fit, pooled_differences
-from clop_det.comparison.results.power import expected_power, forecast
+from clop_det.comparison.results.judging import Pair, Rules, judge
+from clop_det.comparison.results.power import expected_power, forecast, power_table
+from clop_det.comparison.results.rows import Row, Setting
 from clop_det.comparison.results.statistics import t_test
+from clop_det.comparison.results.summary import Comparison, summarise
 from clop_det.errors import UserError
 from tests.comparison.workplace import Workplace
 
@@ -92,6 +96,27 @@ def test_the_pooled_model_is_the_analysis_of_variance_of_rows_and_seeds() -> Non
     assert pooled_differences([{0: 1.0}], {1: 1.0}) == [None]
 
 
+def test_a_row_without_figures_does_not_silence_dunnetts_test() -> None:
+    random, clop = Setting("random", None, "d"), Setting("clop", None, "d")
+    pair = Pair({0: 5.0, 1: 6.4, 2: 7.3}, {0: 1.0, 1: 2.0, 2: 3.0}, random)
+    alone = judge({clop: pair}, Rules(DUNNETT))
+    assert alone[clop].interval.n == 3
+    assert judge({clop: pair, Setting("failed", None, "d"): Pair({}, pair.reference, random)}, Rules(DUNNETT)) == alone
+
+
+def test_a_spread_that_is_rounding_alone_forecasts_nothing() -> None:
+    figures = {"random": (0.1, 0.2, 1.0), "clop": (0.3, 0.4, 1.2)}  # differences of .2, which floats give unequal
+    rows = [
+        Row(Setting(name, None, "d"), seed, "done", {"AP": value})
+        for name, values in figures.items()
+        for seed, value in enumerate(values)
+    ]
+    assert len({clop - random for random, clop in zip(*figures.values(), strict=True)}) > 1
+    found = Comparison("", "", "random", "AP", rows, summarise(rows, "random", "AP"), {})
+    with pytest.raises(UserError, match="nothing can be forecast"):
+        power_table(found, 1.0)
+
+
 def test_the_command_prints_the_seeds_that_are_needed(workplace: Workplace, capsys: pytest.CaptureFixture[str]) -> None:
     workplace.write({"INITS": ["random", "supcon", "clop"], "SEEDS": [0, 1, 2]})
     with pytest.raises(UserError, match=r"no folder .*out"):
@@ -106,6 +131,8 @@ def test_the_command_prints_the_seeds_that_are_needed(workplace: Workplace, caps
     assert [line[-4] for line in lines] == ["3", "3"]
     assert all(int(line[-1]) >= 3 for line in lines)
     assert len(workplace.started()) == before
+    assert workplace.run("--power", "0.5", "COMPARE.METRIC", "AP50", "COMPARE.BASELINE", "clop") == 0
+    assert "of 0.5 AP50 from clop with" in capsys.readouterr().out
     with pytest.raises(UserError, match="--power is -1"):
         workplace.run("--power", "-1")
 

@@ -105,6 +105,16 @@ def test_a_comparison_runs_later_seeds_only_where_a_verdict_is_open(
     assert len(workplace.started()) == before
 
 
+def test_seeds_of_an_open_verdict_are_missing_and_not_spared(
+    workplace: Workplace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workplace.write({"INITS": ["random", "clop"], "SEEDS": [0, 1, 2, 3, 4], "SEQUENTIAL": True})
+    assert workplace.run("--only", "detect*-s0-*") == 0
+    out = capsys.readouterr().out
+    assert "(COMPARE.SEQUENTIAL): 0 of 10 runs were not needed" in out
+    assert "8 of 10 runs have no final AP yet." in out
+
+
 def test_what_cannot_be_run_in_sequence_is_refused(workplace: Workplace) -> None:
     tuned = {"CONFIG": "detect.yaml", "GRID": {"SOLVER.BASE_LR": [1, 2]}, "SELECT": {"BY": "a", "REPORT": "b"}}
     for changes, message in (

@@ -36,7 +36,8 @@ def check_boundary(plan: Plan, names: Collection[str]) -> dict[str, Any]:
         below, above = plan.jobs.get(cell.pretrain), plan.jobs.get(cell.detect)
         if below is None or above is None or above.name not in names or not (below.config and above.config):
             continue
-        key = digest([_read(below.config), list(above.config.DATASETS.TEST), list(above.config.DATASETS.REGISTER)])
+        tests = above.config.DATASETS
+        key = digest([_read(below.config), list(tests.TEST), list(tests.OVERLAP_ALLOWED), list(tests.REGISTER)])
         if key not in done and not _generated(below.config):
             images |= check_pretraining_overlap(below.config, above.config)
         done.add(key)

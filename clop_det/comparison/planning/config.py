@@ -34,7 +34,8 @@ declare(
             " PRETRAIN.GRID), USES_LABELS (False if the label fraction does not concern it), or CHECKPOINT (path of a"
             ' given checkpoint; then no pretraining) and SOURCE (its format; "": recognised by content). A CHECKPOINT'
             ' with {seed} in its path, "runs/seed{seed}.pth", is another file for each seed. FROM is a checkpoint that'
-            " the pretraining with LOSS starts from, instead of random weights.",
+            " the pretraining with LOSS starts from, instead of random weights. DETECTION_OPTS: {config key: value} for"
+            " its fine-tunings alone; not what all rows are judged by.",
         ),
         "COMPARE.HEADS": Key(
             REDRAW,

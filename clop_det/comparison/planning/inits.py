@@ -17,6 +17,8 @@ from clop_det.keys import nearest
 
 RANDOM = "random"
 _SEED = "{seed}"
+# What the figures of all rows are measured on and by.
+_OF_THE_TEST = ("DATASETS.TEST", "DATASETS.REGISTER", "TEST.COCO_MAX_DETECTIONS")
 _KEYS = ("NAME", "LOSS", "OPTS", "GRID", "USES_LABELS", "CHECKPOINT", "SOURCE", "FROM", "DETECTION_OPTS")
 
 
@@ -74,7 +76,15 @@ def read_init(item: Any, folder: Path, seeds: Sequence[int]) -> Init:
     ignored = [key for key in ("LOSS", "OPTS", "SOURCE", "FROM") if name == RANDOM and key in values]
     if ignored:
         raise UserError(f"{where} is not pretrained and has no use for {', '.join(ignored)}. Remove it, or rename it.")
+    if "SOURCE" in values and not checkpoint:
+        raise UserError(f"{where} names a SOURCE, which is the format of a CHECKPOINT, but no CHECKPOINT. Remove it.")
     detection_opts = read_opts(values.get("DETECTION_OPTS", {}), f"{where} DETECTION_OPTS")
+    judging = [key for key in _OF_THE_TEST if key in detection_opts]
+    if judging:
+        raise UserError(
+            f"{where} DETECTION_OPTS sets {judging[0]}, by which all rows are judged. Set it in OPTS of"
+            " COMPARE.DETECTION."
+        )
     if name == RANDOM or checkpoint:
         files = _checkpoints(str(checkpoint), folder, seeds, where) if checkpoint else {}
         source = str(values.get("SOURCE", ""))

@@ -41,11 +41,6 @@ class Detection:
     select_by: str = ""
     report_on: str = ""
 
-    @property
-    def frozen(self) -> bool:
-        """Whether the backbone stays what it is."""
-        return bool(self.opts.get("MODEL.FREEZE"))
-
 
 @dataclass(frozen=True)
 class Matrix:

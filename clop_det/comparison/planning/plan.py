@@ -109,7 +109,7 @@ class _Builder:
         if not self._matrix.detections:
             self._add_cell(base)
         for detection in self._matrix.detections:
-            for setting in detection.grid if convert or not detection.frozen else ():
+            for setting in detection.grid:
                 self._detect(base, convert, detection, setting, facts, labels)
 
     def _pretrain_values(self, init: Init, fraction: float | None, seed: int, point: Point) -> dict[str, Any]:
@@ -184,6 +184,8 @@ class _Builder:
             check_rules(cfg, DETECTION)
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
+        if cfg.MODEL.FREEZE and convert is None:
+            return  # random weights that are never trained
         for wanted in (detection.select_by, detection.report_on):
             if wanted and wanted not in cfg.DATASETS.TEST:
                 raise UserError(f"COMPARE.DETECTION {detection.name} SELECT: {wanted} is not in {cfg.DATASETS.TEST}.")

@@ -94,7 +94,8 @@ def wanted_runs(pairs: Mapping[Setting, Pair], rules: Rules) -> set[tuple[Settin
 def _pooled(pairs: Mapping[Setting, Pair]) -> dict[Setting, PairedDifference]:
     groups: dict[Setting, list[Setting]] = {}
     for name, pair in pairs.items():
-        groups.setdefault(pair.against, []).append(name)
+        if pair.differences:  # a row without figures has no part in the model of the others
+            groups.setdefault(pair.against, []).append(name)
     found: dict[Setting, PairedDifference] = {}
     for names in groups.values():
         rows = [pairs[name].values for name in names]

@@ -71,16 +71,17 @@ class Worth:
 
 
 def points_of(rows: Sequence[Row], metric: str) -> dict[str, list[Point]]:
-    """Initialisation -> its points, where class labels and boxed images both vary, detection config by config."""
+    """Points by initialisation (and detection config, of several), where class labels and boxed images both vary."""
     groups: dict[tuple[str, str], dict[object, list[Row]]] = {}
     for row in rows:
         if metric in row.metrics and _FRACTION in dict(row.setting.detection_grid):
             groups.setdefault((row.setting.init, row.setting.detection), {}).setdefault(row.setting, []).append(row)
+    several = len({detection for _, detection in groups}) > 1
     found = {}
-    for (init, _), settings in groups.items():
+    for (init, detection), settings in groups.items():
         points = [point for own in settings.values() if (point := _point(own, metric)) is not None]
         if min(len({point.labels for point in points}), len({point.images for point in points})) > 1:
-            found[init] = points
+            found[f"{init}_{detection}" if several else init] = points
     return found
 
 

@@ -96,7 +96,7 @@ def power_table(comparison: Comparison, difference: float) -> str:
     if not difference > 0:
         raise UserError(f"--power is {difference:g}; it must be a difference above 0 in {comparison.metric}.")
     judged = [(s, s.difference) for s in comparison.summaries if s.difference is not None]
-    judged = [(summary, found) for summary, found in judged if found.interval.n > 1 and found.interval.std > 0]
+    judged = [(summary, found) for summary, found in judged if not math.isnan(found.p_t) and found.interval.std > 0]
     if not judged:
         raise UserError(
             "no row has two seeds in common with the baseline and a spread, so nothing can be forecast. Run a pilot"

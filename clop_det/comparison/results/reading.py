@@ -79,6 +79,10 @@ def _scalar(value: Any) -> bool:
     return value is None or isinstance(value, str | bool) or number(value)
 
 
+def _grid_value(value: Any) -> bool:
+    return _list(_scalar)(value) or _scalar(value)
+
+
 def _figure(value: Any) -> bool:
     return number(value) or (isinstance(value, float) and not math.isfinite(value))
 
@@ -119,8 +123,8 @@ FORMS: dict[str, Callable[[Any], bool]] = {
     "sequential": _list(lambda value: isinstance(value, int) and number(value, -(2**63), 2**63)),
     "seed": lambda value: isinstance(value, int) and number(value, -(2**63), 2**63),
     "label_fraction": lambda value: number(value, 1e-12, 1),
-    "pretrain_grid": _object(_scalar),
-    "detection_grid": _object(_scalar),
+    "pretrain_grid": _object(_grid_value),
+    "detection_grid": _object(_grid_value),
     "values": lambda value: isinstance(value, dict),
     "attempts": _list(_attempt),
     "metrics": _object(_figure),

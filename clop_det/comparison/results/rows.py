@@ -138,6 +138,8 @@ def _point(values: Any) -> GridPoint:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, list | tuple):  # a plan in JSON has lists where a config has tuples
+        return "x".join(map(_short, value))
     return f"{value:g}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
 
 

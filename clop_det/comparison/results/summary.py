@@ -230,9 +230,10 @@ def _spare(summaries: Sequence[Summary], metric: str, rules: Rules) -> set[int]:
     """Take the runs out of the summaries that no verdict waits for any more; returns the ids of their rows."""
     if not rules.seeds:
         return set()
-    wanted, spared = open_runs(summaries, metric, rules), set()
+    waiting = {setting for setting, _ in open_runs(summaries, metric, rules)}  # may need any of their seeds
+    spared: set[int] = set()
     for summary in summaries:
-        idle = [row for row in summary.rows if row.status == "missing" and (row.setting, row.seed) not in wanted]
+        idle = [row for row in summary.rows if row.status == "missing" and summary.setting not in waiting]
         spared |= {id(row) for row in idle}
         summary.rows = [row for row in summary.rows if id(row) not in spared]
     return spared
