@@ -10,6 +10,7 @@ from torch import Tensor
 
 import clop_det.probes.tasks  # noqa: F401  (registers the probes)
 from clop_det.engine.seeding import generator
+from clop_det.errors import UserError
 from clop_det.figures import CATALOGUE, HIGHER, ON_BOXES, Figure
 from clop_det.probes.base import IMAGES, PROBES, ProbeData
 from clop_det.probes.measures.evidence import logme, tlogme
@@ -24,6 +25,7 @@ from clop_det.ranking.objects import Objects
 TASKS = ("knn", "linear", "separation", "rankme", "shape")
 SPLITS = 5  # times the images are halved
 _NEIGHBOURS = 20
+_LEAST, _TRIES = 3, 100  # boxes of a half that are in the bank, or queries; draws
 
 CATALOGUE.register(
     (
@@ -49,7 +51,11 @@ class Measured:
 
 
 def measure(objects: Objects, features: Features, seed: int) -> Measured:
-    """All figures of a checkpoint; one that its objects are too few for is absent."""
+    """All figures of a checkpoint; one that its objects are too few for is absent.
+
+    Raises:
+        UserError: too few images to halve them.
+    """
     bank = halved(objects.images, generator(seed, "ranking bank"))
     data = ProbeData(features.crops[bank], objects.labels[bank], features.crops[~bank], objects.labels[~bank])
     tasks = [PROBES[name](_options(name)) for name in TASKS]
@@ -61,7 +67,7 @@ def measure(objects: Objects, features: Features, seed: int) -> Measured:
     }
     halves: dict[str, list[tuple[float, float]]] = {name: [] for name in RULE_MEASURES}
     for split in range(SPLITS):
-        first = halved(objects.images, generator(seed, "ranking half", split))
+        first = _split(objects.images, bank, generator(seed, "ranking half", split))
         for name, function in RULE_MEASURES.items():
             one, other = (_of_part(function, objects, features, part, bank) for part in (first, ~first))
             halves[name].append((one, other))
@@ -73,6 +79,17 @@ def halved(images: Tensor, source: torch.Generator) -> Tensor:
     owners = torch.unique(images)
     shuffled = owners[torch.randperm(len(owners), generator=source)]
     return torch.isin(images, shuffled[: len(owners) // 2])
+
+
+def _split(images: Tensor, bank: Tensor, source: torch.Generator) -> Tensor:
+    """The first `halved` that leaves bank and queries, in both halves, enough boxes for the measures of the rule."""
+    for _ in range(_TRIES):
+        first = halved(images, source)
+        if min(int((half & part).sum()) for half in (first, ~first) for part in (bank, ~bank)) >= _LEAST:
+            return first
+    raise UserError(
+        f"the boxes lie on {len(torch.unique(images))} images, too few to halve them twice; name more training images."
+    )
 
 
 def _options(name: str) -> dict[str, object]:

@@ -76,7 +76,7 @@ def choose_objects(records: Sequence[dict[str, Any]], limit: int, side: int, sou
             owners.append(index)
         if len(labels) >= limit:
             break
-    _check_enough(labels, owners)
+    _check_enough(labels, owners, most)
     boxed = torch.tensor(places, dtype=torch.float64)
     return Objects(_stacked(crops), _stacked(windows), boxed, torch.tensor(labels), torch.tensor(owners))
 
@@ -85,11 +85,12 @@ def _stacked(cut: Sequence[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(cut)).permute(0, 3, 1, 2).contiguous()
 
 
-def _check_enough(labels: Sequence[int], owners: Sequence[int]) -> None:
+def _check_enough(labels: Sequence[int], owners: Sequence[int], most: int) -> None:
     if len(labels) < LEAST or len(set(owners)) < 4:
         raise UserError(
-            f"the training images have {len(labels)} boxes that are neither crowds nor difficult, on"
-            f" {len(set(owners))} images; a ranking needs at least {LEAST} boxes on 4 images."
+            f"the training images give {len(labels)} boxes that are neither crowds nor difficult, on"
+            f" {len(set(owners))} images and at most {most} an image (a {_IMAGES}th of the number asked for); a ranking"
+            f" needs at least {LEAST} boxes on 4 images. Ask for more boxes, or name more images."
         )
     if len(set(labels)) < 2:
         raise UserError("all boxes are of one class, so no measure can tell classes apart; a ranking needs two.")

@@ -14,6 +14,7 @@ import numpy as np
 
 from clop_det.ranking.measuring import SPLITS, Measured
 
+_SAME = 1e-9  # figures of all checkpoints that lie no farther apart are equal but for rounding
 # Student's t at 95 % with as many degrees of freedom as there are splittings.
 _APART = {5: 2.571}[SPLITS]
 
@@ -51,7 +52,8 @@ def standings(measured: Mapping[str, Measured], measures: Sequence[str]) -> list
     values = np.array([[measured[name].figures[m] for m in measures] for name in names])  # (C, M)
     halves = np.array([[measured[name].halves[m] for m in measures] for name in names])  # (C, M, splits, 2)
     spread = values.std(axis=0)
-    weights = np.where(spread > 0, 1 / np.where(spread > 0, spread, 1), 0) / len(measures)
+    varies = np.ptp(values, axis=0) > _SAME  # the deviation of equal values is seldom exactly 0
+    weights = np.where(varies, 1 / np.where(varies, spread, 1), 0) / len(measures)
     scores = (values - values.mean(axis=0)) @ weights
     by_half = np.einsum("cmsh,m->csh", halves, weights)
     order = sorted(range(len(names)), key=lambda index: -scores[index])

@@ -80,7 +80,9 @@ def picture(ranking: Ranking) -> Figure:
         axes.errorbar(
             standing.score, row, xerr=standing.uncertain, fmt="o", color="#0f7fb8", mfc="#0f7fb8" if filled else "white"
         )
-    axes.set_yticks(range(len(found)), [standing.name for standing in found])
+    axes.set_yticks(
+        range(len(found)), [standing.name for standing in found], parse_math=False
+    )  # names may hold dollars
     axes.axvline(found[-1].score, color="#8a8f98", linewidth=0.8, linestyle=":")
     axes.set_xlabel("score, in standard deviations over the checkpoints")
     axes.set_title("Bars: 95 % of the distance to the first. Filled: not told apart from it.", fontsize=9, loc="right")

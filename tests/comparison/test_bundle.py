@@ -225,3 +225,37 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         verify_bundle(tmp_path / "b.zip")
     with pytest.raises(UserError, match="no file"):
         main(["verify", str(tmp_path / "absent.zip")])
+
+
+def test_a_run_is_checked_by_the_results_that_the_tables_show(archive: Path, tmp_path: Path) -> None:
+    """Neither a copy of the true results nor a test that is kept silent about hides a figure that was changed."""
+    name, target = "jobs/detect-clop-1", tmp_path / "report.zip"
+    with zipfile.ZipFile(archive) as old:
+        files = {entry: old.read(entry) for entry in old.namelist()}
+    manifest = json.loads(files["manifest.json"])
+    results = json.loads(files[f"{name}/results.json"])
+    results["metrics"]["coco/AP"] += 1
+    files |= {f"{name}/results.json": json.dumps(results).encode(), "copy.json": files[f"{name}/results.json"]}
+    manifest["files"] |= {path: bundle.hashlib.sha256(files[path]).hexdigest() for path in files}
+    del manifest["files"]["manifest.json"]
+    own = next(test for test in manifest["tests"] if test["run"] == name)
+    own["results"] = "copy.json"
+    target.write_bytes(sealed({**files, "manifest.json": json.dumps(manifest).encode()}))
+    assert any("coco/AP is" in fault for fault in verify_bundle(target).faults)
+    manifest["tests"].remove(own)
+    target.write_bytes(sealed({**files, "manifest.json": json.dumps(manifest).encode()}))
+    assert verify_bundle(target).notes == [f"1 runs have no detections in the archive: {name}."]
+
+
+@pytest.mark.parametrize(
+    ("path", "change"), [("x", {"same": {"a": []}}), (f"jobs/{'a' * 300}", {}), ("jobs/detect-clop-1/job.json/x", {})]
+)
+def test_names_that_no_folder_takes_are_no_crash(archive: Path, tmp_path: Path, path: str, change: dict) -> None:
+    with zipfile.ZipFile(archive) as old:
+        files = {**{entry: old.read(entry) for entry in old.namelist()}, path: b"{}"}
+    manifest = json.loads(files["manifest.json"]) | change
+    manifest["files"][path] = bundle.hashlib.sha256(b"{}").hexdigest()
+    manifest["left_out"] = {"a" * 300: "0"}
+    (tmp_path / "report.zip").write_bytes(sealed({**files, "manifest.json": json.dumps(manifest).encode()}))
+    faults = verify_bundle(tmp_path / "report.zip", tmp_path).faults
+    assert change or any("give no tables" in fault for fault in faults)

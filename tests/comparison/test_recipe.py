@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from clop_det.comparison.report import pareto
 from clop_det.comparison.report.pareto import cost_table, front, metric_against_cost
 from clop_det.comparison.results.costs import setting_costs
 from clop_det.comparison.results.recipe import measured, shared, varied
@@ -121,6 +123,23 @@ def test_the_metric_is_drawn_against_both_costs(comparison: Comparison) -> None:
     assert ">given<" not in by_cost.svg + by_labels.svg
     assert all(f">{init}<" in by_cost.svg for init in ("random", "clop", "free"))
     assert "class labels that pretraining saw" in by_labels.svg
+
+
+def test_a_pretraining_on_a_gpu_did_not_cost_0_core_seconds(
+    comparison: Comparison, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    costs = [
+        dataclasses.replace(cost, stages={"pretraining": {"GPU-seconds": 9.0}})
+        if summary.setting.init == "free"
+        else cost
+        for summary, cost in zip(comparison.summaries, setting_costs(comparison), strict=True)
+    ]
+    monkeypatch.setattr(pareto, "setting_costs", lambda _: costs)
+    on_gpus, on_cores = (by_cost for by_cost in metric_against_cost(comparison) if "_cost_" in by_cost.name)
+    assert all(f">{init}<" in on_cores.svg for init in ("random", "clop"))
+    assert ">free<" not in on_cores.svg
+    assert ">clop<" not in on_gpus.svg
+    assert "What cost no core-seconds is not shown." in on_cores.caption
 
 
 def test_the_front_is_what_nothing_cheaper_surpasses() -> None:

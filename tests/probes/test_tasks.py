@@ -78,6 +78,16 @@ def test_a_collapsed_encoder_is_measured_not_refused() -> None:
     assert run_tasks(tasks, {IMAGES: {"": lambda: zero}})["rankme"] == 0
 
 
+@pytest.mark.parametrize("directions", [1, 2])
+def test_the_shape_of_collapsed_features_lacks_what_they_have_not(directions: int) -> None:
+    bank = torch.eye(8)[torch.arange(100) % directions]
+    labels = torch.zeros(100, dtype=torch.int64)
+    seen = ProbeData(bank, labels, bank, labels, bank)
+    found = run_tasks(build_tasks(config("PROBE.TASKS", "('shape',)")), {IMAGES: {"": lambda: seen}})
+    assert found.pop("sigreg", None) is None or directions == 2
+    assert found == pytest.approx({1: {"nesum": 0, "idest": 0, "two_nn": 0}, 2: {"nesum": 1}}[directions])
+
+
 def test_a_single_class_has_accuracies_but_no_geometry() -> None:
     found = run_tasks(build_tasks(config()), {IMAGES: {"": lambda: data(classes=1)}})
     assert found["knn_top1"] == found["linear_top1"] == 1.0

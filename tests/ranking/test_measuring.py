@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
+from clop_det.errors import UserError
 from clop_det.figures import CATALOGUE
 from clop_det.probes.measures.evidence import logme, tlogme
 from clop_det.probes.measures.separability import lidar, scaled
@@ -60,3 +63,16 @@ def test_a_half_is_the_measure_of_its_objects_alone() -> None:
     part[:60] = True
     found = RULE_MEASURES["object_logme"](seen, given, part, torch.zeros_like(part))
     assert found == pytest.approx(logme(given.crops[:60], seen.labels[:60]), abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_few_images_are_halved_so_that_each_half_has_a_bank_and_queries(seed: int) -> None:
+    seen = dataclasses.replace(objects(40), images=torch.arange(40) % 4)
+    found = measure(seen, features(seen, 4.0), seed)
+    assert all(len(pairs) == SPLITS for pairs in found.halves.values())
+
+
+def test_too_few_images_to_halve_are_refused() -> None:
+    seen = dataclasses.replace(objects(40), images=torch.tensor([*range(3), *[3] * 37]))
+    with pytest.raises(UserError, match="4 images, too few"):
+        measure(seen, features(seen, 4.0), 0)

@@ -59,3 +59,13 @@ def test_the_verdict_says_whom_the_leader_is_told_apart_from() -> None:
     equal = {name: measured([1.0]) for name in "ab"}
     assert "cannot tell" in verdict(standings(equal, ["m0"]))
     assert "only checkpoint" in verdict(standings({"a": measured([1.0])}, ["m0"]))
+
+
+@pytest.mark.parametrize("gap", [0.0, 1e-14])
+def test_a_measure_on_which_all_agree_counts_for_nothing(gap: float) -> None:
+    """The deviation of three times 0.1 is 1e-17, not 0."""
+    halves = [[(0.2, 0.0)] * SPLITS, [(0.0, 0.2)] * SPLITS, [(0.1, 0.1)] * SPLITS]
+    table = {name: measured([0.1 + gap * index], [halves[index]]) for index, name in enumerate("abc")}
+    found = standings(table, ["m0"])
+    assert [(standing.score, standing.behind, standing.uncertain) for standing in found] == [(0, 0, 0)] * 3
+    assert "cannot tell" in verdict(found)

@@ -26,13 +26,15 @@ def metric_against_cost(comparison: Comparison) -> list[Picture]:
     for detection in filter(None, detections(comparison)):
         shown = [item for item in costs if item[0].setting.detection == detection]
         where = conditions(comparison, detection, None)
+        known = [(summary, cost.stages["pretraining"]) for summary, cost in shown if "pretraining" in cost.stages]
+        unknown = " What a given checkpoint cost is not known; it is not shown." if len(known) < len(shown) else ""
         for unit in units:
             points = [
-                (summary, cost.stages["pretraining"].get(unit, 0.0), summary.metrics.get(comparison.metric))
-                for summary, cost in shown
-                if "pretraining" in cost.stages
+                (summary, spent.get(unit, 0.0), summary.metrics.get(comparison.metric))
+                for summary, spent in known
+                if unit in spent or not spent  # of another unit: the cost in this one is not 0
             ]
-            more = " What a given checkpoint cost is not known; it is not shown." if len(points) < len(shown) else ""
+            more = unknown + (f" What cost no {unit} is not shown." if len(points) < len(known) else "")
             axis, name = f"{unit} of pretraining, mean over seeds", f"cost_{unit.split('-')[0].lower()}_{detection}"
             pictures += _picture(comparison, points, f"What pretraining costs{where}", axis, name, more)
         labels = [(s, float(c.labels), s.metrics.get(comparison.metric)) for s, c in shown if c.labels is not None]

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import tempfile
 import zipfile
 import zlib
@@ -21,6 +22,7 @@ from clop_det.comparison.results.reading import number
 from clop_det.comparison.results.summary import Comparison, read_comparison
 from clop_det.detection.evaluation import flatten, score, split_figure
 from clop_det.detection.stored import read_tested
+from clop_det.engine.run_folder import RESULTS_NAME
 from clop_det.errors import UserError
 from clop_det.figures import BOX, FAMILIES
 from clop_det.files import check_ordinary
@@ -65,12 +67,12 @@ def verify_bundle(path: Path, runs: Path | None = None) -> Verified:
     files, manifest = _opened(path, data, found)
     if found.faults:
         return found  # figures of other bytes than those that were written prove nothing
-    files |= {str(other): files[str(name)] for other, name in _object(manifest, "same").items() if name in files}
-    left_out, without = _object(manifest, "left_out"), _list(manifest, "without")
+    files |= {str(other): files[str(name)] for other, name in _object(manifest, "same").items() if str(name) in files}
+    left_out, tests = _object(manifest, "left_out"), _list(manifest, "tests")
     if runs is not None:
         files |= _left_out(left_out, runs, found)
     missing = sorted(name for name in left_out if name not in files)
-    for test in _list(manifest, "tests"):
+    for test in tests:
         if not (isinstance(test, dict) and {str(test.get("truth")), str(test.get("detections"))} & {*missing}):
             _check_test(test, files, found)
     _check_tables(files, manifest, found)
@@ -78,7 +80,7 @@ def verify_bundle(path: Path, runs: Path | None = None) -> Verified:
         found.notes.append(
             f"{len(missing)} files were left out, for the archive's size: {_some(missing)}. --runs names their folder."
         )
-    if without:
+    if without := _tested_runs(files) - {str(test.get("run")) for test in tests if isinstance(test, dict)}:
         found.notes.append(f"{len(without)} runs have no detections in the archive: {_some(without)}.")
     return found
 
@@ -128,7 +130,7 @@ def _left_out(names: Mapping[str, Any], runs: Path, found: Verified) -> dict[str
     files = {}
     for name, digest in names.items():
         path = runs / name
-        if _stays_inside(name) and path.is_file():
+        if _stays_inside(name) and os.path.isfile(path):  # a name that no file system takes is none
             content = _bytes(path)
             if hashlib.sha256(content).hexdigest() == digest:
                 files[name] = content
@@ -151,7 +153,7 @@ def _check_test(test: Any, files: Mapping[str, bytes], found: Verified) -> None:
     name = str(test.get("run")) if isinstance(test, dict) else "a test"
     try:
         tested = read_tested(files[test["truth"]], files[test["detections"]])
-        recorded = json.loads(files[test["results"]])["metrics"]
+        recorded = json.loads(files[f"{name}/{RESULTS_NAME}"])["metrics"]  # which the tables are made of, too
         known = {key: value for key, value in recorded.items() if _is_of(key, tested.prefix) and number(value)}
         evaluation = score(tested.truth, tested.found, tested.headline, most=tested.most)
     except (UserError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -168,13 +170,32 @@ def _check_test(test: Any, files: Mapping[str, bytes], found: Verified) -> None:
     found.tests[f"{name} {tested.data_set}"] = len(again)
 
 
+def _tested_runs(files: Mapping[str, bytes]) -> set[str]:
+    """The runs in the archive that have an average precision."""
+    places = (path.rpartition("/") for path in files)
+    runs = {run for run, _, name in places if name == RESULTS_NAME and run.startswith("jobs/")}
+    return {run for run in runs if any(_data_set(key) is not None for key in _metrics(files[f"{run}/{RESULTS_NAME}"]))}
+
+
+def _metrics(results: bytes) -> dict[str, Any]:
+    try:
+        return _object(json.loads(results), "metrics")
+    except (ValueError, RecursionError):
+        return {}
+
+
 def _is_of(key: str, prefix: str) -> bool:
     """Whether a figure is an average precision on the test set whose figures begin with `prefix`."""
+    return _data_set(key) == prefix.rstrip("/")
+
+
+def _data_set(key: str) -> str | None:
+    """The test set of a figure that is an average precision, "" for the only one; None: it is another figure."""
     try:
         data_set, family, _ = split_figure(key)
     except ValueError:
-        return False
-    return family in (BOX, *FAMILIES) and data_set == prefix.rstrip("/")
+        return None
+    return data_set if family in (BOX, *FAMILIES) else None
 
 
 def _check_tables(files: Mapping[str, bytes], manifest: Mapping[str, Any], found: Verified) -> None:
@@ -185,18 +206,18 @@ def _check_tables(files: Mapping[str, bytes], manifest: Mapping[str, Any], found
         )
         return
     with tempfile.TemporaryDirectory() as folder:
-        for name, content in files.items():
-            if name.startswith(("plans/", "jobs/")) and _stays_inside(name):
-                path = Path(folder, name)
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(content)
         try:
+            for name, content in files.items():
+                if name.startswith(("plans/", "jobs/")) and _stays_inside(name):
+                    path = Path(folder, name)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(content)
             comparison = _rebuilt(Path(folder), str(manifest["baseline"]), str(manifest["metric"]))
             tables = {
                 "report/results.csv": csv_files.results_csv(comparison),
                 "report/differences.csv": csv_files.differences_csv(comparison),
             }
-        except (UserError, KeyError) as error:
+        except (UserError, KeyError, OSError) as error:
             found.faults.append(f"the run folders in the archive give no tables ({error}).")
             return
     for name, text in tables.items():
