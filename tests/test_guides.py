@@ -36,6 +36,15 @@ SCENES = "digits://scenes?train=4&val=1&test=2&size=64"
 TRAIN = [*RUN, "SOLVER.MAX_ITER", "1", "SOLVER.IMS_PER_BATCH", "2", "PROBE.ENABLED", "False", "DATASETS.REGISTER"]
 TRAIN += [str([{"NAME": f"digit_scenes_{s}", "LAYOUT": "voc", "ROOT": SCENES, "SPLIT": s} for s in ("train", "test")])]
 STEPS = {"SOLVER.MAX_ITER": 1, "SOLVER.WARMUP_ITERS": 0, "SOLVER.IMS_PER_BATCH": 2, "DATALOADER.NUM_WORKERS": 0}
+SMALL = {"INPUT.MIN_SIZE_TRAIN": [64], "INPUT.MIN_SIZE_TEST": 64}
+# One process for several commands: to start Python and import torch takes longer than each of them.
+MAIN = """
+import json, sys
+from clop_det.commands.main import main
+for words in json.loads(sys.argv[1]):
+    print(chr(30), flush=True)
+    assert main(words) == 0, words
+"""
 
 
 def blocks(page: str, kind: str) -> list[str]:
@@ -49,26 +58,30 @@ def write_files(page: str, folder: Path) -> None:
             (folder / text.split("\n", 1)[0].removeprefix("# ")).write_text(text)
 
 
-def run(line: str, folder: Path, *more: str) -> str:
-    words = shlex.split(line, comments=True)
-    assert words[0] == "clop-det"
-    command = [sys.executable, "-W", "ignore", "-m", "clop_det.commands.main", *words[1:], *more]
+def run(folder: Path, *commands: tuple[str, list[str]]) -> list[str]:
+    """What each command of a page prints, with overrides at its end; one after the other, in a process of their own."""
+    lines = [[*shlex.split(line, comments=True), *more] for line, more in commands]
+    assert {words[0] for words in lines} == {"clop-det"}
+    command = [sys.executable, "-W", "ignore", "-c", MAIN, json.dumps([words[1:] for words in lines])]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "CLOP_DET_CACHE": str(folder / "cache")}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, f"{line}\n{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
-    return done.stdout
+    assert done.returncode == 0, f"{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
+    _, *said = done.stdout.split(chr(30))
+    assert len(said) == len(lines)
+    return said
 
 
 def test_the_five_commands_of_the_readme(tmp_path: Path) -> None:
     block, _ = [text for text in blocks("README.md", "") if text.startswith("clop-det pretrain")]
-    pretrain, convert, train, predict, compare = block.splitlines()
+    pretrain, convert, train, predict, compare = block.replace("\\\n", " ").splitlines()
     Image.new("RGB", (64, 48), "grey").save(tmp_path / "photo.jpg")
-    run(pretrain, tmp_path, *PRETRAIN)
-    assert "proof" in run(convert, tmp_path)
-    run(train, tmp_path, *TRAIN)
-    run(predict, tmp_path)
+    listing = compare.replace("compare --", "compare --dry-run --")
+    _, proof, _, _, jobs = run(
+        tmp_path, (pretrain, PRETRAIN), (convert, []), (train, TRAIN), (predict, []), (listing, [])
+    )
+    assert "proof" in proof
     assert (tmp_path / "output" / "found" / "pictures").is_dir()
-    assert "jobs" in run(compare.replace("compare --", "compare --dry-run --"), tmp_path)
+    assert "jobs" in jobs
 
 
 def test_the_installation_of_the_readme(tmp_path: Path) -> None:
@@ -81,7 +94,7 @@ def test_the_installation_of_the_readme(tmp_path: Path) -> None:
     detection = f"[{{CONFIG: detection/digits/faster_rcnn_R_18_FPN_digits.yaml, OPTS: {{DATASETS.REGISTER: {sets}, "
     detection += ", ".join(f"{key}: {value}" for key, value in {**STEPS, "PROBE.ENABLED": False}.items()) + "}}]"
     short = ["COMPARE.INITS", "[random]", "COMPARE.DEVICE", "cpu", "COMPARE.EXAMPLES", "0", "COMPARE.DETECTION"]
-    run(demo, tmp_path, *short, detection)
+    run(tmp_path, (demo, [*short, detection]))
     assert (tmp_path / "output" / "demo" / "report" / "report.html").is_file()
 
 
@@ -89,9 +102,11 @@ def test_the_backbone_of_the_examples(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     (block,) = blocks("examples/my_backbone/README.md", "")
     pretrain, convert, train = block.splitlines()
-    run(pretrain, tmp_path, *PRETRAIN)
-    assert "proof" in run(convert, tmp_path)
-    run(train, tmp_path, *TRAIN)
+    # Each in a process of its own: what one command imports must not serve the next.
+    run(tmp_path, (pretrain, PRETRAIN))
+    (proof,) = run(tmp_path, (convert, []))
+    assert "proof" in proof
+    run(tmp_path, (train, TRAIN))
 
 
 @pytest.mark.slow
@@ -99,16 +114,16 @@ def test_the_backbone_of_the_examples(tmp_path: Path) -> None:
 def test_the_readmes_commands_for_networks_of_timm(network: str, tmp_path: Path) -> None:
     _, block = [text for text in blocks("README.md", "") if text.startswith("clop-det pretrain")]
     pretrain, convert, train = [line for line in block.splitlines() if f"output/{network}" in line]
-    run(pretrain, tmp_path, *PRETRAIN)
-    assert "proof" in run(convert, tmp_path)
-    run(train, tmp_path, *TRAIN)
+    _, proof, _ = run(tmp_path, (pretrain, PRETRAIN), (convert, []), (train, TRAIN))
+    assert "proof" in proof
 
 
 def test_my_own_loss(tmp_path: Path) -> None:
     page = "docs/guides/own_loss.md"
     write_files(page, tmp_path)
     (line,) = blocks(page, "bash")
-    assert "my_loss.py" in run(line.strip(), tmp_path, *PRETRAIN)
+    (said,) = run(tmp_path, (line.strip(), PRETRAIN))
+    assert "my_loss.py" in said
     config = (tmp_path / "output" / "spread" / "config.yaml").read_text()
     assert re.search(r"SPREAD:\n\s+WEIGHT: 0.5", config)
 
@@ -142,11 +157,10 @@ def test_two_checkpoints_on_my_own_coco_data(own_data: Path) -> None:
     commands, last = blocks(page, "bash")
     dry, whole = commands.strip().splitlines()
     short = ["COMPARE.SEEDS", "[0]", "COMPARE.DEVICE", "cpu", "COMPARE.EXAMPLES", "0", "COMPARE.DETECTION"]
-    short += [json.dumps([{"NAME": "mydata", "CONFIG": "detector.yaml", "OPTS": STEPS}])]
-    listed = run(dry, own_data, *short)
-    run(whole, own_data, *short)
+    short += [json.dumps([{"NAME": "mydata", "CONFIG": "detector.yaml", "OPTS": {**STEPS, **SMALL}}])]
+    listed, _ = run(own_data, (dry, short), (whole, short))
     assert (own_data / "comparison" / "report" / "report.html").is_file()
     pattern = shlex.split(last)[2]
     (job,) = own_data.glob(pattern)
     assert job.name in listed
-    run(last.strip().replace(pattern, str(job)), own_data)
+    run(own_data, (last.strip().replace(pattern, str(job)), []))

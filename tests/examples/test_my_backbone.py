@@ -18,8 +18,10 @@ _ROOT = Path(__file__).resolve().parents[2]
 _EXAMPLE = _ROOT / "examples" / "my_backbone"
 _SHORT = [
     *("SOLVER.MAX_ITER", "2", "SOLVER.CHECKPOINT_PERIOD", "2", "SOLVER.PRECISION", "fp32"),
-    *("TEST.EVAL_PERIOD", "0", "MODEL.DEVICE", "cpu"),
+    *("TEST.EVAL_PERIOD", "0", "MODEL.DEVICE", "cpu", "CLASSIFICATION.ROOT", "digits://cluttered?train=80&val=40"),
 ]
+_SCENES = {"LAYOUT": "voc", "ROOT": "digits://scenes?train=4&val=1&test=2"}
+_SETS = [{"NAME": f"digit_scenes_{split}", "SPLIT": split, **_SCENES} for split in ("train", "test")]
 _RUN = """
 import json, sys
 from pathlib import Path
@@ -35,7 +37,7 @@ from clop_det.conversion.export import export_checkpoint
 from clop_det.doctor import diagnose
 from clop_det.errors import UserError
 
-example, out, *short = sys.argv[1:]
+example, out, sets, *short = sys.argv[1:]
 example, out = Path(example), Path(out)
 found = {}
 common = [*short, "PROBE.MAX_BANK", "64", "PROBE.MAX_QUERIES", "64", "PROBE.OBJECTS.MAX", "16"]
@@ -48,7 +50,8 @@ back = export_checkpoint(out / "d2.pth", out / "back.pth", naming="my_backbone")
 found["back"] = {**back.as_dict(), "worst": back.worst_error}
 found["again"] = convert_checkpoint(out / "back.pth", out / "again.pth").source
 
-detection = [*common, "SOLVER.IMS_PER_BATCH", "2", "SOLVER.STEPS", "()", "MODEL.WEIGHTS", f"{out}/d2.pth"]
+detection = [*common, "DATASETS.REGISTER", sets, "SOLVER.IMS_PER_BATCH", "2", "SOLVER.STEPS", "()"]
+detection += ["MODEL.WEIGHTS", f"{out}/d2.pth"]
 command = ["--config-file", f"{example}/detection.yaml"]
 train.main([*command, "--num-gpus", "0", *detection, "OUTPUT_DIR", f"{out}/detection"])
 found["trained"] = read_provenance(out / "detection/model_final.pth")
@@ -75,7 +78,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the whole way from pretraining to detection gave."""
     out = tmp_path_factory.mktemp("my_backbone")
     environment = {**os.environ, "PYTHONPATH": f"{_ROOT}{os.pathsep}{_EXAMPLE}"}
-    command = [sys.executable, "-c", _RUN, str(_EXAMPLE), str(out), *_SHORT]
+    command = [sys.executable, "-c", _RUN, str(_EXAMPLE), str(out), str(_SETS), *_SHORT]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-4000:]
     content: dict[str, Any] = json.loads((out / "found.json").read_text())
