@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from clop_det.comparison.names import JOB_CONFIG, KEEP
 from clop_det.comparison.planning.jobs import Job
+from clop_det.comparison.running.warm import WarmStart
 from clop_det.engine.descent import kill_tree, stop_with_parent
 from clop_det.engine.run_folder import CONFIG_NAME
 from clop_det.engine.workers import cores
@@ -99,6 +100,8 @@ class LocalLauncher:
         self._visible = visible_gpus() if slots > 1 or gpus > 1 else []
         if gpus > max(1, len(self._visible)):
             raise UserError(f"COMPARE.LAUNCH.GPUS_PER_JOB is {gpus}, but {len(self._visible)} GPUs are visible here.")
+        forks = commands is COMMANDS and not visible_gpus() and sys.platform.startswith("linux")
+        self._warm = WarmStart(self.environment(0)) if forks else None
 
     def group(self) -> AbstractContextManager[Any]:
         """Nothing: processes start one by one."""
@@ -110,7 +113,8 @@ class LocalLauncher:
         Raises:
             FolderBusy: a process of an earlier comparison still works in the folder.
         """
-        return LocalProcess(command(job, folder, self._commands, self._gpus), folder, self.environment(slot))
+        words = command(job, folder, self._commands, self._gpus)
+        return LocalProcess(words, folder, self.environment(slot), self._warm)
 
     def share(self) -> dict[str, int]:
         """The threads that a job computes with, and its GPUs."""
@@ -136,11 +140,21 @@ def threads(cores: int, processes: int) -> dict[str, str]:
 
 
 class LocalProcess:
-    """A job's process; its output goes to job.log in the run folder."""
+    """A job's process; its output goes to job.log in the run folder.
+
+    Args:
+        warm: forks the process; None: it is a new one.
+    """
 
     seconds: float | None = None
 
-    def __init__(self, words: Sequence[str], folder: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        words: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+        warm: WarmStart | None = None,
+    ) -> None:
         # The lock is inherited, so it is held as long as the job's process lives. (torchrun's workers do not inherit
         # it; they leave when torchrun does.)
         lock = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
@@ -152,15 +166,20 @@ class LocalProcess:
             with (folder / LOG_NAME).open("ab") as log:
                 log.write(f"{_ATTEMPT}{time.strftime('%Y-%m-%d %H:%M:%S')} {' '.join(words)}\n".encode())
                 log.flush()
-                self._process = subprocess.Popen(
-                    list(words),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=None if environment is None else dict(environment),
-                    pass_fds=(lock,),
-                    start_new_session=True,  # Ctrl-C reaches the comparison alone, which tells its jobs
-                    preexec_fn=stop_with_parent,
+                variables = dict(os.environ if environment is None else environment)
+                self._process = (
+                    warm.start(words, variables, log.fileno(), lock)
+                    if warm
+                    else subprocess.Popen(
+                        list(words),
+                        stdin=subprocess.DEVNULL,
+                        stdout=log,
+                        stderr=subprocess.STDOUT,
+                        env=variables,
+                        pass_fds=(lock,),
+                        start_new_session=True,  # Ctrl-C reaches the comparison alone, which tells its jobs
+                        preexec_fn=stop_with_parent,
+                    )
                 )
         finally:
             os.close(lock)
@@ -176,7 +195,7 @@ class LocalProcess:
         if at_once:
             kill_tree(self._process.pid)
         else:
-            self._process.terminate()
+            os.kill(self._process.pid, signal.SIGTERM)
 
 
 def visible_gpus() -> list[str]:
