@@ -10,17 +10,18 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import select
+import signal
 import socket
 import subprocess
 import sys
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from clop_det.engine.descent import stop_with_parent
+from clop_det.errors import UserError
 
-_COMMANDS = "clop_det.commands."
 _LONGEST = 1 << 20  # bytes of a request
 # What the jobs import before they look at their config.
 _MODULES = (
@@ -52,18 +53,28 @@ class WarmStart:
         Args:
             log: the descriptor that its standard output and error go to.
             lock: a descriptor that it keeps open for as long as it lives.
+
+        Raises:
+            UserError: what forks it ends as soon as it is started.
         """
         request = {"start": list(words[2:]), "environment": dict(environment), "folder": os.getcwd()}
-        return WarmProcess(self, self.ask(request, (log, lock)))
+        answer = self.ask(request, (log, lock)) or self.ask(request, (log, lock))
+        if answer is None:
+            raise UserError("the process that imports the frameworks for the jobs ends at once; run `clop-det doctor`.")
+        return WarmProcess(self, *answer)
 
     def ask(self, request: Mapping[str, Any], descriptors: Sequence[int] = ()) -> Any:
-        """What the process answers to a request."""
+        """What the process answers to a request; None if it has died, with all that it forked: the next starts anew."""
         if self._socket is None:
             self._socket = self._begin()
-        socket.send_fds(self._socket, [json.dumps(request).encode()], list(descriptors))
-        answer = self._socket.recv(_LONGEST)
+        try:
+            socket.send_fds(self._socket, [json.dumps(request).encode()], list(descriptors))
+            answer = self._socket.recv(_LONGEST)
+        except (BrokenPipeError, ConnectionResetError):
+            answer = b""
         if not answer:
-            raise RuntimeError("the process that starts the jobs has died; start the comparison again.")
+            self._socket = None
+            return None
         return json.loads(answer)
 
     def _begin(self) -> socket.socket:
@@ -86,18 +97,21 @@ def _end(requests: socket.socket, process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-@dataclass
 class WarmProcess:
     """A forked process, as `subprocess.Popen` shows one."""
 
-    start: WarmStart
-    pid: int
-    returncode: int | None = None
+    def __init__(self, start: WarmStart, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+        self._start = start
+        self._handle = os.pidfd_open(pid)
 
     def poll(self) -> int | None:
         """Exit code (negative: ended by that signal), or None while it runs."""
-        if self.returncode is None:
-            self.returncode = self.start.ask({"poll": self.pid})
+        if self.returncode is None and select.select([self._handle], [], [], 0)[0]:  # it has ended
+            answer = self._start.ask({"code": self.pid})
+            self.returncode = -signal.SIGTERM if answer is None else answer[0]
+            os.close(self._handle)
         return self.returncode
 
 
@@ -113,9 +127,8 @@ def serve(requests: socket.socket) -> None:
         if not request:
             return
         asked = json.loads(request)
-        if "poll" in asked:
-            process, status = os.waitpid(asked["poll"], os.WNOHANG)
-            answer = os.waitstatus_to_exitcode(status) if process else None
+        if "code" in asked:
+            answer = os.waitstatus_to_exitcode(os.waitpid(asked["code"], 0)[1])
         else:
             answer = os.fork()
             if not answer:
@@ -123,7 +136,7 @@ def serve(requests: socket.socket) -> None:
                 _become(asked["start"], asked["environment"], asked["folder"], *descriptors)
             for descriptor in descriptors:
                 os.close(descriptor)
-        requests.send(json.dumps(answer).encode())
+        requests.send(json.dumps([answer]).encode())
 
 
 def _become(words: list[str], environment: dict[str, str], folder: str, log: int, lock: int) -> None:
