@@ -100,18 +100,26 @@ class ViewParameters:
 
 
 def draw_parameters(
-    settings: AugmentSettings, n: int, generator: torch.Generator, aspect: Tensor | None = None, views: int = 2
+    settings: AugmentSettings,
+    n: int,
+    generator: torch.Generator,
+    aspect: Tensor | None = None,
+    views: int = 2,
+    part: slice = slice(None),
 ) -> ViewParameters:
     """Draw the parameters of `views` views for each of `n` images from a CPU generator.
 
-    `aspect` (n,) is each image's width divided by its height, by default 1; only the crops depend on it. Every image
-    consumes the same amount of randomness whatever the settings, so two runs that differ in one probability still
-    share all other draws.
+    Every image consumes the same amount of randomness whatever the settings, so two runs that differ in one
+    probability still share all other draws.
+
+    Args:
+        aspect: width divided by height of each image in `part`, by default 1; only the crops depend on it.
+        part: the images whose parameters are computed and returned; the generator draws for all.
     """
-    uniform = torch.rand((n, views, 2 * _TRIES + 12), generator=generator)
+    uniform = torch.rand((n, views, 2 * _TRIES + 12), generator=generator)[part]
     tries, single = uniform[..., : 2 * _TRIES], uniform[..., 2 * _TRIES :].unbind(-1)
-    values = torch.empty((n, views, _COLUMNS))
-    aspect = torch.ones(n) if aspect is None else aspect
+    values = torch.empty((len(uniform), views, _COLUMNS))
+    aspect = torch.ones(len(uniform)) if aspect is None else aspect
     values[..., 0:4] = _crop_boxes(settings, tries[..., :_TRIES], tries[..., _TRIES:], single[0], single[1], aspect)
     values[..., 4] = (single[2] < settings.flip_prob).float()
     jittered = (single[3] < settings.jitter_prob).float()

@@ -132,23 +132,21 @@ class ViewPlan:
     def parameters(self, iteration: int, aspect: Tensor | None = None) -> ViewParameters:
         """Parameters of this process's views; `aspect` (n,) is its images' width by height, by default 1.
 
-        Drawn for the global batch, then cut: the views of an image do not depend on the number of processes.
+        The generator draws for the global batch: the views of an image do not depend on the number of processes.
         """
-        everywhere = torch.ones(self.batch)
-        if aspect is not None:
-            everywhere[self.part] = aspect
         kinds = self.group.kinds
         drawn = {
             kind: draw_parameters(
                 self.augment.settings.weak() if kind == WEAK else self.augment.settings,
                 self.batch,
                 generator(self.seed, self.draws, iteration),
-                everywhere,
+                aspect,
                 len(kinds),
+                self.part,
             ).values
             for kind in dict.fromkeys(kinds)
         }
-        return ViewParameters(torch.stack([drawn[kind][:, view] for view, kind in enumerate(kinds)], 1))[self.part]
+        return ViewParameters(torch.stack([drawn[kind][:, view] for view, kind in enumerate(kinds)], 1))
 
     def seen(self, pixels: Tensor, boxes: Tensor, parameters: ViewParameters) -> Views:
         """The views of this process: `pixels` (V n, 3, S, S), `boxes` (V, n, 4), and the parameters of both."""

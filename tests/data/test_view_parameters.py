@@ -148,3 +148,15 @@ def test_settings_and_config_keys_agree() -> None:
     assert settings.crop_scale == (0.3, 0.9)
     assert settings == dataclasses.replace(AugmentSettings(), crop_scale=(0.3, 0.9), crop_ratio=settings.crop_ratio)
     assert settings.crop_ratio == pytest.approx((3 / 4, 4 / 3))
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 8])
+def test_a_part_of_a_batch_is_drawn_as_in_the_whole(ranks: int) -> None:
+    settings, n = AugmentSettings(solarize_prob=0.3), 48
+    aspect = torch.linspace(0.3, 3.0, n)
+    whole = draw_parameters(settings, n, torch.Generator().manual_seed(5), aspect, views=3).values
+    size = n // ranks
+    for start in range(0, n, size):
+        part = slice(start, start + size)
+        drawn = draw_parameters(settings, n, torch.Generator().manual_seed(5), aspect[part], 3, part).values
+        assert torch.equal(drawn, whole[part])
