@@ -32,6 +32,7 @@ from detectron2.config import get_cfg  # isort: skip
 from detectron2.utils import comm  # isort: skip
 from clop_det.commands import train
 from clop_det.commands.common import run_tool
+from clop_det.detection import run as _detection  # noqa: F401  (imported once, for all runs)
 from clop_det.engine.launching import launch_workers
 
 SECONDS = 300  # a run that takes longer hangs

@@ -7,8 +7,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from detectron2.utils import comm
 from torch import distributed, nn
+
+from clop_det.engine.workers import cores
 
 _ASK_AGAIN = 0.1  # seconds at most between two looks of a rank that waits
 _turns = itertools.count()
@@ -28,7 +31,8 @@ def share_buffers(model: nn.Module) -> None:
 def first_rank_alone() -> Iterator[bool]:
     """Whether this rank is the first, which alone has work inside the block; the others wait for it at its end.
 
-    They wait for as long as it takes, where a collective would give up after half an hour. All ranks must enter.
+    They wait for as long as it takes, where a collective would give up after half an hour; meanwhile the first one
+    computes with the threads of those on its machine, too. All ranks must enter.
     """
     if comm.get_world_size() == 1:
         yield True
@@ -36,7 +40,12 @@ def first_rank_alone() -> Iterator[bool]:
     store = distributed.distributed_c10d._get_default_store()
     key = f"clop_det/alone/{next(_turns)}"
     if comm.get_rank() == 0:
-        yield True
+        threads = torch.get_num_threads()
+        torch.set_num_threads(max(threads, min(cores(), threads * comm.get_local_size())))
+        try:
+            yield True
+        finally:
+            torch.set_num_threads(threads)
         store.set(key, "")
         return
     yield False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.sparse.csgraph import minimum_spanning_tree
 from torch import Tensor
 
 from clop_det.probes.measures.checks import check_features
@@ -48,6 +47,8 @@ def _draws(size: int, total: int) -> int:
 
 
 def _tree(distances: np.ndarray, chosen: np.ndarray) -> float:
+    from scipy.sparse.csgraph import minimum_spanning_tree  # half a second, which every command would wait for
+
     return float(minimum_spanning_tree(distances[np.ix_(chosen, chosen)]).sum())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from sklearn.covariance import ledoit_wolf
 from torch import Tensor
 
 from clop_det.probes.measures.checks import check_features, check_labels
@@ -30,6 +29,8 @@ def h_score(features: Tensor, labels: Tensor, shrunk: bool = True) -> float:
     means = _class_means(matrix, classes)[classes]
     between = means.T @ means / len(matrix)
     if shrunk:
+        from sklearn.covariance import ledoit_wolf  # a second or two, which every command would wait for
+
         covariance, shrinkage = ledoit_wolf(matrix.cpu().numpy(), assume_centered=True)
         within = torch.from_numpy(covariance).to(matrix)
         between = (1 - shrinkage) * between
