@@ -18,8 +18,10 @@ CONVERT = (sys.executable, "-m", "clop_det.commands.convert_job")
 # What a job imports for a user can say where it runs, and wait.
 TELLING = """
 import json, os, pathlib, signal, sys, time
-state = {"argv": sys.argv[1:], "folder": os.getcwd(), "session": os.getsid(0) == os.getpid(), "parent": os.getppid(),
-         "variables": {key: os.environ.get(key) for key in ("A_NAME", "B_NAME")}, "seen": [name for name in ("torch", "detectron2", "sklearn", "scipy", "timm", "pandas") if name in sys.modules]}
+state = {"argv": sys.argv[1:], "folder": os.getcwd(), "session": os.getsid(0) == os.getpid(), "parent": os.getppid()}
+state["variables"] = {key: os.environ.get(key) for key in ("A_NAME", "B_NAME")}
+heavy = ("torch", "detectron2", "sklearn", "scipy", "timm", "pandas")
+state["imported"] = [name for name in heavy if name in sys.modules]
 pathlib.Path(os.environ["TELLS"]).write_text(json.dumps(state))
 print("here")
 signal.signal(signal.SIGTERM, lambda *_: os._exit(75))
@@ -54,7 +56,7 @@ def test_a_job_has_its_own_words_folder_session_and_variables(warm: WarmStart, t
     state = told(tmp_path)
     assert state["argv"][:2] == [str(tmp_path / "no.pth"), str(tmp_path / "out.pth")]
     assert (state["folder"], state["session"]) == (os.getcwd(), True)
-    assert state["seen"] == ["torch", "detectron2"]  # what only some jobs need is imported when it is needed
+    assert state["imported"] == ["torch", "detectron2"]  # what only some jobs need is imported when it is needed
     assert state["variables"] == {"A_NAME": os.environ.get("A_NAME"), "B_NAME": "of the job"}
     first, *_, last = (tmp_path / "job.log").read_text().strip().splitlines()
     assert first.startswith("--- ")
