@@ -32,6 +32,7 @@ from detectron2.config import get_cfg  # isort: skip
 from detectron2.utils import comm  # isort: skip
 from clop_det.commands import train
 from clop_det.commands.common import run_tool
+from clop_det.config.build import register_built_in
 from clop_det.detection import run as _detection  # noqa: F401  (imported once, for all runs)
 from clop_det.engine.launching import launch_workers
 
@@ -110,6 +111,7 @@ def main() -> None:
     parser.add_argument("--ending", choices=("tool", "interpreter"), default="tool")
     parser.add_argument("arguments", nargs="*", help="arguments of tools/train_net.py, after --")
     args = parser.parse_args()
+    register_built_in()
     parent, folder = os.getpid(), Path(tempfile.mkdtemp())
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(args.load)]
     counts: Counter[str] = Counter()
