@@ -22,8 +22,9 @@ MOST_PIXELS = 4  # of the output; with more, copies of the kernel's taps outweig
 class SmallMapConv2d(nn.Conv2d):
     """A 3x3 convolution with padding 1 and no bias that takes the short way to an output of at most four pixels.
 
-    Parameters, names and results are `nn.Conv2d`'s. Only on a CPU and in full precision: elsewhere other kernels run,
-    and the short way was not measured against them.
+    Parameters, names and results are `nn.Conv2d`'s. Only on a CPU: elsewhere other kernels run, and the short way was
+    not measured against them. Under autocast the products are computed in its type, and the gradient of the kernel is
+    summed in the kernel's own.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -34,14 +35,14 @@ class SmallMapConv2d(nn.Conv2d):
 @torch.fx.wrap  # one node to a symbolic tracer, as nn.Conv2d is: which way to take depends on the shape
 def _convolve(x: Tensor, kernel: Tensor, stride: int) -> Tensor:
     height, width = ((length - 1) // stride + 1 for length in x.shape[-2:])
-    measured = x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
-    if not measured or height * width > MOST_PIXELS:
+    if x.device.type != "cpu" or height * width > MOST_PIXELS:
         return functional.conv2d(x, kernel, stride=stride, padding=1)
+    kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else kernel.dtype
     meetings = _meetings(x.shape[-2:], stride)
     pixels = x.permute(0, 2, 3, 1)
     outputs = [
         functional.linear(pixels[:, rows, columns].flatten(1), taps)
-        for (rows, columns, *_), taps in zip(meetings, _Taps.apply(kernel, meetings), strict=True)
+        for (rows, columns, *_), taps in zip(meetings, _Taps.apply(kernel, meetings, kind), strict=True)
     ]
     return torch.stack(outputs, 1).view(len(x), height, width, len(kernel)).permute(0, 3, 1, 2)
 
@@ -91,29 +92,35 @@ def _meetings(size: Sequence[int], stride: int) -> list[Meeting]:
 
 
 class _Taps(torch.autograd.Function):
-    """Kernel (O,C,3,3) -> for each meeting its taps, (O, taps*C); a linear map."""
+    """Kernel (O,C,3,3) -> for each meeting its taps, (O, taps*C), of the type `kind`; but for that a linear map."""
 
     @staticmethod
-    def forward(ctx: Any, kernel: Tensor, meetings: list[Meeting]) -> tuple[Tensor, ...]:
-        ctx.meetings, ctx.channels = meetings, kernel.shape[:2]
-        taps = kernel.permute(0, 2, 3, 1)
+    def forward(ctx: Any, kernel: Tensor, meetings: list[Meeting], kind: torch.dtype) -> tuple[Tensor, ...]:
+        ctx.meetings, ctx.channels, ctx.kinds = meetings, kernel.shape[:2], (kernel.dtype, kind)
+        taps = kernel.to(kind).permute(0, 2, 3, 1)
         return tuple(
             taps[:, down, across].clone(memory_format=torch.contiguous_format).flatten(1)
             for _, _, down, across in meetings
         )
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        return _Kernel.apply(ctx.meetings, ctx.channels, *gradients), None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        return _Kernel.apply(ctx.meetings, ctx.channels, ctx.kinds, *gradients), None, None
 
 
 class _Kernel(torch.autograd.Function):
     """The adjoint of `_Taps`: each tap of the kernel is the sum over the meetings that it is part of."""
 
     @staticmethod
-    def forward(ctx: Any, meetings: list[Meeting], channels: tuple[int, int], *parts: Tensor) -> Tensor:
-        ctx.meetings = meetings
-        taps = parts[0].new_zeros(channels[0], 3, 3, channels[1])
+    def forward(
+        ctx: Any,
+        meetings: list[Meeting],
+        channels: tuple[int, int],
+        kinds: tuple[torch.dtype, torch.dtype],
+        *parts: Tensor,
+    ) -> Tensor:
+        ctx.meetings, ctx.kind = meetings, kinds[1]
+        taps = parts[0].new_zeros(channels[0], 3, 3, channels[1], dtype=kinds[0])
         for (_, _, down, across), part in zip(meetings, parts, strict=True):
             seen = taps[:, down, across]
             seen += part.view(seen.shape)
@@ -121,4 +128,4 @@ class _Kernel(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
-        return None, None, *_Taps.apply(gradient, ctx.meetings)
+        return None, None, None, *_Taps.apply(gradient, ctx.meetings, ctx.kind)

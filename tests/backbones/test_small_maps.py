@@ -67,12 +67,25 @@ def test_the_short_way_is_taken_on_small_maps_alone(monkeypatch: pytest.MonkeyPa
     assert [tuple(size) for size in taken] == [size for size in SIZES if size[0] * size[1] > MOST_PIXELS]
 
 
-def test_under_autocast_the_usual_kernel_runs() -> None:
-    plain, short = pair(1)
-    plain, short = plain.float(), short.float()
-    x = torch.randn(2, 3, 2, 2)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_under_autocast_only_the_rounding_of_bf16_is_lost(stride: int) -> None:
+    plain, short = pair(stride, channels=64, outputs=32)
+    short = short.float()
+    x = torch.randn(16, 64, 2, 2).bfloat16().float().requires_grad_()
+    short.weight.data = short.weight.data.bfloat16().float()  # rounding what goes in loses nothing
+    plain.weight.data = short.weight.data.double()
+    exact_x = x.detach().double().requires_grad_()
+    exact = plain(exact_x)
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(short(x), plain(x))
+        out = short(x)
+    assert out.dtype == torch.bfloat16
+    weights = torch.randn(exact.shape).bfloat16()
+    (out * weights).sum().backward()
+    (exact * weights.double()).sum().backward()
+    for mine, reference in ((out, exact), (x.grad, exact_x.grad), (short.weight.grad, plain.weight.grad)):
+        error = (mine.double() - reference).norm() / reference.norm()
+        assert error < 2**-8
+    assert short.weight.grad.dtype == torch.float32
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "resnet50", "resnext50_32x4d"])
