@@ -52,7 +52,7 @@ STATE: dict[str, list[str]] = {
     "dense": ["queue.rows", "queue.place", "dense_queue.rows", "dense_queue.place", "teacher_projector.0.weight"],
     "dino": ["centre", "progress", "teacher_head.weight"],
     "moco_v2": ["queue.rows", "queue.place"],
-    "simmatch": ["bank.rows", "bank.place", "bank_labels.rows", "bank_labels.place"],
+    "simmatch": ["bank.rows", "bank.place", "bank_labels.rows", "bank_labels.place", "guesses.rows"],
     "single": ["loss.base.step"],
 }
 
