@@ -1,4 +1,4 @@
-"""What `losses.py` and `loss_overheads.py` share: time and memory of forward and backward, case by case.
+"""What `losses.py` and the two `*_overheads.py` share: time and memory of forward and backward, case by case.
 
 Times: all cases take turns within a round, and the ratios are medians of the ratios within the rounds, so that a busy
 machine slows all of them alike. Memory: peak beyond the input, each measurement in a process of its own. A case that
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import os
 import platform
 import shlex
 import statistics
@@ -160,6 +161,7 @@ def describe_machine(arguments: argparse.Namespace) -> dict[str, Any]:
         "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
         "device": f"{arguments.device}: {processor}",
         "clock": f"{arguments.clock} time",
+        "load": f"The machine's load average of 15 minutes was {os.getloadavg()[2]:.1f} on {os.cpu_count()} cores.",
         "precision": "float32",
         "dim": arguments.dim,
         "temperature": arguments.temperature,
