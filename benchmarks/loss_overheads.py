@@ -22,8 +22,9 @@ EVERY_LOSS: list[Case] = [REFERENCE, *((name, OURS) for name in loss_names() if 
 def overheads(records: list[dict[str, Any]], machine: dict[str, Any]) -> str:
     """The records of every loss beside InfoNCE as Markdown."""
     said = (
-        f"Embeddings of d = {machine['dim']}, ten classes, a tenth of the labels. N images are 2N embeddings. The encoder,\n"
-        "which takes most of a step, is not in these figures. [Methods](method_overheads.md) have their own page."
+        f"Embeddings of d = {machine['dim']}, ten classes, a tenth of the labels. N images are 2N embeddings. The\n"
+        "encoder, which takes most of a step, is not in these figures. [Methods](method_overheads.md) have\n"
+        "their own page."
     )
     return table("# Every loss beside InfoNCE, forward and backward", said, "loss", "InfoNCE", records, machine)
 
@@ -37,9 +38,9 @@ def table(
         "",
         said,
         "",
-        f"{machine['device']}; torch {machine['versions']['torch']}; {machine['precision']}. Times: {machine['clock']},",
-        "median (and range) of rounds in which all take turns; the ratios are medians over the rounds. Memory: peak",
-        "beyond what is there before the step, each in a process of its own.",
+        f"{machine['device']}; torch {machine['versions']['torch']}; {machine['precision']}. Times:",
+        f"{machine['clock']}, median (and range) of rounds in which all take turns; the ratios are medians over the",
+        "rounds. Memory: peak beyond what is there before the step, each in a process of its own.",
         machine["load"],
         "",
         f"    {machine['command']}",

@@ -21,8 +21,8 @@ def method_step(name: str, labels: Tensor) -> Callable[[Tensor], Tensor]:
     options += ["LOSS.NAME", "info_nce"] if name == "single" else []
     cfg = read_config(f"pretrain/{recipe}.yaml", options)
     method = build_method(cfg, 10, labels.device).train()
-    first, *further = [_drawn(group, len(labels), cfg.CLASSIFICATION.IMAGE_SIZE) for group in method.views_needed]
-    views = dataclasses.replace(first.to(labels.device), further=tuple(each.to(labels.device) for each in further))
+    first, *further = [_drawn(group, labels, cfg.CLASSIFICATION.IMAGE_SIZE) for group in method.views_needed]
+    views = dataclasses.replace(first, further=tuple(further))
     stepped = False
 
     def step(_: Tensor) -> Tensor:
@@ -36,8 +36,8 @@ def method_step(name: str, labels: Tensor) -> Callable[[Tensor], Tensor]:
     return step
 
 
-def _drawn(group: ViewGroup, images: int, size: int) -> Views:
-    side = group.size or size
-    pixels = torch.randn(len(group.kinds), images, 3, side, side)
-    boxes = torch.tensor([0.0, 0, size, size]).expand(len(group.kinds), images, 4)
-    return Views(pixels, boxes, torch.zeros(len(group.kinds), images, dtype=torch.bool), group.kinds)
+def _drawn(group: ViewGroup, labels: Tensor, size: int) -> Views:
+    shape, side = (len(group.kinds), len(labels)), group.size or size
+    pixels = torch.randn(*shape, 3, side, side, device=labels.device)
+    boxes = torch.tensor([0.0, 0, size, size], device=labels.device).expand(*shape, 4)
+    return Views(pixels, boxes, torch.zeros(shape, dtype=torch.bool, device=labels.device), group.kinds)

@@ -25,8 +25,8 @@ def overheads(records: list[dict[str, Any]], machine: dict[str, Any]) -> str:
     said = (
         "Each row is a step of `configs/pretrain/<method>_digits.yaml` (ResNet-18, views of 32 pixels, ten classes, a\n"
         "tenth of the labels): forward, backward and what follows the update. `single` is one encoder with InfoNCE.\n"
-        "Making the views and the optimiser are not in these figures. A teacher, a queue or a bank is there before the\n"
-        "step and not in its memory; a teacher of this network is 45 MB."
+        "Making the views and the optimiser are not in these figures. A teacher, a queue or a bank is there before\n"
+        "the step and not in its memory; a teacher of this network is 45 MB."
     )
     return table("# Every method beside one encoder with InfoNCE", said, "method", "single", records, machine)
 

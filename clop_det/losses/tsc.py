@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from clop_det.losses.base import Loss
 from clop_det.losses.batch import Batch
-from clop_det.losses.prototype_scores import SCORE_OPTIONS, PrototypeLoss
-from clop_det.losses.prototype_sets import prototypes_of
-from clop_det.losses.registry import LossContext, register_loss
+from clop_det.losses.prototype_scores import TEMPERATURE, PrototypeLoss, register_prototype_loss
 
 
+@register_prototype_loss("tsc", TEMPERATURE)
 class TSC(PrototypeLoss):
     """SupCon (L_out) whose positives and negatives hold each prototype twice, as a member of its class.
 
@@ -52,8 +47,3 @@ class TSC(PrototypeLoss):
         positive = torch.cat([among_views, known & (labels[:, None] == classes)], 1)
         assert positive.shape[1] == columns
         return positive
-
-
-@register_loss("tsc", SCORE_OPTIONS)
-def _build(options: Mapping[str, Any], context: LossContext) -> Loss:
-    return TSC(prototypes_of(options, context.num_classes, context.embedding_dim), options["TEMPERATURE"])
