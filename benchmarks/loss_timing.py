@@ -107,7 +107,7 @@ def run_size(
     for case in cases:
         record: Record = {"n": images, "loss": case[0], "implementation": case[1]}
         record["skipped"] = _reason_to_skip(case, _expected_mib(case, images, previous), arguments)
-        if not record["skipped"]:
+        if not record["skipped"] and not arguments.no_memory:
             record["peak_mib"] = memory_in_a_fresh_process(case, images, arguments)
         records[case] = record
     times = measure_times([case for case in cases if not records[case]["skipped"]], images, arguments)
@@ -183,6 +183,7 @@ def parse(argv: list[str], description: str) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: torch's default")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: for a busy machine, with --threads 1")
     parser.add_argument("--memory-limit", type=float, default=0, help="GiB a peer may need; 0: 70 %% of what is free")
+    parser.add_argument("--no-memory", action="store_true", help="times alone")
     parser.add_argument("--output", help="write OUTPUT.md and OUTPUT.json")
     parser.add_argument("--memory-of", nargs=3, metavar=("LOSS", "IMPLEMENTATION", "N"), help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from clop_det.losses.batch import Batch
+from clop_det.losses.partition import row_blocks
 from clop_det.losses.prototype_scores import TEMPERATURE, PrototypeLoss, register_prototype_loss
+from clop_det.losses.supcon import positive_agreement
 
 
 @register_prototype_loss("tsc", TEMPERATURE)
@@ -16,7 +19,7 @@ class TSC(PrototypeLoss):
         mean_i  1/|P(i)| sum_{p in P(i)} -log [ exp(z_i . z_p / T) / sum_{a != i} exp(z_i . z_a / T) ]
 
     over the 2N views i; a runs over the views and twice over the prototypes; P(i): the other views of i's class and its
-    prototype twice, of an unlabelled image its other view alone. Prototypes are never anchors. Memory is O(4N^2).
+    prototype twice, of an unlabelled image its other view alone. Prototypes are never anchors. Memory is O(block x 2N).
     Source: Li et al. 2022 (TSC, arXiv 2111.13998), equation 4; twice as in the authors' code. Use it where classes are
     unbalanced and SupCon lets the rare ones run together.
 
@@ -27,23 +30,23 @@ class TSC(PrototypeLoss):
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:
         """One term, `tsc`."""
-        unit, count = batch.unit, len(batch.unit)
-        targets = self.prototypes.to(unit.dtype).repeat(2, 1)
-        logits = unit @ torch.cat([unit, targets]).t() / self.temperature
-        itself = torch.zeros_like(logits, dtype=torch.bool)
-        itself.fill_diagonal_(True)
-        logits = logits.masked_fill(itself, -torch.inf)
-        positive = self._positive(batch, logits.shape[1]) & ~itself
-        log_probability = logits - torch.logsumexp(logits, 1, keepdim=True)
-        mean = log_probability.masked_fill(~positive, 0).sum(1) / positive.sum(1)
-        return {"tsc": -mean.sum() / count}
+        unit, prototypes = batch.unit, self.prototypes.to(batch.unit.dtype)
+        columns = torch.cat([unit, prototypes, prototypes])
+        blocks = list(row_blocks(unit))
+        total = unit.new_zeros(())
+        for a, b in blocks:
+            block = unit[a:b], a, columns, self.temperature
+            # With several blocks a block's logits are computed again in the backward pass, and not kept.
+            total = total + (
+                _log_partitions(*block)
+                if len(blocks) == 1
+                else checkpoint(_log_partitions, *block, use_reentrant=False, preserve_rng_state=False)
+            )
+        return {"tsc": total / len(unit) - positive_agreement(batch, prototypes) / self.temperature}
 
-    def _positive(self, batch: Batch, columns: int) -> Tensor:
-        labels, image = batch.view_labels, torch.arange(batch.num_images, device=batch.labels.device).repeat(2)
-        assert self.num_classes is not None
-        classes = torch.arange(self.num_classes, device=labels.device).repeat(2)
-        known = labels[:, None] >= 0
-        among_views = torch.where(known, labels[:, None] == labels, image[:, None] == image)
-        positive = torch.cat([among_views, known & (labels[:, None] == classes)], 1)
-        assert positive.shape[1] == columns
-        return positive
+
+def _log_partitions(rows: Tensor, first: int, columns: Tensor, temperature: float) -> Tensor:
+    """Sum over rows of the log-sum-exp of their similarities to the columns, but for column `first` + row: itself."""
+    logits = (rows / temperature) @ columns.t()
+    logits.diagonal(first).fill_(-torch.inf)
+    return logits.logsumexp(1).sum()
