@@ -1,4 +1,7 @@
-"""What `losses.py` and `loss_overheads.py` measure: a loss in an implementation, as a function of the embeddings."""
+"""What `losses.py`, `loss_overheads.py` and `method_overheads.py` measure, as functions of embeddings.
+
+A case is a loss in an implementation, or a whole method, which makes its views by itself.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from torch import Tensor
 from clop_det.losses import build_loss
 
 Case = tuple[str, str]  # loss, implementation
-OURS, FLOOR = "ours", "matmul floor"
+OURS, FLOOR, METHOD = "ours", "matmul floor", "method"
 PEERS = {"lightly": "lightly", "pytorch-metric-learning": "pytorch_metric_learning"}
 CASES: list[Case] = [
     ("info_nce", OURS),
@@ -32,6 +35,10 @@ CASES: list[Case] = [
 def build(case: Case, labels: Tensor, dim: int, temperature: float) -> Callable[[Tensor], Tensor]:
     """The loss of one case as a function of (2N, d) embeddings."""
     loss, implementation = case
+    if implementation == METHOD:
+        from method_cases import method_step
+
+        return method_step(loss, labels)
     if implementation == OURS:
         sharing = {name: {"TEMPERATURE": temperature} for name in ("info_nce", "supcon", "dcl")}
         module = build_loss(loss, sharing, 10, dim).to(labels.device)

@@ -21,19 +21,33 @@ EVERY_LOSS: list[Case] = [REFERENCE, *((name, OURS) for name in loss_names() if 
 
 def overheads(records: list[dict[str, Any]], machine: dict[str, Any]) -> str:
     """The records of every loss beside InfoNCE as Markdown."""
+    said = (
+        f"Embeddings of d = {machine['dim']}, ten classes, a tenth of the labels. N images are 2N embeddings. The\n"
+        "encoder, which takes most of a step, is not in these figures. [Methods](method_overheads.md) have\n"
+        "their own page."
+    )
+    return table("# Every loss beside InfoNCE, forward and backward", said, "loss", "InfoNCE", records, machine)
+
+
+def table(
+    title: str, said: str, kind: str, reference: str, records: list[dict[str, Any]], machine: dict[str, Any]
+) -> str:
+    """A page of records beside those of `reference`, as Markdown."""
     lines = [
-        "# Every loss beside InfoNCE, forward and backward",
+        title,
         "",
-        f"{machine['device']}; torch {machine['versions']['torch']}; {machine['precision']}, d = {machine['dim']}, 10",
-        f"classes, a tenth of the labels. N images are 2N embeddings. Times: {machine['clock']}, median of rounds in",
-        "which all take turns; the ratios are medians over the rounds. Memory: peak beyond the input, each in a",
-        "process of its own. The encoder, which takes most of a step, is not in these figures.",
+        said,
+        "",
+        f"{machine['device']}; torch {machine['versions']['torch']}; {machine['precision']}. Times:",
+        f"{machine['clock']}, median (and range) of rounds in which all take turns; the ratios are medians over the",
+        "rounds. Memory: peak beyond what is there before the step, each in a process of its own.",
+        machine["load"],
         "",
         f"    {machine['command']}",
         "",
         f"Commit {machine['commit']}.",
         "",
-        "| N | loss | seconds | time / InfoNCE | peak MiB |",
+        f"| N | {kind} | seconds | time / {reference} | peak MiB |",
         "|---:|---|---:|---:|---:|",
     ]
     for r in records:

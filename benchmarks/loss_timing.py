@@ -1,4 +1,4 @@
-"""What `losses.py` and `loss_overheads.py` share: time and memory of forward and backward, case by case.
+"""What `losses.py` and the two `*_overheads.py` share: time and memory of forward and backward, case by case.
 
 Times: all cases take turns within a round, and the ratios are medians of the ratios within the rounds, so that a busy
 machine slows all of them alike. Memory: peak beyond the input, each measurement in a process of its own. A case that
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import os
 import platform
 import shlex
 import statistics
@@ -106,7 +107,7 @@ def run_size(
     for case in cases:
         record: Record = {"n": images, "loss": case[0], "implementation": case[1]}
         record["skipped"] = _reason_to_skip(case, _expected_mib(case, images, previous), arguments)
-        if not record["skipped"]:
+        if not record["skipped"] and not arguments.no_memory:
             record["peak_mib"] = memory_in_a_fresh_process(case, images, arguments)
         records[case] = record
     times = measure_times([case for case in cases if not records[case]["skipped"]], images, arguments)
@@ -160,6 +161,7 @@ def describe_machine(arguments: argparse.Namespace) -> dict[str, Any]:
         "command": shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]),
         "device": f"{arguments.device}: {processor}",
         "clock": f"{arguments.clock} time",
+        "load": f"The machine's load average of 15 minutes was {os.getloadavg()[2]:.1f} on {os.cpu_count()} cores.",
         "precision": "float32",
         "dim": arguments.dim,
         "temperature": arguments.temperature,
@@ -181,6 +183,7 @@ def parse(argv: list[str], description: str) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=0, help="CPU threads; 0: torch's default")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: for a busy machine, with --threads 1")
     parser.add_argument("--memory-limit", type=float, default=0, help="GiB a peer may need; 0: 70 %% of what is free")
+    parser.add_argument("--no-memory", action="store_true", help="times alone")
     parser.add_argument("--output", help="write OUTPUT.md and OUTPUT.json")
     parser.add_argument("--memory-of", nargs=3, metavar=("LOSS", "IMPLEMENTATION", "N"), help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)

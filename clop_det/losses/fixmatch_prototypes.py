@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from clop_det.keys import Key, at_least, between
-from clop_det.losses.base import Loss, check_weight
+from clop_det.keys import at_least, between
+from clop_det.losses.base import check_weight
 from clop_det.losses.batch import Batch
-from clop_det.losses.prototype_scores import SCORE_OPTIONS, PrototypeLoss
-from clop_det.losses.prototype_sets import prototypes_of
-from clop_det.losses.registry import LossContext, register_loss
+from clop_det.losses.prototype_scores import TEMPERATURE, PrototypeLoss, register_prototype_loss
 
 
+@register_prototype_loss(
+    "fixmatch_prototypes",
+    {
+        **TEMPERATURE,
+        "THRESHOLD": ("Least probability t of a pseudo-label.", between(0, 1)),
+        "WEIGHT": ("Weight of the pseudo-labelled part.", at_least(0)),
+    },
+)
 class FixMatchPrototypes(PrototypeLoss):
     """Labelled views by cross-entropy over the prototypes, the others by what their first view is sure of.
 
@@ -58,20 +61,3 @@ class FixMatchPrototypes(PrototypeLoss):
             "fixmatch_supervised": known / (labels >= 0).sum().clamp(min=1),
             "fixmatch_pseudo": self.weight * (pseudo * taken).sum() / unlabelled.sum().clamp(min=1),
         }
-
-
-@register_loss(
-    "fixmatch_prototypes",
-    {
-        **SCORE_OPTIONS,
-        "THRESHOLD": Key(0.95, "Least probability t of a pseudo-label.", between(0, 1)),
-        "WEIGHT": Key(1.0, "Weight of the pseudo-labelled part.", at_least(0)),
-    },
-)
-def _build(options: Mapping[str, Any], context: LossContext) -> Loss:
-    return FixMatchPrototypes(
-        prototypes_of(options, context.num_classes, context.embedding_dim),
-        options["TEMPERATURE"],
-        options["THRESHOLD"],
-        options["WEIGHT"],
-    )

@@ -137,6 +137,11 @@ def _clear(strip: Tensor, offset: int, count: int, exclude_other_view: bool, val
                 strip.diagonal(other).fill_(value)
 
 
+def row_blocks(x: Tensor) -> Iterator[tuple[int, int]]:
+    """The blocks a:b in which the rows of `x` are visited."""
+    return _blocks(slice(0, len(x)), _block_rows(len(x), x.device))
+
+
 def _block_rows(count: int, device: torch.device) -> int:
     return min(count, _BLOCK_ROWS.get(device.type, _BLOCK_ROWS["cuda"]))
 

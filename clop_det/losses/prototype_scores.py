@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from torch import Tensor
 
-from clop_det.keys import Key, above
+from clop_det.keys import above
 from clop_det.losses.base import Loss, check_positive
 from clop_det.losses.batch import Batch
 from clop_det.losses.prototype_pull import checked_prototypes
 from clop_det.losses.prototype_sets import PROTOTYPE_OPTIONS, prototypes_of
 from clop_det.losses.pulls import pull_of_labelled
 from clop_det.losses.registry import LossContext, register_loss
+from clop_det.registry import Explained, class_factory
 
-SCORE_OPTIONS = {"TEMPERATURE": Key(0.1, "Temperature T of the scores.", above(0)), **PROTOTYPE_OPTIONS}
+TEMPERATURE = {"TEMPERATURE": ("Temperature T of the scores.", above(0))}
+P = TypeVar("P", bound="type[PrototypeLoss]")
+
+
+def register_prototype_loss(name: str, options: Mapping[str, Explained] | None = None) -> Callable[[P], P]:
+    """Register a class whose constructor takes `prototypes`; it gets those that `PROTOTYPE_OPTIONS` describe.
+
+    Args:
+        name: see `register_loss`.
+        options: of all other arguments of the constructor, as `register_loss` takes them.
+    """
+
+    def decorate(thing: P) -> P:
+        factory, own = class_factory(thing, options or {}, {"prototypes": lambda prototypes: prototypes})
+
+        def build(values: Mapping[str, Any], context: LossContext) -> Loss:
+            prototypes = prototypes_of(values, context.num_classes, context.embedding_dim)
+            return factory({key: values[key] for key in own}, prototypes)
+
+        build.__module__, build.__qualname__ = thing.__module__, thing.__qualname__
+        register_loss(name, {**own, **PROTOTYPE_OPTIONS})(build)
+        return thing
+
+    return decorate
 
 
 class PrototypeLoss(Loss):
@@ -67,6 +91,7 @@ class LabelledScores(PrototypeLoss):
         return {self.name: value}
 
 
+@register_prototype_loss("prototype_softmax", TEMPERATURE)
 class PrototypeSoftmax(LabelledScores):
     """Cross-entropy of a softmax over the prototypes: a fixed classifier of unit rows.
 
@@ -79,6 +104,7 @@ class PrototypeSoftmax(LabelledScores):
     name, pull = "prototype_softmax", "softmax"
 
 
+@register_prototype_loss("dot_regression")
 class DotRegression(LabelledScores):
     """Half the squared distance of the cosine from 1: the pull grows with the distance, and fades near the prototype.
 
@@ -94,6 +120,7 @@ class DotRegression(LabelledScores):
         super().__init__(prototypes, temperature=1.0)
 
 
+@register_prototype_loss("ntce", TEMPERATURE)
 class NTCE(LabelledScores):
     """Cross-entropy with the prototype as the anchor: it finds its class's views among the labelled views of the batch.
 
@@ -105,6 +132,7 @@ class NTCE(LabelledScores):
     name = pull = "ntce"
 
 
+@register_prototype_loss("nonl", TEMPERATURE)
 class NONL(LabelledScores):
     """As `NTCE`, with the views of other classes alone in the denominator.
 
@@ -114,23 +142,3 @@ class NONL(LabelledScores):
     """
 
     name = pull = "nonl"
-
-
-@register_loss("prototype_softmax", SCORE_OPTIONS)
-def _build_softmax(options: Mapping[str, Any], context: LossContext) -> Loss:
-    return PrototypeSoftmax(prototypes_of(options, context.num_classes, context.embedding_dim), options["TEMPERATURE"])
-
-
-@register_loss("dot_regression", PROTOTYPE_OPTIONS)
-def _build_dot_regression(options: Mapping[str, Any], context: LossContext) -> Loss:
-    return DotRegression(prototypes_of(options, context.num_classes, context.embedding_dim))
-
-
-@register_loss("ntce", SCORE_OPTIONS)
-def _build_ntce(options: Mapping[str, Any], context: LossContext) -> Loss:
-    return NTCE(prototypes_of(options, context.num_classes, context.embedding_dim), options["TEMPERATURE"])
-
-
-@register_loss("nonl", SCORE_OPTIONS)
-def _build_nonl(options: Mapping[str, Any], context: LossContext) -> Loss:
-    return NONL(prototypes_of(options, context.num_classes, context.embedding_dim), options["TEMPERATURE"])

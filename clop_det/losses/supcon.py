@@ -29,21 +29,29 @@ class SupCon(TemperatureLoss):
 
     def terms(self, batch: Batch) -> dict[str, Tensor]:
         """One term, `supcon`."""
-        agreement = _positive_agreement(batch)
+        agreement = positive_agreement(batch)
         return {"supcon": mean_log_partition(batch, self.temperature) - agreement / self.temperature}
 
 
-def _positive_agreement(batch: Batch) -> Tensor:
+def positive_agreement(batch: Batch, prototypes: Tensor | None = None) -> Tensor:
     """Mean over views of the mean cosine to their positives, scalar.
 
     The sum of a view's cosines to its positives is its product with the class sum less itself: O(2N d), no pair mask.
+
+    Args:
+        batch: of all ranks.
+        prototypes: (K, d), each twice a positive of the labelled views of its class; None: no such positives.
     """
     unit, group = batch.unit, _groups(batch.labels).repeat(2)
     # As many rows as images, not as groups: counting the groups would wait for the device.
     count = group.new_zeros(batch.num_images).index_add(0, group, torch.ones_like(group))
     sums = unit.new_zeros(batch.num_images, unit.shape[1]).index_add(0, group, unit)
-    positives = sums[group] - unit
-    return ((positives * unit).sum(1) / (count[group] - 1)).mean()
+    positives, number = sums[group] - unit, count[group] - 1
+    if prototypes is not None:
+        twice = 2 * (batch.view_labels >= 0).long()
+        positives = positives + twice[:, None] * prototypes[batch.view_labels.clamp(min=0)]
+        number = number + twice
+    return ((positives * unit).sum(1) / number).mean()
 
 
 def _groups(labels: Tensor) -> Tensor:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from clop_det.keys import Key, above, at_least
-from clop_det.losses.base import Loss, check_positive
+from clop_det.keys import above, at_least
+from clop_det.losses.base import check_positive
 from clop_det.losses.batch import Batch
-from clop_det.losses.prototype_scores import SCORE_OPTIONS, PrototypeLoss
-from clop_det.losses.prototype_sets import prototypes_of
-from clop_det.losses.registry import LossContext, register_loss
+from clop_det.losses.prototype_scores import TEMPERATURE, PrototypeLoss, register_prototype_loss
 
 
+@register_prototype_loss(
+    "swav_prototypes",
+    {
+        **TEMPERATURE,
+        "EPSILON": ("Softness eps of the Sinkhorn codes.", above(0)),
+        "ITERATIONS": ("Iterations of Sinkhorn-Knopp.", at_least(1)),
+    },
+)
 class SwAVPrototypes(PrototypeLoss):
     """Each view predicts the prototype code of the other view; a labelled image's code is its class.
 
@@ -66,20 +69,3 @@ def sinkhorn(scores: Tensor, iterations: int) -> Tensor:
         codes = codes / codes.sum(0, keepdim=True)
         codes = codes / codes.sum(1, keepdim=True)
     return codes
-
-
-@register_loss(
-    "swav_prototypes",
-    {
-        **SCORE_OPTIONS,
-        "EPSILON": Key(0.05, "Softness eps of the Sinkhorn codes.", above(0)),
-        "ITERATIONS": Key(3, "Iterations of Sinkhorn-Knopp.", at_least(1)),
-    },
-)
-def _build(options: Mapping[str, Any], context: LossContext) -> Loss:
-    return SwAVPrototypes(
-        prototypes_of(options, context.num_classes, context.embedding_dim),
-        options["TEMPERATURE"],
-        options["EPSILON"],
-        options["ITERATIONS"],
-    )

@@ -155,16 +155,24 @@ class Method(nn.Module):
 
 
 class EmbeddingMethod(Method):
-    """A method whose parts are a function of one embedding for each view; a subclass gives `loss_parts`.
+    """A method whose parts are a function of a few rows for each view; a subclass gives `loss_parts`.
 
-    The step is cut at the embeddings, so their gradient can be cached: such a method honours SOLVER.ACCUMULATE.
+    The step is cut at these rows, so their gradient can be cached: such a method honours SOLVER.ACCUMULATE. By default
+    the rows are the embeddings. A subclass that needs more overrides `rows`.
     """
 
     @final
     def step(self, views: Views, labels: Tensor) -> dict[str, Tensor]:
-        """Views -> embeddings -> parts."""
-        return self.loss_parts(self.embed(views.stacked), labels)
+        """Views -> rows -> parts."""
+        return self.loss_parts(self.rows(views.stacked), labels)
+
+    def rows(self, pixels: Tensor) -> Tensor:
+        """Normalised pixels (M,3,S,S) -> (M,c), each row of its own image: what the networks say, side by side.
+
+        With SOLVER.ACCUMULATE it is called twice for each micro-batch, and the second call's gradient is used.
+        """
+        return self.embed(pixels)
 
     @abstractmethod
-    def loss_parts(self, embeddings: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """Embeddings (V n, d) and labels (n,) of this rank -> the weighted parts; see `step`."""
+    def loss_parts(self, rows: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Rows (V n, c), first views first, and labels (n,) of this rank -> the weighted parts; see `step`."""

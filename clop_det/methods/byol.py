@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clop_det.data.views import Views
 from clop_det.keys import at_least
 from clop_det.methods.base import MethodContext
 from clop_det.methods.encoder import build_projector
-from clop_det.methods.momentum import TEACHER_OPTIONS, TeacherMethod
+from clop_det.methods.momentum import TEACHER_OPTIONS, TwoNetworksMethod
 from clop_det.methods.registry import register_method
 
 
 @register_method("byol", {**TEACHER_OPTIONS, "HIDDEN_DIM": ("Width of the predictor's hidden layer.", at_least(1))})
-class Byol(TeacherMethod):
+class Byol(TwoNetworksMethod):
     """No negatives: the predictor and the slow teacher keep the embeddings from collapsing.
 
         mean_i  [2 - 2 cos(q(z_i), t'_i)]  +  [2 - 2 cos(q(z'_i), t_i)]
@@ -42,9 +40,7 @@ class Byol(TeacherMethod):
         """The predictor."""
         return (self.predictor,)
 
-    def step(self, views: Views, labels: Tensor) -> dict[str, Tensor]:
+    def agreement(self, embeddings: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Two views of n images -> `byol`."""
-        embeddings = self.student_embeddings(views.stacked)
-        first, second = self.teacher_embeddings(views.stacked).chunk(2)
-        agreement = F.cosine_similarity(self.predictor(embeddings), torch.cat([second, first]))
-        return self.with_loss({"byol": 4 - 4 * agreement.mean()}, embeddings, labels)
+        cosines = F.cosine_similarity(self.predictor(embeddings), targets.roll(len(targets) // 2, 0))
+        return {"byol": 4 - 4 * cosines.mean()}

@@ -91,7 +91,8 @@ class Dino(TeacherMethod):
 
     def step(self, views: Views, labels: Tensor) -> dict[str, Tensor]:
         """Two large and L small views of n images -> `dino`."""
-        large = self.student_embeddings(views.stacked)
+        large = self.encode(views.stacked, self.student)[1]
+        self.latest_embeddings = large.detach()
         small = [self.encode(group.stacked, self.student)[1] for group in views.further]
         progress = self.progress.to(large.dtype)
         # Frozen prototypes have a gradient of zero, so that the ranks agree on what has one.

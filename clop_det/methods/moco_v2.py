@@ -6,10 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from clop_det.data.views import Views
 from clop_det.keys import above, at_least
 from clop_det.methods.base import MethodContext
-from clop_det.methods.momentum import TEACHER_OPTIONS, TeacherMethod
+from clop_det.methods.momentum import TEACHER_OPTIONS, TwoNetworksMethod
 from clop_det.methods.parts import Queue, of_all_ranks
 from clop_det.methods.registry import register_method
 
@@ -22,7 +21,7 @@ from clop_det.methods.registry import register_method
         "QUEUE": ("Keys of earlier views that are the negatives.", at_least(1)),
     },
 )
-class MoCoV2(TeacherMethod):
+class MoCoV2(TwoNetworksMethod):
     """Negatives are the teacher's embeddings of earlier batches, so that small batches have many.
 
         mean over both directions and i of  -log [ e^(z.t/T) / (e^(z.t/T) + sum_{u in queue} e^(z.u/T)) ]
@@ -46,16 +45,14 @@ class MoCoV2(TeacherMethod):
         self.temperature = temperature
         self.queue = Queue(queue, self.encoder.embedding_dim)
 
-    def step(self, views: Views, labels: Tensor) -> dict[str, Tensor]:
+    def agreement(self, embeddings: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Two views of n images -> `moco`."""
-        embeddings = self.student_embeddings(views.stacked)
-        queries = F.normalize(embeddings, dim=1)
-        keys = F.normalize(self.teacher_embeddings(views.stacked), dim=1)
+        queries, keys = F.normalize(embeddings, dim=1), F.normalize(targets, dim=1)
         positive = (queries * keys.roll(len(keys) // 2, 0)).sum(1, keepdim=True)
         logits = torch.cat([positive, queries @ self.queue.rows.t()], 1) / self.temperature
         self._keys = of_all_ranks(keys, 2)
         target = torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
-        return self.with_loss({"moco": F.cross_entropy(logits, target)}, embeddings, labels)
+        return {"moco": F.cross_entropy(logits, target)}
 
     def after_step(self, progress: float) -> None:
         """The teacher follows, and the step's keys enter the queue."""

@@ -6,11 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from clop_det.data.views import Views
 from clop_det.keys import above, at_least
 from clop_det.methods.base import MethodContext
 from clop_det.methods.encoder import build_projector
-from clop_det.methods.momentum import TEACHER_OPTIONS, TeacherMethod
+from clop_det.methods.momentum import TEACHER_OPTIONS, TwoNetworksMethod
 from clop_det.methods.parts import of_all_ranks, world
 from clop_det.methods.registry import register_method
 
@@ -23,7 +22,7 @@ from clop_det.methods.registry import register_method
         "HIDDEN_DIM": ("Width of the predictor's hidden layer.", at_least(1)),
     },
 )
-class MoCoV3(TeacherMethod):
+class MoCoV3(TwoNetworksMethod):
     """Negatives are the teacher's embeddings of the other images of the batch; the student has a predictor.
 
         2 T mean_i  -log [ e^(q_i.t'_i/T) / sum_j e^(q_i.t'_j/T) ]  +  the same with the views exchanged
@@ -52,13 +51,12 @@ class MoCoV3(TeacherMethod):
         """The predictor."""
         return (self.predictor,)
 
-    def step(self, views: Views, labels: Tensor) -> dict[str, Tensor]:
+    def agreement(self, embeddings: Tensor, targets: Tensor) -> dict[str, Tensor]:
         """Two views of n images -> `moco`."""
-        embeddings = self.student_embeddings(views.stacked)
         queries = F.normalize(self.predictor(embeddings), dim=1).chunk(2)
-        keys = of_all_ranks(F.normalize(self.teacher_embeddings(views.stacked), dim=1), 2).chunk(2)
-        own = world()[0] * len(labels) + torch.arange(len(labels), device=labels.device)
+        keys = of_all_ranks(F.normalize(targets, dim=1), 2).chunk(2)
+        own = world()[0] * len(queries[0]) + torch.arange(len(queries[0]), device=embeddings.device)
         terms = [
             F.cross_entropy(q @ k.t() / self.temperature, own) for q, k in zip(queries, reversed(keys), strict=True)
         ]
-        return self.with_loss({"moco": 2 * self.temperature * torch.stack(terms).sum()}, embeddings, labels)
+        return {"moco": 2 * self.temperature * torch.stack(terms).sum()}

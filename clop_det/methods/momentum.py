@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import copy
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
 from clop_det.keys import Rule, between, one_of
-from clop_det.methods.base import MethodContext
+from clop_det.methods.base import EmbeddingMethod, MethodContext
 from clop_det.methods.encoder import Encoder
 from clop_det.methods.parts import LOSS_WEIGHT, MethodWithLoss
 
@@ -73,12 +74,6 @@ class TeacherMethod(MethodWithLoss):
         """The student, what is learned beside it, and the loss."""
         return (self.student, *self.learned, *([] if self.loss is None else [self.loss]))
 
-    def student_embeddings(self, pixels: Tensor) -> Tensor:
-        """Normalised pixels (V n,3,S,S) -> embeddings (V n,d) of the student; the watch over collapse sees them."""
-        embeddings = self.encode(pixels, self.student)[1]
-        self.latest_embeddings = embeddings.detach()
-        return embeddings
-
     @torch.no_grad()
     def teacher_embeddings(self, pixels: Tensor) -> Tensor:
         """Normalised pixels (V n,3,S,S) -> embeddings (V n,d) of the teacher, without a graph."""
@@ -92,3 +87,21 @@ class TeacherMethod(MethodWithLoss):
             keep = 1 - (1 - keep) * (math.cos(math.pi * progress) + 1) / 2
         for teacher, student in self.followed:
             torch._foreach_lerp_(list(teacher.parameters()), list(student.parameters()), 1 - keep)
+
+
+class TwoNetworksMethod(TeacherMethod, EmbeddingMethod):
+    """A teacher method whose parts are a function of both networks' embeddings; a subclass gives `agreement`."""
+
+    def rows(self, pixels: Tensor) -> Tensor:
+        """The student's embeddings and, without a graph, the teacher's: (V n, 2 d)."""
+        return torch.cat([self.encode(pixels, self.student)[1], self.teacher_embeddings(pixels)], 1)
+
+    def loss_parts(self, rows: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """The method's own parts, and those of LOSS.NAME."""
+        embeddings, targets = (part.contiguous() for part in rows.chunk(2, 1))
+        self.latest_embeddings = embeddings.detach()
+        return self.with_loss(self.agreement(embeddings, targets.detach()), embeddings, labels)
+
+    @abstractmethod
+    def agreement(self, embeddings: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """Embeddings (2n, d) of the student and of the teacher -> the method's own parts: means over this rank."""

@@ -50,16 +50,18 @@ class Queue(nn.Module):
     Args:
         size: number of rows, at least 1.
         dim: d.
+        empty: whether it starts with zeros instead of random unit rows.
     """
 
     rows: Tensor
     place: Tensor
 
-    def __init__(self, size: int, dim: int) -> None:
+    def __init__(self, size: int, dim: int, empty: bool = False) -> None:
         super().__init__()
         if size < 1:
             raise ValueError(f"queue={size}: must be at least 1")
-        self.register_buffer("rows", nn.functional.normalize(torch.randn(size, dim), dim=1))
+        rows = torch.zeros(size, dim) if empty else nn.functional.normalize(torch.randn(size, dim), dim=1)
+        self.register_buffer("rows", rows)
         self.register_buffer("place", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()

@@ -19,7 +19,7 @@ class Single(EmbeddingMethod):
         super().__init__(context)
         self.loss = context.build_loss()
 
-    def loss_parts(self, embeddings: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    def loss_parts(self, rows: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Embeddings (2n,d) and labels (n,) of this rank -> the loss's weighted parts over all ranks, scalars."""
-        self.latest_embeddings = embeddings.detach()
-        return self.loss.parts(embeddings, labels)
+        self.latest_embeddings = rows.detach()
+        return self.loss.parts(rows, labels)

@@ -3,10 +3,12 @@
 A contrastive loss couples all images of a batch, so summing the losses of micro-batches would be another loss, with
 fewer negatives. Here the whole batch is embedded without a graph, the loss and its gradient with respect to the
 embeddings are taken once over all of them, and each micro-batch is embedded again, with a graph, to carry its share of
-that gradient back (gradient caching: Gao et al. 2021, arXiv 2101.06983). The price is one more forward pass; the memory
-for activations is that of one micro-batch.
+that gradient back (gradient caching: Gao et al. 2021, arXiv 2101.06983). The price is one more forward pass, of a
+momentum teacher too; the memory for activations is that of one micro-batch. What a method holds behind its rows, a
+predictor or a classifier, sees the whole batch.
 
-What does depend on the micro-batch is BatchNorm: its statistics are those of the micro-batch (over all ranks).
+What does depend on the micro-batch is the encoder's BatchNorm: its statistics are those of the micro-batch (over all
+ranks).
 """
 
 from __future__ import annotations
@@ -44,13 +46,13 @@ def backward_in_pieces(
     count = len(views.kinds)
     batches = split_views(views.stacked, pieces, count)
     with torch.no_grad(), running_statistics_kept(method):
-        cached = join_views([method.embed(batch) for batch in batches], count)
+        cached = join_views([method.rows(batch) for batch in batches], count)
     cached.requires_grad_()
     parts = method.loss_parts(cached, labels)
     torch.autograd.backward(scaled(total(parts)))
     assert cached.grad is not None
     for batch, gradient in zip(batches, split_views(cached.grad, pieces, count), strict=True):
-        torch.autograd.backward(method.embed(batch), gradient)
+        torch.autograd.backward(method.rows(batch), gradient)
     average_gradients(method)
     return {name: part.detach() for name, part in parts.items()}
 

@@ -14,7 +14,7 @@ from clop_det.losses.paws import PAWS
 from clop_det.losses.suncet import SuNCEt
 from clop_det.losses.swav_prototypes import SwAVPrototypes, sinkhorn
 from clop_det.losses.tsc import TSC
-from tests.losses.helpers import assert_same, some_labels, two_views, value_and_gradient
+from tests.losses.helpers import assert_same, small_blocks, some_labels, two_views, value_and_gradient
 
 N, D, K = 12, 16, 6
 LABELS = some_labels(N, K)
@@ -125,7 +125,10 @@ class TestPAWS:
 
 
 class TestTSC:
-    def test_written_out(self) -> None:
+    @pytest.mark.parametrize("blocks", ["one", "many"])
+    def test_written_out(self, blocks: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        if blocks == "many":
+            small_blocks(monkeypatch)
         temperature = 0.2
 
         def plain(e: Tensor) -> Tensor:

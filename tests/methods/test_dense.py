@@ -1,4 +1,4 @@
-"""The dense method beside a transcription in loops, and where cells lie."""
+"""The dense method beside a transcription in loops and beside lightly's parts, and where cells lie."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from lightly.loss import NTXentLoss
+from lightly.models.utils import nearest_neighbors, select_most_similar, update_momentum
 from torch import Tensor, nn
 
 from clop_det.backbones import Backbone, Stage
@@ -48,13 +50,13 @@ def built(**options: Any) -> Dense:
 
     encoder = Encoder(TwoStages(), build_projector(12, 10, DIM), 12, DIM)
     context = MethodContext(encoder, pull, CLASSES, [0.0] * 3, [1.0] * 3)
-    return Dense(context, temperature=T, weight=WEIGHT, grid=GRID, queue=10, **options).double().train()
+    return Dense(context, temperature=T, weight=WEIGHT, grid=GRID, **{"queue": 10, **options}).double().train()
 
 
-def placed(views: Views, seed: int) -> Views:
+def placed(views: Views, seed: int, spread: float = 6) -> Views:
     """The same pixels, said to come from boxes here and there."""
     generator = torch.Generator().manual_seed(seed)
-    start, side = (torch.rand(2, N, 2, generator=generator) * size for size in (6, 8))
+    start, side = (torch.rand(2, N, 2, generator=generator) * size for size in (spread, 4 * spread / 3))
     flips = torch.rand(2, N, generator=generator) < 0.5
     return dataclasses.replace(views, boxes=torch.cat([start, start + 2 + side], -1), flips=flips)
 
@@ -123,6 +125,62 @@ def test_both_terms_written_out_over_steps(match: str, stage: str) -> None:
         method.zero_grad()
         method.after_step(1.0)
     assert int(method.queue.place) == int(method.dense_queue.place) == 3 * 2 * N % 10
+
+
+@pytest.mark.parametrize("match", ["features", "location"])
+def test_it_is_lightly_s_parts_over_twenty_steps(match: str) -> None:
+    """Its contrast with a bank for each term, its rule of the most similar or of the nearest cell, its update."""
+    method = built(match=match, momentum=0.9, queue=4 * N)
+    plain = copy.deepcopy(method)
+    pair = [torch.optim.SGD([p for m in each.trained for p in m.parameters()], lr=0.05) for each in (method, plain)]
+    whole, local = (NTXentLoss(temperature=T, memory_bank_size=(4 * N, DIM)) for _ in range(2))
+    for criterion, queue in ((whole, plain.queue), (local, plain.dense_queue)):
+        criterion.memory_bank.bank = queue.rows.clone()
+    for step in range(20):
+        views = placed(made(step), step, spread=0.5)  # of nearly one place: every cell has a counterpart
+        (query, seen, cells), (key, looked, targets) = (
+            _looked(views, plain.student, plain.dense_projector), _looked(views, plain.teacher, plain.teacher_projector)
+        )  # fmt: skip
+        key, looked, targets, pooled = key.detach(), looked.detach(), targets.detach(), targets.detach().mean(1)
+        other = [each.roll(N, 0) for each in (key, looked, targets)]
+        if match == "features":
+            chosen = select_most_similar(seen, other[1], other[2])
+        else:
+            centres = torch.stack([torch.stack([centre(views, i, s) for s in range(4)]) for i in range(2 * N)])
+            distances = torch.cdist(centres.double(), centres.roll(N, 0).double())
+            assert float(distances.min(2).values.max()) < min(diagonal_of(views, i) for i in range(2 * N))
+            cells, chosen = nearest_neighbors(cells, other[2], distances, -1)
+        terms = []
+        for criterion, rows, keys in (
+            (whole, query, other[0]),
+            (local, cells.flatten(0, 1), chosen.flatten(0, 1)),
+        ):
+            bank = criterion.memory_bank
+            kept, place = bank.bank.clone(), bank.bank_ptr.clone()
+            terms.append(criterion(rows, keys))
+            bank.bank, bank.bank_ptr = kept, place
+        expected = {"dense_global": (1 - WEIGHT) * terms[0], "dense_cells": WEIGHT * terms[1]}
+        parts = method.step(views, labels_of(step))
+        torch.testing.assert_close(parts, expected, rtol=1e-9, atol=1e-10)
+        for optimizer, losses in zip(pair, (parts, expected), strict=True):
+            optimizer.zero_grad()
+            sum(losses.values()).backward()  # type: ignore[union-attr]
+            optimizer.step()
+        method.after_step(1.0)
+        for teacher, student in plain.followed:
+            update_momentum(student, teacher, m=0.9)
+        whole.memory_bank(F.normalize(key, dim=1), update=True)
+        local.memory_bank(F.normalize(pooled, dim=1), update=True)
+    for ours, theirs in zip(method.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
+    torch.testing.assert_close(method.dense_queue.rows, local.memory_bank.bank)
+
+
+def _looked(views: Views, encoder: Encoder, projector: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
+    """Embeddings (2n, d), cells of the backbone (2n, G, C) and projected cells (2n, G, d)."""
+    pooled = F.adaptive_avg_pool2d(encoder.backbone.maps(views.stacked)["res3"], GRID)
+    cells, projected = (each.flatten(2).transpose(1, 2) for each in (pooled, projector(pooled)))
+    return encoder.projector(encoder.backbone(views.stacked)), cells, projected
 
 
 def test_centres_of_cells_follow_boxes_and_flips() -> None:

@@ -1,4 +1,4 @@
-"""Every method on two and three ranks: the parts, the weights and the buffers of one process with the global batch."""
+"""Every method on one, two and three ranks: parts, weights and buffers are those of one process without a group."""
 
 from __future__ import annotations
 
@@ -13,27 +13,30 @@ from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from clop_det.data.views import Views
+from clop_det.methods import METHODS as REGISTERED
 from clop_det.methods.byol import Byol
 from clop_det.methods.dino import Dino
 from clop_det.methods.fixmatch import FixMatch
 from clop_det.methods.moco_v2 import MoCoV2
 from clop_det.methods.moco_v3 import MoCoV3
 from clop_det.methods.simmatch import SimMatch
+from clop_det.methods.single import Single
 from clop_det.methods.sync_batch_norm import synchronise_batch_norm
 
 from .helpers import N, built, labels_of, made
 from .test_dense import built as built_dense
 from .test_dense import placed
 
-STEPS, WORLD_SIZES, SMALL = 4, (2, 3), 2
+STEPS, WORLD_SIZES, SMALL = 4, (1, 2, 3), 2
 LIMIT = datetime.timedelta(seconds=60)
 METHODS: dict[str, Any] = {
+    "single": lambda: built(Single),
     "byol": lambda: built(Byol, loss_weight=0.5),
     "moco_v2": lambda: built(MoCoV2, queue=30, loss_weight=0.5),
     "moco_v3": lambda: built(MoCoV3),
     "dino": lambda: built(Dino, prototypes=7, local_views=SMALL, freeze=0.3, momentum=0.5),
     "fixmatch": lambda: built(FixMatch),
-    "simmatch": lambda: built(SimMatch, bank=10, threshold=0.4, loss_weight=0.5),
+    "simmatch": lambda: built(SimMatch, bank=10, threshold=0.4, alignment=3, loss_weight=0.5),
     "dense": lambda: built_dense(match="features", momentum=0.5),
     "dense by location": lambda: built_dense(match="location", loss_weight=0.5),
 }
@@ -51,7 +54,7 @@ def train(name: str, rank: int, world_size: int) -> dict[str, Tensor]:
     for parameter in method.parameters():
         parameter.requires_grad_(parameter in trained)
     called = method
-    if world_size > 1:
+    if dist.is_initialized():
         synchronise_batch_norm(method)
         called = DistributedDataParallel(method, broadcast_buffers=False)
     optimizer = torch.optim.SGD(list(trained), lr=0.05)
@@ -86,6 +89,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, int], Any]
         for world_size in WORLD_SIZES
         for rank in range(world_size)
     }
+
+
+def test_no_method_is_left_out() -> None:
+    shipped = {name for name in REGISTERED.names() if REGISTERED.entry(name).module.startswith("clop_det.")}
+    assert {name.split()[0] for name in METHODS} == shipped
 
 
 @pytest.mark.parametrize("world_size", WORLD_SIZES)

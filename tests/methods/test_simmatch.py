@@ -17,13 +17,18 @@ from clop_det.methods.simmatch import SimMatch
 
 from .helpers import CLASSES, N, built, labels_of, made
 
-T, ALPHA, SURE = 0.3, 0.6, 0.4
+T, ALPHA, SURE, STEPS = 0.3, 0.6, 0.4, 3
 
 
-def plain_step(method: Any, views: Views, labels: Tensor, bank: list[tuple[Tensor, int]]) -> dict[str, Tensor]:
+def plain_step(
+    method: Any, views: Views, labels: Tensor, bank: list[tuple[Tensor, int]], means: list[Tensor]
+) -> dict[str, Tensor]:
+    """The parts; `means` gets the mean guess of this step."""
     features, embeddings = method.encoder(views.stacked)
     unit = F.normalize(embeddings, dim=1)
     scores = method.classifier(features)
+    guesses = [scores[i].detach().softmax(0) for i, label in enumerate(labels.tolist()) if label < 0]
+    means += [torch.stack(guesses).mean(0)] if guesses else []
     terms: dict[str, list[Tensor]] = {"supervised": [], "pseudo": [], "instances": []}
     for i, label in enumerate(labels.tolist()):
         p, log_strong = scores[i].softmax(0), scores[N + i].log_softmax(0)
@@ -36,6 +41,8 @@ def plain_step(method: Any, views: Views, labels: Tensor, bank: list[tuple[Tenso
         gathered = torch.stack(
             [sum((q for q, (_, y) in zip(near, bank, strict=True) if y == k), torch.zeros(())) for k in range(CLASSES)]
         )
+        p = p.detach() / torch.stack(means[-STEPS:]).mean(0)
+        p = p / p.sum()
         guess = (ALPHA * p + (1 - ALPHA) * gathered).detach()
         unfolded = torch.stack([q * p[y] for q, (_, y) in zip(near, bank, strict=True)]).detach()
         unfolded = unfolded / unfolded.sum()
@@ -46,12 +53,13 @@ def plain_step(method: Any, views: Views, labels: Tensor, bank: list[tuple[Tenso
 
 
 def test_the_formulas_written_out_over_steps_that_fill_and_overflow_the_bank() -> None:
-    method = built(SimMatch, temperature=T, bank=10, smoothing=ALPHA, threshold=SURE)
+    method = built(SimMatch, temperature=T, bank=10, smoothing=ALPHA, threshold=SURE, alignment=STEPS)
     bank: list[tuple[Tensor, int]] = []
+    means: list[Tensor] = []
     for step in range(6):
         views, labels = made(step), labels_of(step)
         plain = copy.deepcopy(method)
-        expected = plain_step(plain, views, labels, bank)
+        expected = plain_step(plain, views, labels, bank, means)
         parts = method.step(views, labels)
         torch.testing.assert_close(parts, expected)
         sum(parts.values()).backward()  # type: ignore[union-attr]
@@ -66,6 +74,16 @@ def test_the_formulas_written_out_over_steps_that_fill_and_overflow_the_bank() -
             bank = bank[-10:]
         method.after_step(1.0)
     assert len(bank) == 10
+    assert len(means) > STEPS
+
+
+def test_guesses_that_are_all_alike_are_aligned_to_equal_shares() -> None:
+    guesses = torch.tensor([0.2, 0.7, 0.1], dtype=torch.float64).repeat(N, 1)
+    method, plain = built(SimMatch), built(SimMatch, alignment=0)
+    for each in (method, plain):
+        each._latest = torch.empty(0), torch.zeros(N, CLASSES)  # no image has a label
+    torch.testing.assert_close(method._aligned(guesses), torch.full_like(guesses, 1 / 3))
+    assert plain._aligned(guesses) is guesses
 
 
 def test_without_a_bank_or_a_label_nothing_is_learnt_and_nothing_breaks() -> None:

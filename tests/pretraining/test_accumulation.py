@@ -1,18 +1,42 @@
+"""Micro-batches: the gradient of the whole batch, for every method that has them."""
+
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from clop_det.data.views import Views
+from clop_det.errors import UserError
 from clop_det.losses import build_loss
+from clop_det.methods import METHODS, EmbeddingMethod
 from clop_det.methods.base import MethodContext
+from clop_det.methods.byol import Byol
 from clop_det.methods.encoder import Encoder, build_encoder
+from clop_det.methods.fixmatch import FixMatch
+from clop_det.methods.moco_v2 import MoCoV2
+from clop_det.methods.moco_v3 import MoCoV3
+from clop_det.methods.simmatch import SimMatch
 from clop_det.methods.single import Single
 from clop_det.pretraining.accumulation import backward_in_pieces, join_views, running_statistics_kept, split_views
+from clop_det.pretraining.build import build_method
+from tests.methods.helpers import N, built, labels_of, made
 
+from .conftest import read_options
+
+# The methods that take micro-batches; all others refuse them.
+IN_PIECES: dict[str, tuple[type[EmbeddingMethod], dict[str, Any]]] = {
+    "byol": (Byol, {"momentum": 0.5, "loss_weight": 0.5}),
+    "fixmatch": (FixMatch, {}),
+    "moco_v2": (MoCoV2, {"momentum": 0.5, "queue": 5 * N, "loss_weight": 0.5}),
+    "moco_v3": (MoCoV3, {"momentum": 0.5, "temperature": 0.3}),
+    "simmatch": (SimMatch, {"bank": 10, "threshold": 0.4, "alignment": 2}),
+    "single": (Single, {}),
+}
+SHIPPED = {name for name in METHODS.names() if METHODS.entry(name).module.startswith("clop_det.")}
 MEAN, STD = [120.0] * 3, [60.0] * 3
 
 
@@ -92,3 +116,40 @@ def test_statistics_are_kept_only_within() -> None:
     assert torch.equal(layer.running_mean, torch.zeros(3))
     layer(torch.randn(4, 3))
     assert layer.num_batches_tracked == 1
+
+
+@pytest.mark.parametrize("pieces", [2, 3])
+@pytest.mark.parametrize("name", IN_PIECES)
+def test_a_method_in_pieces_is_the_method_over_steps(name: str, pieces: int) -> None:
+    """Weights, teacher, queues and banks; encoders in evaluation, so that an embedding depends on its image alone."""
+    kind, options = IN_PIECES[name]
+    states = []
+    for count in (1, pieces):
+        method = built(kind, **options)
+        for network in (method.encoder, getattr(method, "paired", method.encoder)):
+            network.eval()
+        optimizer = torch.optim.SGD([p for module in method.trained for p in module.parameters()], lr=0.1)
+        found = {}
+        for step in range(3):
+            optimizer.zero_grad()
+            if count == 1:
+                parts = method.step(made(step), labels_of(step))
+                sum(parts.values()).backward()
+            else:
+                parts = backward_in_pieces(method, made(step), labels_of(step), count)
+            optimizer.step()
+            method.after_step((step + 1) / 3)
+            found |= {f"{key} at {step}": part.detach() for key, part in parts.items()}
+        states.append(found | method.state_dict() | {"latest": method.latest_embeddings})
+    torch.testing.assert_close(states[1], states[0], rtol=1e-9, atol=1e-10)
+
+
+@pytest.mark.parametrize("name", sorted(SHIPPED))
+def test_every_method_takes_micro_batches_or_refuses_them(name: str, tiny_options: list[str]) -> None:
+    small = ["METHOD.DENSE.QUEUE", "8", "METHOD.MOCO_V2.QUEUE", "8", "METHOD.DINO.PROTOTYPES", "8"]
+    cfg = read_options(*tiny_options, *small, "METHOD.NAME", name, "SOLVER.ACCUMULATE", "2")
+    if name in IN_PIECES:
+        assert isinstance(build_method(cfg, 3, torch.device("cpu")), EmbeddingMethod)
+    else:
+        with pytest.raises(UserError, match=f"SOLVER.ACCUMULATE is 2, but the method {name} has no micro-batches: "):
+            build_method(cfg, 3, torch.device("cpu"))

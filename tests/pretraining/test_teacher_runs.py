@@ -1,4 +1,4 @@
-"""Methods with a teacher as runs: resumed exactly, shared by processes, and converted with the right network."""
+"""Methods with a teacher as runs: shared by processes, of small and of streamed views."""
 
 from __future__ import annotations
 
@@ -8,72 +8,23 @@ import pytest
 import torch
 
 from clop_det.commands.pretrain import main
-from clop_det.conversion.convert import convert_checkpoint
-from clop_det.engine.metrics import read_metrics
 from clop_det.errors import UserError
 from clop_det.pretraining.build import build_method
-from clop_det.pretraining.trainer import PretrainTrainer
 
-from .conftest import arguments, read_options, same_files
+from .conftest import arguments, read_options
 from .test_ranks import assert_same_curve, run_one, run_ranks
 
 SHORT = ["SOLVER.MAX_ITER", "4", "SOLVER.CHECKPOINT_PERIOD", "2", "TEST.EVAL_PERIOD", "0", "PROBE.ENABLED", "False"]
-# A queue and the student; a centre, small views and the teacher. All methods on ranks: tests/methods/test_parallel.py.
-METHODS = {
-    "moco_v2": ["METHOD.MOCO_V2.QUEUE", "48", "METHOD.MOCO_V2.LOSS_WEIGHT", "0.5", "LOSS.NAME", "prototype_pull"],
-    "dino": [
-        *("METHOD.DINO.PROTOTYPES", "10", "METHOD.DINO.LOCAL_VIEWS", "2", "METHOD.DINO.LOCAL_SIZE", "16"),
-        *("METHOD.DINO.FREEZE", "0.3", "METHOD.DINO.MOMENTUM", "0.5"),
-    ],
-}
-
-
-@pytest.fixture(params=METHODS)
-def options(request: pytest.FixtureRequest, tiny_options: list[str]) -> list[str]:
-    return [*tiny_options, *SHORT, "METHOD.NAME", request.param, *METHODS[request.param]]
-
-
-def test_it_resumes_exactly_and_is_converted_with_the_network_that_is_probed(
-    tmp_path: Path, options: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert main(arguments(tmp_path / "whole", options)) == 0
-    run_step = PretrainTrainer.run_step
-
-    def crash(self: PretrainTrainer) -> None:
-        if self.iter == 3:
-            raise MemoryError("made up")
-        run_step(self)
-
-    with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr(PretrainTrainer, "run_step", crash)
-        main(arguments(tmp_path / "parts", options))
-    assert main(arguments(tmp_path / "parts", options, "--resume")) == 0
-    same_files(tmp_path / "whole", tmp_path / "parts")
-    assert "embedding_rankme" in read_metrics(tmp_path / "whole")[-1]
-    saved = torch.load(tmp_path / "whole" / "model_final.pth", weights_only=True)
-    assert "paired" in saved["provenance"]["heads"]
-    encoder, paired = (saved["model"][f"{name}.backbone.layer4.0.conv1.weight"] for name in ("encoder", "paired"))
-    assert not torch.equal(encoder, paired)
-    convert_checkpoint(tmp_path / "whole" / "model_final.pth", tmp_path / "d2.pth", verify=False)
-    converted = torch.load(tmp_path / "d2.pth", weights_only=True)["model"]
-    assert torch.equal(converted["res5.0.conv1.weight"], encoder)
+# A centre, small views and the teacher. All methods: test_method_runs.py, and on ranks tests/methods/test_parallel.py.
+DINO = [
+    *("METHOD.NAME", "dino", "METHOD.DINO.PROTOTYPES", "10", "METHOD.DINO.LOCAL_VIEWS", "2"),
+    *("METHOD.DINO.LOCAL_SIZE", "16", "METHOD.DINO.FREEZE", "0.3", "METHOD.DINO.MOMENTUM", "0.5"),
+]
 
 
 def test_two_processes_draw_its_curve_of_one(tmp_path: Path, tiny_options: list[str], free_port: int) -> None:
-    options = [
-        *tiny_options,
-        *SHORT,
-        "METHOD.NAME",
-        "dino",
-        *METHODS["dino"],
-        "SOLVER.PRECISION",
-        "fp32",
-        "SOLVER.BASE_LR",
-        "0.001",
-        "SOLVER.WARMUP_ITERS",
-        "0",
-    ]
-    options += ["SOLVER.MAX_ITER", "5"]
+    options = [*tiny_options, *SHORT, *DINO, "SOLVER.PRECISION", "fp32", "SOLVER.BASE_LR", "0.001"]
+    options += ["SOLVER.WARMUP_ITERS", "0", "SOLVER.MAX_ITER", "5"]
     run_one(arguments(tmp_path / "one", options))
     run_ranks(2, arguments(tmp_path / "two", options), free_port)
     assert_same_curve(tmp_path / "one", tmp_path / "two")
@@ -82,14 +33,8 @@ def test_two_processes_draw_its_curve_of_one(tmp_path: Path, tiny_options: list[
         torch.testing.assert_close(states[1][name], tensor, rtol=1e-6, atol=1e-7, msg=lambda m, n=name: f"{n}: {m}")
 
 
-def test_micro_batches_are_refused(tmp_path: Path, options: list[str]) -> None:
-    with pytest.raises(UserError, match="SOLVER.ACCUMULATE is 2, but the method .* has no micro-batches"):
-        main(arguments(tmp_path / "run", [*options, "SOLVER.ACCUMULATE", "2"]))
-    assert not (tmp_path / "run").exists()
-
-
 def test_views_too_small_for_the_cpu_s_bf16_are_computed_in_fp32(tiny_options: list[str]) -> None:
-    options = [*tiny_options, "METHOD.NAME", "dino", *METHODS["dino"]]
+    options = [*tiny_options, *DINO]
     cfg = read_options(*options, "SOLVER.PRECISION", "auto")
     assert build_method(cfg, 3, torch.device("cpu")).half_type is False
     with pytest.raises(UserError, match="SOLVER.PRECISION is bf16, but at views of 16 the CPU's bf16 convolutions"):
@@ -97,5 +42,5 @@ def test_views_too_small_for_the_cpu_s_bf16_are_computed_in_fp32(tiny_options: l
 
 
 def test_small_views_stream_too(tmp_path: Path, tiny_options: list[str]) -> None:
-    options = [*tiny_options, *SHORT, "METHOD.NAME", "dino", *METHODS["dino"], "CLASSIFICATION.STORE_MAX_SIZE", "0"]
+    options = [*tiny_options, *SHORT, *DINO, "CLASSIFICATION.STORE_MAX_SIZE", "0"]
     assert main(arguments(tmp_path / "run", [*options, "SOLVER.MAX_ITER", "2"])) == 0
