@@ -71,6 +71,29 @@ def in_chunks(name: str = "test_vit", **options: Any) -> State:
     return {name.replace("blocks.", f"blocks.{chunks.get(name)}."): tensor for name, tensor in state.items()}
 
 
+def dinov3(name: str = "vit_tiny_patch16_dinov3_qkvb") -> State:
+    """Facebook's: one bias of queries, keys and values, of which a mask leaves out the keys', and the periods."""
+    found: State = {"mask_token": torch.zeros(1, 8), "rope_embed.periods": 100 ** (torch.arange(16) / 16)}
+    state = bare(name)
+    for key, tensor in state.items():
+        new = key.replace("reg_token", "storage_tokens").replace("mlp.fc1_g", "mlp.w1").replace("mlp.fc1_x", "mlp.w2")
+        new = new.replace("mlp.fc2", "mlp.w3") if f"{key.split('mlp.')[0]}mlp.fc1_g.bias" in state else new
+        new = new.replace("gamma_1", "ls1.gamma").replace("gamma_2", "ls2.gamma")
+        if key.endswith(".q_bias"):
+            new, zeros = key.replace("q_bias", "qkv.bias"), torch.zeros_like(tensor)
+            tensor = torch.cat([tensor, torch.randn(len(tensor)), state[key.replace("q_bias", "v_bias")]])
+            found[f"{new}_mask"] = torch.cat([zeros + 1, zeros, zeros + 1])
+        if not key.startswith("head.") and not key.endswith(".v_bias"):
+            found[new] = tensor
+    return found
+
+
+def dinov3_convnext(name: str = "test_convnext") -> State:
+    """The names of ConvNeXt's own code, with the last normalisation twice."""
+    state = {key: tensor for key, tensor in convnext_of_facebook(name).items() if not key.startswith("head.")}
+    return {**state, **{f"norms.3.{kind}": state[f"norm.{kind}"] for kind in ("weight", "bias")}}
+
+
 def dino(name: str = "test_vit") -> dict[str, State]:
     """DINO's full checkpoint."""
     teacher = {f"backbone.{key}": tensor for key, tensor in bare(name).items() if not key.startswith("head.")}

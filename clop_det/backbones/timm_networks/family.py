@@ -25,6 +25,7 @@ from clop_det.backbones.timm_networks.architectures import (
 from clop_det.backbones.timm_networks.detector import architecture_of, check_carried, layers, pyramid_stride
 from clop_det.backbones.timm_networks.identify import ANCHORS, PARTS, identify, meant
 from clop_det.backbones.timm_networks.joining import prepared
+from clop_det.backbones.timm_networks.layouts import CONSTANTS
 from clop_det.backbones.timm_networks.network import TimmBackbone, build_network
 from clop_det.backbones.timm_networks.spellings import LAYOUTS
 from clop_det.backbones.timm_networks.stirring import is_fresh, stir
@@ -33,7 +34,6 @@ from clop_det.errors import UserError
 
 # What timm's networks have behind their pooled features; `head.norm` and the like are part of the features.
 _CLASSIFIER = re.compile(r"(fc|classifier|head_dist|head\.fc|head(?=\.(weight|bias)$))\..+|.*\.num_batches_tracked")
-_CONSTANTS = ("relative_position_index", "attn_mask")  # that earlier versions of timm saved
 _GUESSED = (
     "the file does not name its network; by the shapes of its tensors it was taken for {}. Shapes do not show the"
     " number of heads, the activation and layers without weights. If the source has others, say it with --arch, e.g."
@@ -141,7 +141,7 @@ class TimmFamily(Family):
         names = self._below(tensors, prefix)
         if prefix == _OWN_RUN:
             return names
-        return {name: own for name, own in names.items() if PARTS.match(own) and not own.endswith(_CONSTANTS)}
+        return {name: own for name, own in names.items() if PARTS.match(own) and not own.endswith(CONSTANTS)}
 
     @staticmethod
     def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, str]:
