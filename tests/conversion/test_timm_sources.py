@@ -26,6 +26,7 @@ from tests.conversion.timm_samples import (
     dinov2_with_registers,
     in_chunks,
     mae,
+    regnet_of_transformers,
 )
 
 FAMILY = BACKBONES["timm"]
@@ -106,6 +107,7 @@ def test_torchvisions_networks_compute_what_timms_do(make: Callable[[], Any]) ->
         (mae, "mae", "timm:test_vit"),
         (dino, "dino", "timm:test_vit"),
         (dinov2_with_registers, "dinov2", "timm:test_vit:init_values=0.5:no_embed_class=True:reg_tokens=4"),
+        (regnet_of_transformers, "huggingface", "timm:regnety_002"),
         (in_chunks, "timm", "timm:test_vit:init_values=0.5"),
         (convnext_of_facebook, "timm", "timm:test_convnext"),
         (lambda: {f"_model._orig_mod.{n}": t for n, t in bare("test_vit").items()}, "prefixed", "timm:test_vit"),
