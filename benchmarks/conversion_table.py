@@ -103,9 +103,9 @@ def _timm() -> Iterator[Case]:
 def _transformers() -> Iterator[Case]:
     for name in transformers_samples.NETWORKS:
         try:
-            yield Case("transformers", name, transformers_samples.writer(name))
+            yield Case(f"transformers {name}", "", transformers_samples.writer(name))
         except ImportError:
-            yield Case("transformers", name, Path, skipped="the library transformers is not installed")
+            yield Case(f"transformers {name}", "", Path, skipped="the library transformers is not installed")
 
 
 def cases() -> Iterator[Case]:
@@ -127,8 +127,7 @@ def _row(case: Case) -> tuple[str, ConversionReport | None]:
         f"{report.arch:>40}  {case.source:<30}  {report.worst_error:.1e}  {targets}  {report.seconds:.1f} s", flush=True
     )
     dropped = ", ".join(f"{len(names)} {reason}" for reason, names in report.dropped.items()) or "none"
-    label = f"{case.source} {case.network}" if case.source == "transformers" else case.source
-    cells = (label, report.source, report.arch, report.mapped, dropped, f"{report.worst_error:.1e}", targets)
+    cells = (case.source, report.source, report.arch, report.mapped, dropped, f"{report.worst_error:.1e}", targets)
     return f"| {' | '.join(map(str, cells))} |", report
 
 

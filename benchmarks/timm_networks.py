@@ -171,6 +171,7 @@ def detection_steps(name: str, arguments: argparse.Namespace) -> dict[str, Step]
         cfg = copy.deepcopy(base)
         cfg.defrost()
         cfg.SEED, cfg.BARE = 0, whose
+        cfg.MODEL.ROI_HEADS.NUM_CLASSES = 10
         if whose != OURS:
             cfg.MODEL.BACKBONE.NAME = "build_bare_backbone"
         model: Any = build_detector(cfg).train()

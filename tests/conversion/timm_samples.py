@@ -150,7 +150,7 @@ SOURCES: dict[str, Callable[[], Any]] = {
     "DINO": lambda: dino("vit_tiny_patch16_224"),
     "DINOv2 with registers": lambda: dinov2_with_registers("vit_small_patch14_reg4_dinov2", global_pool="token"),
     "DINOv2, training code": lambda: in_chunks("vit_small_patch14_dinov2", global_pool="token"),
-    "DINOv3": dinov3,
+    "DINOv3": lambda: dinov3("vit_small_patch16_dinov3_qkvb"),
     "DINOv3, SwiGLU": lambda: dinov3("vit_small_plus_patch16_dinov3_qkvb"),
     "DINOv3 ConvNeXt": lambda: dinov3_convnext("convnext_tiny"),
     "lightly-train": _lightly_train,
