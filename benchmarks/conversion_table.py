@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Convert a sample of every source and architecture, prove it, and write the table to docs/results/conversion.md.
+"""Convert a sample of every source and network, prove it, and write the table to docs/results/conversion.md.
 
-The samples are random networks with real BatchNorm statistics, named and nested as each project saves them. The last
-lines measure one ResNet-50 conversion as a user runs it: a process of its own, seconds and peak memory included.
+The samples are random networks, with random numbers where an initialisation leaves one value, named and nested as each
+project saves them. The last line measures one ResNet-50 conversion as a user runs it: a process of its own, seconds and
+peak memory included.
 """
 
 from __future__ import annotations
@@ -15,64 +16,128 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from clop_det.backbones.residual import ARCHITECTURES
 from clop_det.conversion.convert import ConversionReport, convert_checkpoint
 from clop_det.conversion.export import export_checkpoint
+from clop_det.conversion.stock import convert_to_stock
 from clop_det.files import write_text
 from clop_det.provenance import collect_provenance
 
 _ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(_ROOT))
-from tests.conversion.samples import SAMPLES, random_network, write_sample  # noqa: E402  (tests/ is no package)
-from tests.conversion.timm_samples import timm_rows  # noqa: E402
+from tests.conversion import timm_samples, transformers_samples  # noqa: E402  (tests/ is no package)
+from tests.conversion.samples import SAMPLES, random_network, write_sample  # noqa: E402
 
 _INTRODUCTION = """\
 # Conversions, proved
 
-Written by `python benchmarks/conversion_table.py --all`. Every row is a file that was converted, loaded into
-Detectron2's own backbones and run against the source network on the same images; the limit of the relative error is
-1e-5. What is dropped is dropped for the reason named. {detectron2}, torch {torch}, commit {short}.
+Written by `python benchmarks/conversion_table.py --all`. Every row is a file that was converted, loaded into the
+Detectron2 backbone that runs the network, and run against the source network on the same images; the limit of the
+relative error of any stage or block is 1e-5. FPN is a feature pyramid, C4 a detector without one, SFP ViTDet's simple
+feature pyramid; ViT, SwinTransformer and RegNet are Detectron2's own models. Networks of timm see images of another
+resolution than that of pretraining. "in float64" stands where a network amplifies rounding above 1e-5, so that it was
+compared in double precision. What is dropped is dropped for the reason named. {detectron2}, torch {torch}, commit
+{short}.
 
+{summary}
+
+| source | recognised as | network | mapped | dropped | worst relative error | proved on |
+|---|---|---|---|---|---|---|
 """
-_TIMM_INTRODUCTION = """\
-# Networks of timm, converted and proved
-
-Written by `python benchmarks/conversion_table.py --timm`. Every network is random, with random numbers where an
-initialisation leaves one value. Each file was converted, loaded into the Detectron2 backbone that runs it (FPN: below a
-feature pyramid; SFP: below ViTDet's simple feature pyramid), and run against the source at another resolution than
-that of pretraining. ViT, SwinTransformer and RegNet are Detectron2's own models. "in float64" stands where the network
-amplifies rounding above 1e-5, so that it was compared in double precision. {detectron2}, torch {torch}, commit {short}.
-
-"""
-_HEAD = (
-    "| source | recognised as | architecture | mapped | dropped | worst relative error, res2 to res5 | targets |\n"
-    "|---|---|---|---|---|---|---|\n"
-)
+_EVERY_SOURCE = "resnet18"  # the residual network of which there is a file of every source
 
 
-def rows(folder: Path, archs: list[str]) -> Iterator[str]:
-    """One table row a conversion: every source in the first two architectures, torchvision's in all."""
-    for arch in archs:
-        network = random_network(arch)
-        for name in SAMPLES if arch in archs[:2] else ["torchvision"]:
-            report = convert_checkpoint(write_sample(name, network, folder), folder / "out.pth")
-            yield _row(name, report)
-            print(f"{arch:>18}  {name:<30}  {report.worst_error:.1e}  {report.seconds:.1f} s", flush=True)
+@dataclass(frozen=True)
+class Case:
+    """One row: who saved the network, which it is, and how the file is made in an empty folder and converted."""
+
+    source: str
+    network: str
+    write: Callable[[Path], Path]
+    convert: Callable[[Path, Path], ConversionReport] = convert_checkpoint
+    skipped: str = ""
+
+
+def _back(source: Path, output: Path) -> ConversionReport:
+    convert_checkpoint(source, output)
+    return export_checkpoint(output, output.with_name("back.safetensors"))
+
+
+def _residual() -> Iterator[Case]:
+    for arch in ARCHITECTURES:
+        for name in SAMPLES if arch == _EVERY_SOURCE else ["torchvision"]:
+
+            def write(folder: Path, name: str = name, arch: str = arch) -> Path:
+                return write_sample(name, random_network(arch), folder)
+
+            yield Case(name, arch, write)
             if name == "torchvision":
-                back = export_checkpoint(folder / "out.pth", folder / "back.safetensors")
-                yield _row("and back, safetensors", back)
+                yield Case("and back, safetensors", arch, write, _back)
 
 
-def _row(name: str, report: ConversionReport) -> str:
-    dropped = ", ".join(f"{len(names)} {reason}" for reason, names in report.dropped.items()) or "none"
+def _timm() -> Iterator[Case]:
+    def writer(make: Callable[[], Any]) -> Callable[[Path], Path]:
+        def write(folder: Path) -> Path:
+            torch.save(make(), folder / "source.pth")
+            return folder / "source.pth"
+
+        return write
+
+    for name, unsaid in timm_samples.NETWORKS.items():
+        write = writer(partial(timm_samples.bare, name))
+        yield Case("timm", name, write, partial(convert_checkpoint, arch=f"timm:{name}" if unsaid else None))
+    for source, make in timm_samples.SOURCES.items():
+        yield Case(source, "", writer(make))
+    for name in timm_samples.STOCK:
+        yield Case("timm, to stock", name, writer(partial(timm_samples.bare, name)), convert_to_stock)
+
+
+def _transformers() -> Iterator[Case]:
+    for name in transformers_samples.NETWORKS:
+        try:
+            yield Case(f"transformers {name}", "", transformers_samples.writer(name))
+        except ImportError:
+            yield Case(f"transformers {name}", "", Path, skipped="the library transformers is not installed")
+
+
+def cases() -> Iterator[Case]:
+    """All rows."""
+    yield from _residual()
+    yield from _timm()
+    yield from _transformers()
+
+
+def _row(case: Case) -> tuple[str, ConversionReport | None]:
+    """A line of the table; the report, unless it was skipped."""
+    if case.skipped:
+        print(f"{case.network:>40}  {case.source:<30}  skipped: {case.skipped}", flush=True)
+        return f"| {case.source} | | {case.network} | | | skipped: {case.skipped} | |", None
+    with tempfile.TemporaryDirectory() as folder:
+        report = case.convert(case.write(Path(folder)), Path(folder) / "out.pth")
     targets = ", ".join(report.parity)
-    cells = (name, report.source, report.arch, report.mapped, dropped, f"{report.worst_error:.1e}", targets)
-    return f"| {' | '.join(map(str, cells))} |"
+    print(
+        f"{report.arch:>40}  {case.source:<30}  {report.worst_error:.1e}  {targets}  {report.seconds:.1f} s", flush=True
+    )
+    dropped = ", ".join(f"{len(names)} {reason}" for reason, names in report.dropped.items()) or "none"
+    cells = (case.source, report.source, report.arch, report.mapped, dropped, f"{report.worst_error:.1e}", targets)
+    return f"| {' | '.join(map(str, cells))} |", report
+
+
+def _summary(reports: list[ConversionReport], skipped: list[Case]) -> str:
+    networks, sources = {report.arch for report in reports}, {report.source for report in reports}
+    text = f"{len(networks)} networks, {len(sources)} sources (by the second column), {len(reports)} conversions. The"
+    text += f" largest error is {max(report.worst_error for report in reports):.1e}."
+    for reason in dict.fromkeys(case.skipped for case in skipped):
+        text += f" {sum(case.skipped == reason for case in skipped)} rows were skipped because {reason}."
+    return text
 
 
 def measure_resnet50(folder: Path) -> str:
@@ -90,36 +155,26 @@ def measure_resnet50(folder: Path) -> str:
     )
 
 
-def write_timm_table(output: Path) -> None:
-    """The table of timm's networks, as sources and as Detectron2's own models."""
-    with tempfile.TemporaryDirectory() as folder:
-        table = "\n".join(timm_rows(Path(folder)))
-    made = collect_provenance()
-    text = _TIMM_INTRODUCTION.format(**made, short=(made["commit"] or "unknown")[:12])
-    head = "| source | architecture | worst relative error of any map | proved on |\n|---|---|---|---|\n"
-    write_text(output, f"{text}{head}{table}\n")
-    print(f"table in {output}")
-
-
 def main() -> None:
-    """Write the table."""
+    """Print the rows; with --all write the page, too."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=_ROOT / "docs" / "results" / "conversion.md")
-    parser.add_argument("--archs", nargs="+", default=["resnet18", "resnet50"], choices=sorted(ARCHITECTURES))
-    parser.add_argument("--all", action="store_true", help="torchvision's names in every architecture, and --timm")
-    parser.add_argument("--timm", action="store_true", help="networks of timm alone, into conversion_timm.md")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--all", action="store_true", help="every row, and the page")
+    which.add_argument("--only", metavar="TEXT", help="print the rows whose source or network contains TEXT")
     args = parser.parse_args()
-    if args.timm or args.all:
-        write_timm_table(args.output.with_name("conversion_timm.md"))
-    if args.timm:
+    chosen = [case for case in cases() if args.all or args.only in case.source or args.only in case.network]
+    rows = [_row(case) for case in chosen]
+    reports = [report for _, report in rows if report is not None]
+    if reports:
+        print(summary := _summary(reports, [case for case in chosen if case.skipped]))
+    if not args.all:
         return
-    archs = args.archs + [arch for arch in ARCHITECTURES if args.all and arch not in args.archs]
     with tempfile.TemporaryDirectory() as folder:
         cost = measure_resnet50(Path(folder))
-        table = "\n".join(rows(Path(folder), archs))
     made = collect_provenance()
-    text = _INTRODUCTION.format(**made, short=(made["commit"] or "unknown")[:12]) + f"{_HEAD}{table}\n\n{cost}\n"
-    write_text(args.output, text)
+    text = _INTRODUCTION.format(**made, summary=summary, short=(made["commit"] or "unknown")[:12])
+    write_text(args.output, text + "\n".join(line for line, _ in rows) + f"\n\n{cost}\n")
     print(cost, f"table in {args.output}", sep="\n")
 
 

@@ -113,9 +113,11 @@ def test_the_backbone_of_the_examples(tmp_path: Path) -> None:
 @pytest.mark.parametrize("network", ["convnext", "vit"])
 def test_the_readmes_commands_for_networks_of_timm(network: str, tmp_path: Path) -> None:
     _, block = [text for text in blocks("README.md", "") if text.startswith("clop-det pretrain")]
-    pretrain, convert, train = [line for line in block.splitlines() if f"output/{network}" in line]
-    _, proof, _ = run(tmp_path, (pretrain, PRETRAIN), (convert, []), (train, TRAIN))
+    pretrain, convert, train, predict = [line for line in block.splitlines() if f"output/{network}" in line]
+    Image.new("RGB", (64, 48), "grey").save(tmp_path / "photo.jpg")
+    _, proof, _, _ = run(tmp_path, (pretrain, PRETRAIN), (convert, []), (train, TRAIN), (predict, []))
     assert "proof" in proof
+    assert (tmp_path / "output" / f"{network}_found" / "pictures").is_dir()
 
 
 def test_my_own_loss(tmp_path: Path) -> None:

@@ -37,6 +37,12 @@ class Backbone(nn.Module):
         """Images (N,3,H,W), normalised -> {stage: (N,C,H/stride,W/stride)}."""
         raise NotImplementedError
 
+    def quieten(self) -> None:
+        """Switch off, in place and for good, what is random in training, e.g. drop path: a teacher has no such noise.
+
+        A family whose networks have something of the kind overrides it.
+        """
+
     def features_and_maps(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """What a call gives, and the maps; a family overrides it where one pass gives both."""
         return self(images), self.maps(images)

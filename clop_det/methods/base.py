@@ -52,8 +52,8 @@ class Method(nn.Module):
     out can be undone. Further networks are plain attributes: a second projector, a predictor, a momentum teacher
     (`copy.deepcopy(self.encoder)`), a queue as a buffer. Their tensors are in the checkpoint, and conversion leaves
     them out as heads of the method. With several processes every rank must hold the same buffers: gather what goes
-    into them (`clop_det.methods.parts.of_all_ranks`). A resumed run does not repeat random numbers that `step` draws by
-    itself.
+    into them (`clop_det.methods.parts.of_all_ranks`). Torch's global generators are seeded before each step by (seed,
+    iteration, rank), so that a resumed run repeats the random numbers that `step` draws from them.
 
     Attributes:
         encoder: the network that is probed and saved. The detector gets its backbone.

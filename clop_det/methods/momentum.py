@@ -48,6 +48,7 @@ class TeacherMethod(MethodWithLoss):
             raise ValueError(f"probed={probed!r}: must be one of {', '.join(NETWORKS)}")
         self.momentum, self.cosine, self.probed = momentum, cosine, probed
         self.paired = copy.deepcopy(self.encoder)
+        self.teacher.backbone.quieten()
 
     @property
     def student(self) -> Encoder:

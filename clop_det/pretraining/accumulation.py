@@ -31,6 +31,7 @@ def backward_in_pieces(
     labels: Tensor,
     pieces: int,
     scaled: Callable[[Tensor], Tensor] = lambda loss: loss,
+    seed: Callable[[int], None] = lambda piece: None,
 ) -> dict[str, Tensor]:
     """Leave the gradient of the loss of the whole (global) batch in the parameters; the loss's parts, detached.
 
@@ -42,17 +43,23 @@ def backward_in_pieces(
         labels: (n,) of this rank.
         pieces: number of micro-batches; n must be a multiple.
         scaled: from the loss to what the gradient is taken of (`LossScale.scaled`).
+        seed: seeds torch's generators for a micro-batch; it is embedded twice with the same random numbers.
     """
+
+    def rows(piece: int) -> Tensor:
+        seed(piece)
+        return method.rows(batches[piece])
+
     count = len(views.kinds)
     batches = split_views(views.stacked, pieces, count)
     with torch.no_grad(), running_statistics_kept(method):
-        cached = join_views([method.rows(batch) for batch in batches], count)
+        cached = join_views([rows(piece) for piece in range(pieces)], count)
     cached.requires_grad_()
     parts = method.loss_parts(cached, labels)
     torch.autograd.backward(scaled(total(parts)))
     assert cached.grad is not None
-    for batch, gradient in zip(batches, split_views(cached.grad, pieces, count), strict=True):
-        torch.autograd.backward(method.rows(batch), gradient)
+    for piece, gradient in enumerate(split_views(cached.grad, pieces, count)):
+        torch.autograd.backward(rows(piece), gradient)
     average_gradients(method)
     return {name: part.detach() for name, part in parts.items()}
 

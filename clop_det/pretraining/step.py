@@ -20,9 +20,11 @@ from dataclasses import dataclass
 
 import torch
 from detectron2.config import CfgNode
+from detectron2.utils import comm
 from torch import Tensor, nn
 
 from clop_det.data.views import Views
+from clop_det.engine.seeding import derive_seed
 from clop_det.losses.batch import NonFiniteError, values_checked_later
 from clop_det.methods import EmbeddingMethod, Method
 from clop_det.pretraining.accumulation import backward_in_pieces, total
@@ -71,7 +73,7 @@ class PretrainStep:
         self.method, self.wrapped, self.optimizer = method, wrapped, optimizer
         self.batches, self.guard = batches, guard
         self.scale = LossScale(bool(cfg.SOLVER.AMP.ENABLED))
-        self._max_iter, self._pieces = cfg.SOLVER.MAX_ITER, cfg.SOLVER.ACCUMULATE
+        self._seed, self._max_iter, self._pieces = cfg.SEED, cfg.SOLVER.MAX_ITER, cfg.SOLVER.ACCUMULATE
 
     def __call__(self, i: int) -> Taken | None:
         """Take step i; None if it was left out.
@@ -86,7 +88,7 @@ class PretrainStep:
         self.optimizer.zero_grad(set_to_none=True)
         with values_checked_later() as checks:
             try:
-                parts = self._backward(views, labels)
+                parts = self._backward(i, views, labels)
             except (NonFiniteError, torch.linalg.LinAlgError) as error:  # type: ignore[attr-defined]
                 self.guard.handle(i, str(checks.complaint() or error), self.optimizer)
                 return None
@@ -107,11 +109,17 @@ class PretrainStep:
         self.method.after_step((i + 1) / self._max_iter)
         return Taken(views, parts, norm, data_seconds)
 
-    def _backward(self, views: Views, labels: Tensor) -> dict[str, Tensor]:
+    def _backward(self, i: int, views: Views, labels: Tensor) -> dict[str, Tensor]:
         """Leave the gradients of the objective of the global batch in the parameters; its parts."""
+
+        def seed(piece: int) -> None:
+            """What a network draws in training, e.g. for drop path, is a function of (seed, i, rank) as well."""
+            torch.manual_seed(derive_seed(self._seed, "step", i, comm.get_rank(), piece))
+
+        seed(0)
         if self._pieces > 1:
             assert isinstance(self.method, EmbeddingMethod)  # checked where it is built
-            return backward_in_pieces(self.method, views, labels, self._pieces, self.scale.scaled)
+            return backward_in_pieces(self.method, views, labels, self._pieces, self.scale.scaled, seed)
         parts: dict[str, Tensor] = self.wrapped(views, labels)
         torch.autograd.backward(self.scale.scaled(total(parts)))
         return parts

@@ -54,6 +54,13 @@ def test_rows_of_different_networks_have_their_own_detectors() -> None:
     assert archs == {"resnet50": "", "convnext_tiny": "timm:convnext_tiny"}
 
 
+def test_the_three_networks_in_one_report_are_the_runs_of_their_own_matrices() -> None:
+    made = {name: plan(f"{name}.yaml") for name in ("digits", "digits_convnext", "digits_vit", "digits_networks")}
+    runs = {name: {job.digest for job in one.jobs.values()} for name, one in made.items()}
+    assert runs["digits_networks"] == runs["digits"] | runs["digits_convnext"] | runs["digits_vit"]
+    assert len(made["digits_networks"].cells) == 9
+
+
 def test_the_one_of_make_demo_full_has_three_seeds_of_five_initialisations() -> None:
     made = plan("digits_seeds.yaml")
     assert {cell.init for cell in made.cells} == {"random", "info_nce", "clop", "cross_entropy", "supcon"}

@@ -51,8 +51,8 @@ def test_each_source_is_recognised_and_gives_the_right_tensors(name: str, resnet
 
 
 def test_every_entry_that_content_can_show_has_a_sample():
-    # "bare" is what "torchvision" is to residual networks, to those of other families; MAE and DINOv2 have no ResNets.
-    assert {source.name for source in SOURCES if source.by_content} - {"bare", "mae", "dinov2"} == {
+    # "bare" is what "torchvision" is to residual networks, to those of others; MAE and DINO v2, v3 have no ResNets.
+    assert {source.name for source in SOURCES if source.by_content} - {"bare", "mae", "dinov2", "dinov3"} == {
         entry for entry, _, _ in SAMPLES.values()
     }
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from clop_det.backbones import BACKBONES
 from clop_det.checkpoints.loading import quiet_loading
 from clop_det.checkpoints.reading import read_provenance
+from clop_det.conversion.compatibility import apply_weights_provenance
 from clop_det.conversion.convert import convert_checkpoint
 from clop_det.conversion.export import export_checkpoint
 from clop_det.conversion.loading import DetectorCheckpointer
@@ -121,6 +122,30 @@ def test_a_contradiction_is_refused(
     with pytest.raises(UserError, match=message):
         convert_checkpoint(source, tmp_path / "d2.pth", arch=arch)
     assert not (tmp_path / "d2.pth").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("MODEL.TIMM.ARCH", VIT), r"MODEL\.TIMM\.ARCH.*timm:test_vit.*timm:test_convnext"),
+        (("INPUT.FORMAT", "RGB"), r"INPUT\.FORMAT.*RGB.*BGR"),
+        (("MODEL.PIXEL_MEAN", [1.0, 2.0, 3.0]), r"MODEL\.PIXEL_MEAN.*100"),
+        (("MODEL.PIXEL_STD", [1.0, 2.0, 3.0]), r"MODEL\.PIXEL_STD.*50"),
+    ],
+)
+def test_a_detector_that_contradicts_its_weights_is_refused(
+    options: tuple[Any, ...], message: str, tmp_path: Path
+) -> None:
+    source = saved(random_timm("test_convnext"), tmp_path / "source.pth")
+    fed: dict[str, Any] = {"channel_order": "BGR", "pixel_mean": [100.0] * 3, "pixel_std": [50.0] * 3}
+    convert_checkpoint(source, tmp_path / "d2.pth", verify=False, **fed)
+    cfg = FAMILY.target_config("FPN")
+    own = ["MODEL.TIMM.ARCH", "timm:test_convnext", "MODEL.WEIGHTS", str(tmp_path / "d2.pth")]
+    cfg.merge_from_list(own)
+    assert apply_weights_provenance(cfg.clone())
+    cfg.merge_from_list(list(options))
+    with pytest.raises(UserError, match=message):
+        apply_weights_provenance(cfg)
 
 
 def test_a_network_that_no_detector_carries_is_refused(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from tests.conversion.timm_samples import (
     dinov2_with_registers,
     in_chunks,
     mae,
+    regnet_of_transformers,
 )
 
 FAMILY = BACKBONES["timm"]
@@ -106,6 +107,7 @@ def test_torchvisions_networks_compute_what_timms_do(make: Callable[[], Any]) ->
         (mae, "mae", "timm:test_vit"),
         (dino, "dino", "timm:test_vit"),
         (dinov2_with_registers, "dinov2", "timm:test_vit:init_values=0.5:no_embed_class=True:reg_tokens=4"),
+        (regnet_of_transformers, "huggingface", "timm:regnety_002"),
         (in_chunks, "timm", "timm:test_vit:init_values=0.5"),
         (convnext_of_facebook, "timm", "timm:test_convnext"),
         (lambda: {f"_model._orig_mod.{n}": t for n, t in bare("test_vit").items()}, "prefixed", "timm:test_vit"),
@@ -137,7 +139,8 @@ def _transformers_networks(library: Any) -> dict[str, tuple[Any, str, dict[str, 
     stages = {"dims": (16, 24, 32, 40), "depths": (1, 2, 1, 1)}
     swin: dict[str, Any] = {"embed_dim": 24, "depths": [2, 2], "num_heads": [1, 2], "window_size": 4}
     regnet = {"embedding_size": 32, "hidden_sizes": [48, 104, 208, 440], "depths": [1, 3, 6, 6], "groups_width": 8}
-    scaled = {**vit, "init_values": 1.0}
+    scaled, of_third = {**vit, "init_values": 1.0}, {**vit, "global_pool": "token"}
+    third = {**size, **image, "intermediate_size": 768, "num_register_tokens": 4, "layer_norm_eps": 1e-5}
     return {
         "ViT": (library.ViTConfig(intermediate_size=768, **size, **image), "vit_tiny_patch16_224", vit),
         "Dinov2": (library.Dinov2Config(mlp_ratio=4, **size, **image), "vit_tiny_patch16_224", scaled),
@@ -146,6 +149,13 @@ def _transformers_networks(library: Any) -> dict[str, tuple[Any, str, dict[str, 
             "vit_tiny_patch16_224",
             {**scaled, "reg_tokens": 4, "no_embed_class": True},
         ),
+        "DINOv3ViT": (library.DINOv3ViTConfig(**third), "vit_tiny_patch16_dinov3_qkvb", of_third),
+        "DINOv3ViT, gated": (
+            library.DINOv3ViTConfig(use_gated_mlp=True, hidden_act="silu", **third),
+            "vit_tiny_patch16_dinov3_qkvb",
+            {**of_third, "swiglu_mlp": True, "swiglu_align_to": 8},
+        ),
+        "DINOv3ConvNext": (library.DINOv3ConvNextConfig(layer_norm_eps=1e-6, **small), "convnext_tiny", stages),
         "ConvNext": (library.ConvNextConfig(layer_norm_eps=1e-6, **small), "convnext_tiny", stages),
         "ConvNextV2": (library.ConvNextV2Config(layer_norm_eps=1e-6, **small), "convnextv2_tiny", stages),
         "Swin": (library.SwinConfig(image_size=64, **swin), "swin_tiny_patch4_window7_224", {**swin, "img_size": 64}),
@@ -153,11 +163,17 @@ def _transformers_networks(library: Any) -> dict[str, tuple[Any, str, dict[str, 
     }
 
 
-@pytest.mark.parametrize("name", ["ViT", "Dinov2", "Dinov2WithRegisters", "ConvNext", "ConvNextV2", "Swin", "RegNet"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("ViT", "Dinov2", "Dinov2WithRegisters", "DINOv3ViT", "DINOv3ViT, gated", "DINOv3ConvNext"),
+        *("ConvNext", "ConvNextV2", "Swin", "RegNet"),
+    ],
+)
 def test_transformers_networks_compute_what_timms_do(name: str, tmp_path: Path) -> None:
     library = pytest.importorskip("transformers", reason="needs Hugging Face's transformers")
     config, timm_name, options = _transformers_networks(library)[name]
-    theirs = stirred(getattr(library, f"{name}Model")(config))
+    theirs = stirred(getattr(library, f"{name.split(',')[0]}Model")(config))
     theirs.save_pretrained(tmp_path)
     ours = loaded(timm_name, load_file(tmp_path / "model.safetensors"), **options).double()
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(1), dtype=torch.float64)

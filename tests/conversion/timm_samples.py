@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,6 @@ import torchvision
 from torch import Tensor, nn
 
 from clop_det.backbones import BACKBONES
-from clop_det.conversion.convert import ConversionReport, convert_checkpoint
-from clop_det.conversion.stock import convert_to_stock
-from clop_det.errors import UserError
 
 State = dict[str, Tensor]
 # timm's name -> whether the tensors alone do not say which network it is.
@@ -26,6 +23,7 @@ NETWORKS = {
     **dict.fromkeys(("swin_tiny_patch4_window7_224",), False),
     **dict.fromkeys(("resnetblur18", "sam2_hiera_tiny", "pvt_v2_b0", "mobilenetv3_small_100"), True),
 }  # fmt: skip
+STOCK = ("vit_tiny_patch16_224", "vit_small_patch14_reg4_dinov2", "swin_tiny_patch4_window7_224", "regnety_002")
 
 
 def random_timm(name: str, **options: Any) -> nn.Module:
@@ -71,6 +69,47 @@ def in_chunks(name: str = "test_vit", **options: Any) -> State:
     return {name.replace("blocks.", f"blocks.{chunks.get(name)}."): tensor for name, tensor in state.items()}
 
 
+def dinov3(name: str = "vit_tiny_patch16_dinov3_qkvb") -> State:
+    """Facebook's: one bias of queries, keys and values, of which a mask leaves out the keys', and the periods."""
+    found: State = {"mask_token": torch.zeros(1, 8), "rope_embed.periods": 100 ** (torch.arange(16) / 16)}
+    state = bare(name)
+    for key, tensor in state.items():
+        new = key.replace("reg_token", "storage_tokens").replace("mlp.fc1_g", "mlp.w1").replace("mlp.fc1_x", "mlp.w2")
+        new = new.replace("mlp.fc2", "mlp.w3") if f"{key.split('mlp.')[0]}mlp.fc1_g.bias" in state else new
+        new = new.replace("gamma_1", "ls1.gamma").replace("gamma_2", "ls2.gamma")
+        if key.endswith(".q_bias"):
+            new, zeros = key.replace("q_bias", "qkv.bias"), torch.zeros_like(tensor)
+            tensor = torch.cat([tensor, torch.randn(len(tensor)), state[key.replace("q_bias", "v_bias")]])
+            found[f"{new}_mask"] = torch.cat([zeros + 1, zeros, zeros + 1])
+        if not key.startswith("head.") and not key.endswith(".v_bias"):
+            found[new] = tensor
+    return found
+
+
+def dinov3_convnext(name: str = "test_convnext") -> State:
+    """The names of ConvNeXt's own code, with the last normalisation twice."""
+    state = {key: tensor for key, tensor in convnext_of_facebook(name).items() if not key.startswith("head.")}
+    return {**state, **{f"norms.3.{kind}": state[f"norm.{kind}"] for kind in ("weight", "bias")}}
+
+
+def regnet_of_transformers(name: str = "regnety_002") -> State:
+    """Stages, blocks and layers count from 0; attention stands before a block's last convolution."""
+    found = {}
+    for key, tensor in bare(name).items():
+        first, *rest = key.replace(".conv.", ".convolution.").replace(".bn.", ".normalization.").split(".")
+        if first == "stem":
+            found[".".join(["embedder.embedder", *rest])] = tensor
+        elif first != "head":
+            block, part, *rest = rest
+            if part == "se":
+                part, rest = f"layer.2.attention.{0 if rest[0] == 'fc1' else 2}", rest[1:]
+            part = {"conv1": "layer.0", "conv2": "layer.1", "conv3": "layer.3", "downsample": "shortcut"}.get(
+                part, part
+            )
+            found[".".join([f"encoder.stages.{int(first[1]) - 1}.layers.{int(block[1:]) - 1}", part, *rest])] = tensor
+    return found
+
+
 def dino(name: str = "test_vit") -> dict[str, State]:
     """DINO's full checkpoint."""
     teacher = {f"backbone.{key}": tensor for key, tensor in bare(name).items() if not key.startswith("head.")}
@@ -90,8 +129,8 @@ def convnext_of_facebook(name: str = "test_convnext") -> State:
     return found
 
 
-def _of_torchvision(name: str) -> State:
-    network = getattr(torchvision.models, name)(weights=None)
+def _of_torchvision(name: str, *size: int) -> State:
+    network = getattr(torchvision.models, name)(*size)
     BACKBONES["timm"].stir(network, torch.Generator().manual_seed(0))
     return dict(network.state_dict())
 
@@ -100,8 +139,10 @@ def _lightly_train() -> State:
     return {f"_model.{name}": tensor for name, tensor in bare("vit_tiny_patch16_224").items()}
 
 
-_SOURCES: dict[str, Callable[[], Any]] = {
+# Who saved the file -> its content, whose tensors say which network it is.
+SOURCES: dict[str, Callable[[], Any]] = {
     "torchvision ConvNeXt": lambda: _of_torchvision("convnext_tiny"),
+    "torchvision ViT": lambda: _of_torchvision("VisionTransformer", 224, 16, 12, 3, 192, 768),
     "torchvision Swin": lambda: _of_torchvision("swin_t"),
     "torchvision RegNet": lambda: _of_torchvision("regnet_y_400mf"),
     "ConvNeXt's own code": lambda: convnext_of_facebook("convnext_atto"),
@@ -109,38 +150,11 @@ _SOURCES: dict[str, Callable[[], Any]] = {
     "DINO": lambda: dino("vit_tiny_patch16_224"),
     "DINOv2 with registers": lambda: dinov2_with_registers("vit_small_patch14_reg4_dinov2", global_pool="token"),
     "DINOv2, training code": lambda: in_chunks("vit_small_patch14_dinov2", global_pool="token"),
+    "DINOv3": lambda: dinov3("vit_small_patch16_dinov3_qkvb"),
+    "DINOv3, SwiGLU": lambda: dinov3("vit_small_plus_patch16_dinov3_qkvb"),
+    "DINOv3 ConvNeXt": lambda: dinov3_convnext("convnext_tiny"),
     "lightly-train": _lightly_train,
     "timm, training run": lambda: {
         "state_dict": bare("convnext_atto"), "arch": "convnext_atto", "version": 2, "epoch": 1,
     },
 }  # fmt: skip
-
-
-def timm_rows(folder: Path) -> Iterator[str]:
-    """Rows of the table: every network, every source, and Detectron2's own models."""
-    for name, unsaid in NETWORKS.items():
-        content = bare(name)
-        yield _row(folder, "timm", content, convert_checkpoint, f"timm:{name}" if unsaid else None)
-    for source, make in _SOURCES.items():
-        yield _row(folder, source, make(), convert_checkpoint, None)
-    for name in (
-        "vit_tiny_patch16_224",
-        "vit_small_patch14_reg4_dinov2",
-        "swin_tiny_patch4_window7_224",
-        "regnety_002",
-    ):
-        yield _row(folder, "timm, to stock", bare(name), convert_to_stock, None)
-
-
-def _row(folder: Path, label: str, content: Any, convert: Callable[..., ConversionReport], arch: str | None) -> str:
-    source = folder / "source.pth"
-    for path in folder.iterdir():
-        path.unlink()
-    torch.save(content, source)
-    try:
-        report = convert(source, folder / "out.pth", arch=arch)
-    except UserError as error:
-        print(f"{label:>24}  {error}", flush=True)
-        return f"| {label} | refused: {error} | | |"
-    print(f"{report.arch:>48}  {label:<24}  {report.worst_error:.1e}  {report.seconds:.1f} s", flush=True)
-    return f"| {label} | {report.arch} | {report.worst_error:.1e} | {', '.join(report.parity)} |"

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from clop_det.backbones import Backbone
 from clop_det.data.views import STANDARD, Views
 from clop_det.losses import Loss, PrototypePull, orthonormal_prototypes
 from clop_det.methods import Encoder, Method, MethodContext, build_projector
@@ -16,10 +17,14 @@ from clop_det.methods import Encoder, Method, MethodContext, build_projector
 N, SIDE, WIDTH, DIM, CLASSES = 6, 4, 12, 8, 3
 
 
+class Layers(nn.Sequential, Backbone):
+    """A backbone of a few layers, without maps."""
+
+
 def small_encoder() -> Encoder:
     pixels = 3 * SIDE * SIDE
-    backbone = nn.Sequential(nn.Flatten(), nn.Linear(pixels, WIDTH), nn.BatchNorm1d(WIDTH), nn.ReLU())
-    return Encoder(backbone, build_projector(WIDTH, 10, DIM), WIDTH, DIM)  # type: ignore[arg-type]
+    backbone = Layers(nn.Flatten(), nn.Linear(pixels, WIDTH), nn.BatchNorm1d(WIDTH), nn.ReLU())
+    return Encoder(backbone, build_projector(WIDTH, 10, DIM), WIDTH, DIM)
 
 
 def built(kind: Callable[..., Method], classes: int = CLASSES, **options: Any) -> Any:

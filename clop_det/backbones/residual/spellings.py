@@ -9,6 +9,7 @@ from torch import Tensor
 
 _NUMBERED = re.compile(r"(?P<root>(?:.+\.)?)(?P<index>\d+)\.0\.conv1\.weight")
 _ANCHOR = "encoder.stages.0.layers.0.layer.0.convolution.weight"
+_STEM = "embedder.embedder.convolution.weight"
 # transformers' ResNet: (its names, torchvision's). Its stages and convolutions count from 0.
 _TRANSFORMERS = (
     (r"embedder\.embedder\.convolution\.(.+)", "conv1.{0}"),
@@ -21,15 +22,20 @@ _TRANSFORMERS = (
 
 
 def transformers_networks(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, str]]:
-    """Prefix -> {name in the file: torchvision's name} of each ResNet of Hugging Face's transformers."""
+    """Prefix -> {name in the file: torchvision's name} of each ResNet of Hugging Face's transformers.
+
+    Its RegNet has the same names, and a stem of 3x3.
+    """
     prefixes = [name.removesuffix(_ANCHOR) for name in tensors if name.endswith(_ANCHOR)]
+    stems = {prefix: tensors.get(prefix + _STEM) for prefix in prefixes}
     return {
         prefix: {
             name: _from_transformers(name[len(prefix) :])
             for name in tensors
             if name.startswith((f"{prefix}embedder.", f"{prefix}encoder."))
         }
-        for prefix in prefixes
+        for prefix, stem in stems.items()
+        if stem is None or stem.shape[-1] != 3
     }
 
 

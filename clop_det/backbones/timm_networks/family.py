@@ -25,15 +25,16 @@ from clop_det.backbones.timm_networks.architectures import (
 from clop_det.backbones.timm_networks.detector import architecture_of, check_carried, layers, pyramid_stride
 from clop_det.backbones.timm_networks.identify import ANCHORS, PARTS, identify, meant
 from clop_det.backbones.timm_networks.joining import prepared
+from clop_det.backbones.timm_networks.layouts import CONSTANTS
 from clop_det.backbones.timm_networks.network import TimmBackbone, build_network
 from clop_det.backbones.timm_networks.spellings import LAYOUTS
 from clop_det.backbones.timm_networks.stirring import is_fresh, stir
 from clop_det.backbones.timm_networks.stock import stock
 from clop_det.errors import UserError
+from clop_det.keys import Key, between
 
 # What timm's networks have behind their pooled features; `head.norm` and the like are part of the features.
 _CLASSIFIER = re.compile(r"(fc|classifier|head_dist|head\.fc|head(?=\.(weight|bias)$))\..+|.*\.num_batches_tracked")
-_CONSTANTS = ("relative_position_index", "attn_mask")  # that earlier versions of timm saved
 _GUESSED = (
     "the file does not name its network; by the shapes of its tensors it was taken for {}. Shapes do not show the"
     " number of heads, the activation and layers without weights. If the source has others, say it with --arch, e.g."
@@ -52,7 +53,17 @@ class TimmDetector(TargetDetector):
         return maps
 
 
-@register_backbone("timm")
+@register_backbone(
+    "timm",
+    {
+        "DROP_PATH": Key(
+            0.0,
+            "Stochastic depth in pretraining: rate of the last block, from 0 at the first one. A momentum teacher has"
+            " none.",
+            between(0, 1, "[)"),
+        )
+    },
+)
 class TimmFamily(Family):
     """The networks of timm under timm's names: with stages below a feature pyramid, plain ones as ViTDet has them."""
 
@@ -78,7 +89,7 @@ class TimmFamily(Family):
         return find(arch)
 
     def build(self, arch: str, **options: Any) -> TimmBackbone:
-        return build_network(self._architecture(arch))
+        return build_network(self._architecture(arch), options.get("drop_path", 0.0))
 
     def options(self, cfg: CfgNode, own: Mapping[str, Any]) -> dict[str, Any]:
         check_size(self._architecture(cfg.ENCODER.ARCH), cfg.CLASSIFICATION.IMAGE_SIZE, "CLASSIFICATION.IMAGE_SIZE")
@@ -141,7 +152,7 @@ class TimmFamily(Family):
         names = self._below(tensors, prefix)
         if prefix == _OWN_RUN:
             return names
-        return {name: own for name, own in names.items() if PARTS.match(own) and not own.endswith(_CONSTANTS)}
+        return {name: own for name, own in names.items() if PARTS.match(own) and not own.endswith(CONSTANTS)}
 
     @staticmethod
     def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, str]:

@@ -32,7 +32,7 @@ PARTS = re.compile(
     r"|pos_embed_win(dow)?|reg_token|rope|s\d|stages(_\d)?|stem)(?![^.])"
 )
 Shapes = dict[str, tuple[int, ...]]
-_WIDTHS = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge", 64: "test"}
+_WIDTHS = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge", 4096: "7b", 64: "test"}
 
 
 def identify(state: Mapping[str, Tensor], hints: Iterable[str], is_own_name: Callable[[str], bool]) -> TimmArchitecture:
@@ -111,7 +111,9 @@ def _transformers(shapes: Shapes) -> list[str]:
         plain = f"vit_{size}_patch14_{'reg4_' if 'reg_token' in shapes else ''}dinov2"
         return [plain] if size != "test" else ["test_vit2", "test_vit3"]
     if "blocks.0.gamma_1" in shapes and "reg_token" in shapes:
-        return [f"vit_{size}_patch{patch}_dinov3{biased}" for biased in ("", "_qkvb")]
+        import timm
+
+        return list(timm.list_models(f"vit_{size}_*patch{patch}_dinov3*"))
     clip = [f"vit_{size}_patch{patch}_clip_224"] if "norm_pre.weight" in shapes else []
     return [*clip, f"vit_{size}_patch{patch}_224", f"vit_{size}_patch16_224", "test_vit"]
 

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+from timm.layers import DropPath
 from torch import Tensor, nn
 
 from clop_det.backbones.parts import Backbone
@@ -27,6 +28,11 @@ class TimmBackbone(Backbone):
     def some_maps(self, images: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
         """Images (N,3,H,W), normalised -> the named maps; no block runs behind the last of them."""
         return self._some(images, names, intermediates_only=True, stop_early=True)[1]
+
+    def quieten(self) -> None:
+        for module in self.modules():
+            if isinstance(module, DropPath):
+                module.drop_prob = 0.0
 
     def features_and_maps(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         network: Any = self

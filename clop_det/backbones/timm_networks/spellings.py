@@ -2,176 +2,195 @@
 
 from __future__ import annotations
 
-import re
-
 from clop_det.backbones.parts import OWN, TRANSFORMERS
-from clop_det.backbones.timm_networks.layouts import Layout, plus
+from clop_det.backbones.timm_networks.layouts import Layout
 
 _TORCHVISION = (
     Layout(
         "torchvision",
         "torchvision's ConvNeXt",
         r"((?:.+\.)?)features\.1\.0\.layer_scale",
-        (
-            (r"features\.0\.([01])\.(weight|bias)", r"stem.\1.\2"),
-            (r"features\.([1357])\.(\d+)\.block\.0\.(.+)", plus(r"stages.{0}.blocks.\2.conv_dw.\3", 1, 0, True)),
-            (r"features\.([1357])\.(\d+)\.block\.2\.(.+)", plus(r"stages.{0}.blocks.\2.norm.\3", 1, 0, True)),
-            (r"features\.([1357])\.(\d+)\.block\.3\.(.+)", plus(r"stages.{0}.blocks.\2.mlp.fc1.\3", 1, 0, True)),
-            (r"features\.([1357])\.(\d+)\.block\.5\.(.+)", plus(r"stages.{0}.blocks.\2.mlp.fc2.\3", 1, 0, True)),
-            (r"features\.([1357])\.(\d+)\.layer_scale", plus(r"stages.{0}.blocks.\2.gamma", 1, 0, True)),
-            (r"features\.([246])\.([01])\.(.+)", plus(r"stages.{0}.downsample.\2.\3", 1, 0, True)),
-            (r"classifier\.0\.(.+)", r"head.norm.\1"),
-        ),
+        """
+        features.0.<n>.*                stem.<n>.*
+        features.<s>.<b>.block.0.*      stages.<s/2>.blocks.<b>.conv_dw.*
+        features.<s>.<b>.block.2.*      stages.<s/2>.blocks.<b>.norm.*
+        features.<s>.<b>.block.3.*      stages.<s/2>.blocks.<b>.mlp.fc1.*
+        features.<s>.<b>.block.5.*      stages.<s/2>.blocks.<b>.mlp.fc2.*
+        features.<s>.<b>.layer_scale    stages.<s/2>.blocks.<b>.gamma
+        features.<s>.<n>.*              stages.<s/2>.downsample.<n>.*
+        classifier.0.*                  head.norm.*
+        """,
     ),
     Layout(
         "torchvision",
         "torchvision's ViT",
         r"((?:.+\.)?)encoder\.layers\.encoder_layer_0\.self_attention\.in_proj_weight",
-        (
-            (r"class_token", "cls_token"),
-            (r"conv_proj\.(.+)", r"patch_embed.proj.\1"),
-            (r"encoder\.pos_embedding", "pos_embed"),
-            (r"encoder\.layers\.encoder_layer_(\d+)\.ln_([12])\.(.+)", r"blocks.\1.norm\2.\3"),
-            (r"encoder\.layers\.encoder_layer_(\d+)\.self_attention\.in_proj_(.+)", r"blocks.\1.attn.qkv.\2"),
-            (r"encoder\.layers\.encoder_layer_(\d+)\.self_attention\.out_proj\.(.+)", r"blocks.\1.attn.proj.\2"),
-            (r"encoder\.layers\.encoder_layer_(\d+)\.mlp\.(?:0|linear_1)\.(.+)", r"blocks.\1.mlp.fc1.\2"),
-            (r"encoder\.layers\.encoder_layer_(\d+)\.mlp\.(?:3|linear_2)\.(.+)", r"blocks.\1.mlp.fc2.\2"),
-            (r"encoder\.ln\.(.+)", r"norm.\1"),
-        ),
+        """
+        class_token                                             cls_token
+        conv_proj.*                                             patch_embed.proj.*
+        encoder.pos_embedding                                   pos_embed
+        encoder.layers.encoder_layer_<b>.ln_<n>.*               blocks.<b>.norm<n>.*
+        encoder.layers.encoder_layer_<b>.self_attention.in_proj_*     blocks.<b>.attn.qkv.*
+        encoder.layers.encoder_layer_<b>.self_attention.out_proj.*    blocks.<b>.attn.proj.*
+        encoder.layers.encoder_layer_<b>.mlp.0.*                blocks.<b>.mlp.fc1.*
+        encoder.layers.encoder_layer_<b>.mlp.3.*                blocks.<b>.mlp.fc2.*
+        encoder.layers.encoder_layer_<b>.mlp.linear_<n>.*       blocks.<b>.mlp.fc<n>.*
+        encoder.ln.*                                            norm.*
+        """,
     ),
     Layout(
         "torchvision",
         "torchvision's Swin",
         r"((?:.+\.)?)features\.1\.0\.attn\.relative_position_bias_table",
-        (
-            (r"features\.0\.0\.(.+)", r"patch_embed.proj.\1"),
-            (r"features\.0\.2\.(.+)", r"patch_embed.norm.\1"),
-            (r"features\.([1357])\.(\d+)\.mlp\.0\.(.+)", plus(r"layers.{0}.blocks.\2.mlp.fc1.\3", 1, 0, True)),
-            (r"features\.([1357])\.(\d+)\.mlp\.3\.(.+)", plus(r"layers.{0}.blocks.\2.mlp.fc2.\3", 1, 0, True)),
-            (
-                r"features\.([1357])\.(\d+)\.((?:norm[12]|attn)\.(?!relative_position_index).+)",
-                plus(r"layers.{0}.blocks.\2.\3", 1, 0, True),
-            ),
-            (r"features\.([246])\.(norm|reduction)\.(.+)", plus(r"layers.{0}.downsample.\2.\3", 1, 0, True)),
-            (r"norm\.(.+)", r"norm.\1"),
-        ),
+        """
+        features.0.0.*                  patch_embed.proj.*
+        features.0.2.*                  patch_embed.norm.*
+        features.<s>.<b>.mlp.0.*        layers.<s/2>.blocks.<b>.mlp.fc1.*
+        features.<s>.<b>.mlp.3.*        layers.<s/2>.blocks.<b>.mlp.fc2.*
+        features.<s>.<b>.norm<n>.*      layers.<s/2>.blocks.<b>.norm<n>.*
+        features.<s>.<b>.attn.*         layers.<s/2>.blocks.<b>.attn.*
+        features.<s>.norm.*             layers.<s/2>.downsample.norm.*
+        features.<s>.reduction.*        layers.<s/2>.downsample.reduction.*
+        norm.*
+        """,
     ),
     Layout(
         "torchvision",
         "torchvision's RegNet",
         r"((?:.+\.)?)trunk_output\.block1\.block1-0\.f\.a\.0\.weight",
-        (
-            (r"stem\.0\.(.+)", r"stem.conv.\1"),
-            (r"stem\.1\.(.+)", r"stem.bn.\1"),
-            *(
-                (
-                    rf"trunk_output\.block(\d)\.block\d-(\d+)\.f\.{part}\.{index}\.(.+)",
-                    plus(rf"s\1.b{{0}}.conv{number}.{kind}.\3", 2, 1),
-                )
-                for number, part in enumerate("abc", start=1)
-                for index, kind in enumerate(("conv", "bn"))
-            ),
-            (r"trunk_output\.block(\d)\.block\d-(\d+)\.f\.se\.(fc[12]\..+)", plus(r"s\1.b{0}.se.\3", 2, 1)),
-            (r"trunk_output\.block(\d)\.block\d-(\d+)\.proj\.0\.(.+)", plus(r"s\1.b{0}.downsample.conv.\3", 2, 1)),
-            (r"trunk_output\.block(\d)\.block\d-(\d+)\.proj\.1\.(.+)", plus(r"s\1.b{0}.downsample.bn.\3", 2, 1)),
-        ),
+        """
+        stem.0.*                                        stem.conv.*
+        stem.1.*                                        stem.bn.*
+        trunk_output.block<s>.block<n>-<b>.f.a.0.*      s<s>.b<b+1>.conv1.conv.*
+        trunk_output.block<s>.block<n>-<b>.f.a.1.*      s<s>.b<b+1>.conv1.bn.*
+        trunk_output.block<s>.block<n>-<b>.f.b.0.*      s<s>.b<b+1>.conv2.conv.*
+        trunk_output.block<s>.block<n>-<b>.f.b.1.*      s<s>.b<b+1>.conv2.bn.*
+        trunk_output.block<s>.block<n>-<b>.f.c.0.*      s<s>.b<b+1>.conv3.conv.*
+        trunk_output.block<s>.block<n>-<b>.f.c.1.*      s<s>.b<b+1>.conv3.bn.*
+        trunk_output.block<s>.block<n>-<b>.f.se.*       s<s>.b<b+1>.se.*
+        trunk_output.block<s>.block<n>-<b>.proj.0.*     s<s>.b<b+1>.downsample.conv.*
+        trunk_output.block<s>.block<n>-<b>.proj.1.*     s<s>.b<b+1>.downsample.bn.*
+        """,
     ),
 )
-_EMBEDDED = (
-    (r"embeddings\.cls_token", "cls_token"),
-    (r"embeddings\.register_tokens", "reg_token"),
-    (r"embeddings\.position_embeddings", "pos_embed"),
-    (r"embeddings\.patch_embeddings\.projection\.(.+)", r"patch_embed.proj.\1"),
-    (r"encoder\.layer\.(\d+)\.attention\.attention\.qkv\.(.+)", r"blocks.\1.attn.qkv.\2"),
-    (r"encoder\.layer\.(\d+)\.attention\.output\.dense\.(.+)", r"blocks.\1.attn.proj.\2"),
-    (r"layernorm\.(.+)", r"norm.\1"),
-)
+_EMBEDDED = """
+        embeddings.cls_token                                cls_token
+        embeddings.register_tokens                          reg_token
+        embeddings.position_embeddings                      pos_embed
+        embeddings.patch_embeddings.projection.*            patch_embed.proj.*
+        encoder.layer.<b>.attention.attention.qkv.*         blocks.<b>.attn.qkv.*
+        encoder.layer.<b>.attention.output.dense.*          blocks.<b>.attn.proj.*
+        layernorm.*                                         norm.*
+"""
 _HUGGING_FACE = (
     Layout(
         TRANSFORMERS,
         "transformers' ViT",
         r"((?:.+\.)?)encoder\.layer\.0\.layernorm_before\.weight",
-        (
-            *_EMBEDDED,
-            (r"encoder\.layer\.(\d+)\.layernorm_before\.(.+)", r"blocks.\1.norm1.\2"),
-            (r"encoder\.layer\.(\d+)\.layernorm_after\.(.+)", r"blocks.\1.norm2.\2"),
-            (r"encoder\.layer\.(\d+)\.intermediate\.dense\.(.+)", r"blocks.\1.mlp.fc1.\2"),
-            (r"encoder\.layer\.(\d+)\.output\.dense\.(.+)", r"blocks.\1.mlp.fc2.\2"),
-        ),
+        f"""{_EMBEDDED}
+        encoder.layer.<b>.layernorm_before.*                blocks.<b>.norm1.*
+        encoder.layer.<b>.layernorm_after.*                 blocks.<b>.norm2.*
+        encoder.layer.<b>.intermediate.dense.*              blocks.<b>.mlp.fc1.*
+        encoder.layer.<b>.output.dense.*                    blocks.<b>.mlp.fc2.*
+        """,
     ),
     Layout(
         TRANSFORMERS,
         "transformers' Dinov2",
         r"((?:.+\.)?)encoder\.layer\.0\.layer_scale1\.lambda1",
-        (
-            *_EMBEDDED,
-            (r"encoder\.layer\.(\d+)\.(norm[12]\..+|mlp\.fc[12]\..+)", r"blocks.\1.\2"),
-            (r"encoder\.layer\.(\d+)\.layer_scale([12])\.lambda1", r"blocks.\1.ls\2.gamma"),
-        ),
+        f"""{_EMBEDDED}
+        encoder.layer.<b>.norm<n>.*                         blocks.<b>.norm<n>.*
+        encoder.layer.<b>.mlp.fc<n>.*                       blocks.<b>.mlp.fc<n>.*
+        encoder.layer.<b>.layer_scale<n>.lambda1            blocks.<b>.ls<n>.gamma
+        """,
     ),
     Layout(
         TRANSFORMERS,
         "transformers' DINOv3ViT",
         r"((?:.+\.)?)(?<!encoder\.)layer\.0\.layer_scale1\.lambda1",
-        (
-            *_EMBEDDED,
-            (r"embeddings\.patch_embeddings\.(weight|bias)", r"patch_embed.proj.\1"),
-            (r"layer\.(\d+)\.(norm[12]\..+)", r"blocks.\1.\2"),
-            (r"layer\.(\d+)\.attention\.qkv\.weight", r"blocks.\1.attn.qkv.weight"),
-            (r"layer\.(\d+)\.attention\.([qv])_proj\.bias", r"blocks.\1.attn.\2_bias"),
-            (r"layer\.(\d+)\.attention\.o_proj\.(.+)", r"blocks.\1.attn.proj.\2"),
-            (r"layer\.(\d+)\.layer_scale([12])\.lambda1", r"blocks.\1.gamma_\2"),
-            (r"layer\.(\d+)\.mlp\.up_proj\.(.+)", r"blocks.\1.mlp.fc1.\2"),
-            (r"layer\.(\d+)\.mlp\.down_proj\.(.+)", r"blocks.\1.mlp.fc2.\2"),
-            (r"norm\.(.+)", r"norm.\1"),
-        ),
+        """
+        embeddings.cls_token                    cls_token
+        embeddings.register_tokens              reg_token
+        embeddings.patch_embeddings.*           patch_embed.proj.*
+        layer.<b>.norm<n>.*                     blocks.<b>.norm<n>.*
+        layer.<b>.attention.qkv.weight          blocks.<b>.attn.qkv.weight
+        layer.<b>.attention.q_proj.bias         blocks.<b>.attn.q_bias
+        layer.<b>.attention.v_proj.bias         blocks.<b>.attn.v_bias
+        layer.<b>.attention.o_proj.*            blocks.<b>.attn.proj.*
+        layer.<b>.layer_scale<n>.lambda1        blocks.<b>.gamma_<n>
+        layer.<b>.mlp.fc1_g.*                   blocks.<b>.mlp.fc1_g.*
+        layer.<b>.mlp.fc1_x.*                   blocks.<b>.mlp.fc1_x.*
+        layer.<b>.mlp.up_proj.*                 blocks.<b>.mlp.fc1.*
+        layer.<b>.mlp.down_proj.*               blocks.<b>.mlp.fc2.*
+        norm.*
+        """,
+    ),
+    Layout(
+        TRANSFORMERS,
+        "transformers' DINOv3ConvNext",
+        r"((?:.+\.)?)stages\.0\.layers\.0\.depthwise_conv\.weight",
+        """
+        stages.0.downsample_layers.<n>.*                stem.<n>.*
+        stages.<s>.downsample_layers.<n>.*              stages.<s>.downsample.<n>.*
+        stages.<s>.layers.<b>.depthwise_conv.*          stages.<s>.blocks.<b>.conv_dw.*
+        stages.<s>.layers.<b>.layer_norm.*              stages.<s>.blocks.<b>.norm.*
+        stages.<s>.layers.<b>.pointwise_conv<n>.*       stages.<s>.blocks.<b>.mlp.fc<n>.*
+        stages.<s>.layers.<b>.gamma                     stages.<s>.blocks.<b>.gamma
+        layer_norm.*                                    head.norm.*
+        """,
     ),
     Layout(
         TRANSFORMERS,
         "transformers' ConvNext",
         r"((?:.+\.)?)encoder\.stages\.0\.layers\.0\.dwconv\.weight",
-        (
-            (r"embeddings\.patch_embeddings\.(.+)", r"stem.0.\1"),
-            (r"embeddings\.layernorm\.(.+)", r"stem.1.\1"),
-            (r"encoder\.stages\.(\d)\.layers\.(\d+)\.dwconv\.(.+)", r"stages.\1.blocks.\2.conv_dw.\3"),
-            (r"encoder\.stages\.(\d)\.layers\.(\d+)\.layernorm\.(.+)", r"stages.\1.blocks.\2.norm.\3"),
-            (r"encoder\.stages\.(\d)\.layers\.(\d+)\.pwconv([12])\.(.+)", r"stages.\1.blocks.\2.mlp.fc\3.\4"),
-            (r"encoder\.stages\.(\d)\.layers\.(\d+)\.grn\.(.+)", r"stages.\1.blocks.\2.mlp.grn.\3"),
-            (r"encoder\.stages\.(\d)\.layers\.(\d+)\.layer_scale_parameter", r"stages.\1.blocks.\2.gamma"),
-            (r"encoder\.stages\.(\d)\.downsampling_layer\.([01])\.(.+)", r"stages.\1.downsample.\2.\3"),
-            (r"layernorm\.(.+)", r"head.norm.\1"),
-        ),
+        """
+        embeddings.patch_embeddings.*                       stem.0.*
+        embeddings.layernorm.*                              stem.1.*
+        encoder.stages.<s>.layers.<b>.dwconv.*              stages.<s>.blocks.<b>.conv_dw.*
+        encoder.stages.<s>.layers.<b>.layernorm.*           stages.<s>.blocks.<b>.norm.*
+        encoder.stages.<s>.layers.<b>.pwconv<n>.*           stages.<s>.blocks.<b>.mlp.fc<n>.*
+        encoder.stages.<s>.layers.<b>.grn.*                 stages.<s>.blocks.<b>.mlp.grn.*
+        encoder.stages.<s>.layers.<b>.layer_scale_parameter stages.<s>.blocks.<b>.gamma
+        encoder.stages.<s>.downsampling_layer.<n>.*         stages.<s>.downsample.<n>.*
+        layernorm.*                                         head.norm.*
+        """,
     ),
     Layout(
         TRANSFORMERS,
         "transformers' Swin",
         r"((?:.+\.)?)encoder\.layers\.0\.blocks\.0\.layernorm_before\.weight",
-        (
-            (r"embeddings\.patch_embeddings\.projection\.(.+)", r"patch_embed.proj.\1"),
-            (r"embeddings\.norm\.(.+)", r"patch_embed.norm.\1"),
-            (r"encoder\.(layers\.\d\.blocks\.\d+)\.layernorm_before\.(.+)", r"\1.norm1.\2"),
-            (r"encoder\.(layers\.\d\.blocks\.\d+)\.layernorm_after\.(.+)", r"\1.norm2.\2"),
-            (r"encoder\.(layers\.\d\.blocks\.\d+)\.attention\.self\.qkv\.(.+)", r"\1.attn.qkv.\2"),
-            (
-                r"encoder\.(layers\.\d\.blocks\.\d+)\.attention\.self\.relative_position_bias_table",
-                r"\1.attn.relative_position_bias_table",
-            ),
-            (r"encoder\.(layers\.\d\.blocks\.\d+)\.attention\.output\.dense\.(.+)", r"\1.attn.proj.\2"),
-            (r"encoder\.(layers\.\d\.blocks\.\d+)\.intermediate\.dense\.(.+)", r"\1.mlp.fc1.\2"),
-            (r"encoder\.(layers\.\d\.blocks\.\d+)\.output\.dense\.(.+)", r"\1.mlp.fc2.\2"),
-            (r"encoder\.layers\.(\d)\.downsample\.(.+)", plus(r"layers.{0}.downsample.\2", 1, 1)),
-            (r"layernorm\.(.+)", r"norm.\1"),
-        ),
+        """
+        embeddings.patch_embeddings.projection.*                    patch_embed.proj.*
+        embeddings.norm.*                                           patch_embed.norm.*
+        encoder.layers.<s>.blocks.<b>.layernorm_before.*            layers.<s>.blocks.<b>.norm1.*
+        encoder.layers.<s>.blocks.<b>.layernorm_after.*             layers.<s>.blocks.<b>.norm2.*
+        encoder.layers.<s>.blocks.<b>.attention.self.*              layers.<s>.blocks.<b>.attn.*
+        encoder.layers.<s>.blocks.<b>.attention.output.dense.*      layers.<s>.blocks.<b>.attn.proj.*
+        encoder.layers.<s>.blocks.<b>.intermediate.dense.*          layers.<s>.blocks.<b>.mlp.fc1.*
+        encoder.layers.<s>.blocks.<b>.output.dense.*                layers.<s>.blocks.<b>.mlp.fc2.*
+        encoder.layers.<s>.downsample.*                             layers.<s+1>.downsample.*
+        layernorm.*                                                 norm.*
+        """,
     ),
+    # A block's third layer is attention in RegNetY, and its last convolution the one behind.
     Layout(
         TRANSFORMERS,
         "transformers' RegNet",
         r"((?:.+\.)?)encoder\.stages\.0\.layers\.0\.layer\.0\.convolution\.weight",
-        (
-            (r"embedder\.embedder\.convolution\.(.+)", r"stem.conv.\1"),
-            (r"embedder\.embedder\.normalization\.(.+)", r"stem.bn.\1"),
-            (r"encoder\.stages\.(\d)\.layers\.(\d+)\.(.+)", lambda match: _regnet(match)),
-        ),
+        """
+        embedder.embedder.convolution.*                             stem.conv.*
+        embedder.embedder.normalization.*                           stem.bn.*
+        encoder.stages.<s>.layers.<b>.shortcut.convolution.*        s<s+1>.b<b+1>.downsample.conv.*
+        encoder.stages.<s>.layers.<b>.shortcut.normalization.*      s<s+1>.b<b+1>.downsample.bn.*
+        encoder.stages.<s>.layers.<b>.layer.0.convolution.*         s<s+1>.b<b+1>.conv1.conv.*
+        encoder.stages.<s>.layers.<b>.layer.0.normalization.*       s<s+1>.b<b+1>.conv1.bn.*
+        encoder.stages.<s>.layers.<b>.layer.1.convolution.*         s<s+1>.b<b+1>.conv2.conv.*
+        encoder.stages.<s>.layers.<b>.layer.1.normalization.*       s<s+1>.b<b+1>.conv2.bn.*
+        encoder.stages.<s>.layers.<b>.layer.2.attention.0.*         s<s+1>.b<b+1>.se.fc1.*
+        encoder.stages.<s>.layers.<b>.layer.2.attention.2.*         s<s+1>.b<b+1>.se.fc2.*
+        encoder.stages.<s>.layers.<b>.layer.<n>.convolution.*       s<s+1>.b<b+1>.conv3.conv.*
+        encoder.stages.<s>.layers.<b>.layer.<n>.normalization.*     s<s+1>.b<b+1>.conv3.bn.*
+        """,
         ("embedder.embedder.convolution.weight", 3),
     ),
 )
@@ -180,47 +199,63 @@ _PROJECTS = (
         OWN,
         "the names of Swin's own code",
         r"((?:.+\.)?)(?<!encoder\.)layers\.0\.downsample\.reduction\.weight",
-        (
-            (r"layers\.(\d)\.downsample\.(.+)", plus(r"layers.{0}.downsample.\2", 1, 1)),
-            (r"((?:patch_embed|norm)\..+|layers\.\d\.blocks\.(?!.+(?:relative_position_index|attn_mask)$).+)", r"\1"),
-        ),
+        """
+        layers.<s>.downsample.*         layers.<s+1>.downsample.*
+        layers.<s>.blocks.*
+        patch_embed.*
+        norm.*
+        """,
     ),
     Layout(
         OWN,
         "the names of ConvNeXt's own code",
         r"((?:.+\.)?)downsample_layers\.0\.0\.weight",
-        (
-            (r"downsample_layers\.0\.([01])\.(.+)", r"stem.\1.\2"),
-            (r"downsample_layers\.([123])\.([01])\.(.+)", r"stages.\1.downsample.\2.\3"),
-            (r"stages\.(\d)\.(\d+)\.dwconv\.(.+)", r"stages.\1.blocks.\2.conv_dw.\3"),
-            (r"stages\.(\d)\.(\d+)\.norm\.(.+)", r"stages.\1.blocks.\2.norm.\3"),
-            (r"stages\.(\d)\.(\d+)\.pwconv([12])\.(.+)", r"stages.\1.blocks.\2.mlp.fc\3.\4"),
-            (r"stages\.(\d)\.(\d+)\.grn\.gamma", r"stages.\1.blocks.\2.mlp.grn.weight"),
-            (r"stages\.(\d)\.(\d+)\.grn\.beta", r"stages.\1.blocks.\2.mlp.grn.bias"),
-            (r"stages\.(\d)\.(\d+)\.gamma", r"stages.\1.blocks.\2.gamma"),
-            (r"norm\.(.+)", r"head.norm.\1"),
-        ),
+        """
+        downsample_layers.0.<n>.*       stem.<n>.*
+        downsample_layers.<s>.<n>.*     stages.<s>.downsample.<n>.*
+        stages.<s>.<b>.dwconv.*         stages.<s>.blocks.<b>.conv_dw.*
+        stages.<s>.<b>.norm.*           stages.<s>.blocks.<b>.norm.*
+        stages.<s>.<b>.pwconv<n>.*      stages.<s>.blocks.<b>.mlp.fc<n>.*
+        stages.<s>.<b>.grn.gamma        stages.<s>.blocks.<b>.mlp.grn.weight
+        stages.<s>.<b>.grn.beta         stages.<s>.blocks.<b>.mlp.grn.bias
+        stages.<s>.<b>.gamma            stages.<s>.blocks.<b>.gamma
+        norm.*                          head.norm.*
+        """,
     ),
     Layout(
         OWN,
         "the names of DINOv2's own code",
         r"((?:.+\.)?)(?:(?<!embeddings\.)register_tokens|blocks\.0\.0\.norm1\.weight)",
-        (
-            (r"register_tokens", "reg_token"),
-            (r"blocks\.\d+\.(\d+)\.(.+)", r"blocks.\1.\2"),
-            (r"((?:cls_token|pos_embed|patch_embed\..+|blocks\..+|norm\..+))", r"\1"),
-        ),
+        """
+        register_tokens                 reg_token
+        cls_token
+        pos_embed
+        patch_embed.*
+        blocks.<c>.<b>.*                blocks.<b>.*
+        blocks.*
+        norm.*
+        """,
+    ),
+    Layout(
+        OWN,
+        "the names of DINOv3's own code",
+        r"((?:.+\.)?)storage_tokens",
+        """
+        storage_tokens                  reg_token
+        cls_token
+        patch_embed.*
+        blocks.<b>.norm<n>.*
+        blocks.<b>.attn.qkv.weight
+        blocks.<b>.attn.q_bias
+        blocks.<b>.attn.v_bias
+        blocks.<b>.attn.proj.*
+        blocks.<b>.ls<n>.gamma          blocks.<b>.gamma_<n>
+        blocks.<b>.mlp.w1.*             blocks.<b>.mlp.fc1_g.*
+        blocks.<b>.mlp.w2.*             blocks.<b>.mlp.fc1_x.*
+        blocks.<b>.mlp.w3.*             blocks.<b>.mlp.fc2.*
+        blocks.<b>.mlp.fc<n>.*
+        norm.*
+        """,
     ),
 )
 LAYOUTS = (*_TORCHVISION, *_HUGGING_FACE, *_PROJECTS)
-
-
-def _regnet(match: re.Match[str]) -> str:
-    """transformers' RegNet: a block's third layer is attention in RegNetY, and its last convolution the one behind."""
-    block, rest = f"s{int(match[1]) + 1}.b{int(match[2]) + 1}", match[3]
-    rest = re.sub(r"^layer\.2\.attention\.0\.", "se.fc1.", rest)
-    rest = re.sub(r"^layer\.2\.attention\.2\.", "se.fc2.", rest)
-    rest = re.sub(r"^shortcut\.", "downsample.", rest)
-    rest = re.sub(r"^layer\.([01])\.", lambda inner: f"conv{int(inner[1]) + 1}.", rest)
-    rest = re.sub(r"^layer\.[23]\.", "conv3.", rest)
-    return f"{block}.{rest.replace('.convolution.', '.conv.').replace('.normalization.', '.bn.')}"

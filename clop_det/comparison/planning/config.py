@@ -29,8 +29,8 @@ declare(
         ),
         "COMPARE.INITS": Key(
             ["random", "info_nce", "clop"],
-            'Initialisations: "random", the name of a loss, or a mapping with NAME and LOSS (loss to pretrain with;'
-            " default: NAME), OPTS ({config key: value} for its pretraining), GRID (False leaves it out of"
+            'Initialisations: "random", the name of a loss, or a mapping with NAME and LOSS (loss to pretrain with, or'
+            ' "random"; default: NAME), OPTS ({config key: value} for its pretraining), GRID (False leaves it out of'
             " PRETRAIN.GRID), USES_LABELS (False if the label fraction does not concern it), or CHECKPOINT (path of a"
             ' given checkpoint; then no pretraining) and SOURCE (its format; "": recognised by content). A CHECKPOINT'
             ' with {seed} in its path, "runs/seed{seed}.pth", is another file for each seed. FROM is a checkpoint that'

@@ -71,9 +71,10 @@ def read_init(item: Any, folder: Path, seeds: Sequence[int]) -> Init:
     name = read_name(values.get("NAME"), "COMPARE.INITS")
     where = f"COMPARE.INITS {name}"
     checkpoint = values.get("CHECKPOINT", "")
-    if checkpoint and (name == RANDOM or "LOSS" in values or values.get("OPTS") or "FROM" in values):
+    drawn = RANDOM in (name, values.get("LOSS"))
+    if checkpoint and (drawn or "LOSS" in values or values.get("OPTS") or "FROM" in values):
         raise UserError(f"{where} names a CHECKPOINT: it can have no LOSS, OPTS or FROM and cannot be called random.")
-    ignored = [key for key in ("LOSS", "OPTS", "SOURCE", "FROM") if name == RANDOM and key in values]
+    ignored = [key for key in ("LOSS", "OPTS", "SOURCE", "FROM") if drawn and values.get(key, RANDOM) != RANDOM]
     if ignored:
         raise UserError(f"{where} is not pretrained and has no use for {', '.join(ignored)}. Remove it, or rename it.")
     if "SOURCE" in values and not checkpoint:
@@ -85,7 +86,7 @@ def read_init(item: Any, folder: Path, seeds: Sequence[int]) -> Init:
             f"{where} DETECTION_OPTS sets {judging[0]}, by which all rows are judged. Set it in OPTS of"
             " COMPARE.DETECTION."
         )
-    if name == RANDOM or checkpoint:
+    if drawn or checkpoint:
         files = _checkpoints(str(checkpoint), folder, seeds, where) if checkpoint else {}
         source = str(values.get("SOURCE", ""))
         if source and source not in source_names():

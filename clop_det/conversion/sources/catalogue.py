@@ -118,6 +118,22 @@ _ENTRIES = (
         layout="timm",
     ),
     Source(
+        "dinov3",
+        _BOX,
+        "storage_tokens, DINOv3's name for its registers",
+        marks=(rf"{_BOX}storage_tokens$",),
+        layout="timm",
+        extra_drops=(("normalisation of local crops", rf"{_BOX}local_cls_norm\."),),
+    ),
+    Source(
+        "dinov3",
+        _BOX,
+        "the names of ConvNeXt's own code, and norms.3. as its norm.: DINOv3",
+        marks=(rf"{_BOX}norms\.3\.",),
+        layout="timm",
+        extra_drops=(("the same tensors under another name", rf"{_BOX}norms\.3\."),),
+    ),
+    Source(
         "dinov2",
         _BOX,
         "{shown} beside a mask token, as DINOv2 and its relatives release them",
