@@ -45,13 +45,14 @@ def metric_against_cost(comparison: Comparison) -> list[Picture]:
 
 
 def cost_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Header and cells: labels, and the cost of each stage, for each setting."""
-    lines = []
-    for summary, cost in zip(comparison.summaries, setting_costs(comparison), strict=True):
+    """Header and cells: labels, the cost of each stage, and energy where it was measured, for each setting."""
+    lines, costs = [], setting_costs(comparison)
+    measured = any(cost.joules for cost in costs)
+    for summary, cost in zip(comparison.summaries, costs, strict=True):
         labels = MISSING if cost.labels is None else f"{cost.labels:,}"
         stages = [cost.text(stage) for stage in STAGES]
-        lines.append([label_of(summary, comparison.summaries), labels, *stages])
-    return ["initialisation", "class labels", *STAGES], lines
+        lines.append([label_of(summary, comparison.summaries), labels, *stages, *[cost.energy] * measured])
+    return ["initialisation", "class labels", *STAGES, *["energy"] * measured], lines
 
 
 def _picture(
