@@ -11,6 +11,7 @@ Every trial draws figures of rows and seeds, and lets the functions that reports
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clop_det.comparison.results import sequential
 from clop_det.comparison.results.dunnett import pooled_differences
 from clop_det.comparison.results.power import expected_power, forecast
 from clop_det.comparison.results.sequential import LEVEL, decide
@@ -100,6 +102,21 @@ def agreement(trials: int, seeds: int, effects: tuple[float, ...] = EFFECTS) -> 
     }
 
 
+def alternatives(trials: int, seeds: int = 10) -> list[dict[str, Any]]:
+    """Agreement and jobs under other levels of the early looks, and other chances at which a row is given up."""
+    kept = sequential._EARLY, sequential._HOPELESS
+    found = []
+    for early, hopeless in itertools.product((0.1, 0.2, 0.3, 1.0), (0.1, 0.2, 0.3)):
+        sequential._EARLY, sequential._HOPELESS = early, hopeless
+        sequential.level_of.cache_clear()
+        sequential._smallest.cache_clear()
+        found.append({"early": early, "hopeless": hopeless, **agreement(trials, seeds)})
+    sequential._EARLY, sequential._HOPELESS = kept
+    sequential.level_of.cache_clear()
+    sequential._smallest.cache_clear()
+    return found
+
+
 def power_kept(trials: int, pilot: int, effect: float) -> dict[str, Any]:
     """The power that a forecast from a pilot promises, and how often the test then finds the difference."""
     draw = np.random.default_rng(1000 * pilot + int(10 * effect))
@@ -140,6 +157,7 @@ def main() -> None:
         "stored": lambda: [
             {"name": name, **agreement(fewer, seeds, effects)} for name, effects in STORED.items() for seeds in (5, 10)
         ],
+        "alternatives": lambda: alternatives(fewer),
         "power": lambda: [power_kept(fewer, pilot, effect) for pilot in (3, 5, 8) for effect in (0.5, 1.0, 2.0)],
     }
     found: dict[str, Any] = json.loads(args.output.read_text()) if args.output.exists() else {}

@@ -55,7 +55,8 @@ class Figure:
 
     def text(self, value: float, sign: str = "", more: int = 0) -> str:
         """The value with its decimals (and `more`); `sign` "+" writes the sign of positive values, too."""
-        return f"{value:{sign}.{self.decimals + more}f}"
+        decimals = self.decimals + more
+        return f"{round(value, decimals) + 0.0:{sign}.{decimals}f}"  # the sum makes -0.0 a plain 0
 
 
 class Catalogue:

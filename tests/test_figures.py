@@ -89,3 +89,11 @@ def test_a_name_is_registered_once_and_must_be_a_name() -> None:
         catalogue.register([Figure("axb", "a", 1)], "two")
     with pytest.raises(UserError, match=r"'c/d' of two must have a name of letters"):
         catalogue.register([Figure("c/d", "a", 1)], "two")
+
+
+def test_what_rounds_to_nothing_has_no_sign() -> None:
+    figure = CATALOGUE.find("AP")
+    assert figure.text(-0.01) == "0.0"
+    assert figure.text(-0.01, "+") == "+0.0"
+    assert figure.text(-0.06, "+") == "-0.1"
+    assert figure.text(float("nan")) == "nan"

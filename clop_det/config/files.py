@@ -92,9 +92,9 @@ def read_file(config_file: str, _derived: tuple[Path, ...] = (), *, base: OfBase
 
 
 def _base_of(path: Path, base: str) -> str:
-    """A `_BASE_` beside the file that names it; where there is none, the shipped config of that name."""
+    """A `_BASE_` beside the file that names it; where there is none, not even a broken link, the shipped config."""
     beside, shipped = path.parent / Path(base).expanduser(), library() / base
-    return str(shipped if not os.path.exists(beside) and os.path.isfile(shipped) else beside)
+    return str(shipped if not os.path.lexists(beside) and os.path.isfile(shipped) else beside)
 
 
 def read_pairs(words: Sequence[str]) -> list[tuple[str, str]]:

@@ -22,8 +22,8 @@ declare(
         ),
         "MODEL.FREEZE": Key(
             "",
-            "all: the network that the detector carries is not trained, and its BatchNorms keep their statistics;"
-            " pyramid and heads are trained. Empty: what MODEL.BACKBONE.FREEZE_AT says.",
+            "all: the network that the detector carries is not trained, its BatchNorms keep their statistics and it"
+            " drops no paths; pyramid and heads are trained. Empty: what MODEL.BACKBONE.FREEZE_AT says.",
             one_of("", "all"),
         ),
         "TEST.IMS_PER_BATCH": Key(8, "Test images of one size that are inferred at once.", at_least(1)),

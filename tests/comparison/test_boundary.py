@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from PIL import Image
 
+from clop_det import keys
 from clop_det.annotations.datasets import forget
+from clop_det.comparison.planning.boundary import check_boundary
+from clop_det.comparison.planning.config import load_compare_config
+from clop_det.comparison.planning.matrix import read_matrix
+from clop_det.comparison.planning.plan import build_plan
+from clop_det.data.layouts import LAYOUTS, ImageList, read_images, register_layout
 from clop_det.errors import UserError
+from clop_det.keys import Key
 from tests.comparison.workplace import Workplace, pretrain_config
 
 SETS = ("boundary_train", "boundary_test")
@@ -97,6 +105,29 @@ def test_what_one_detection_config_allows_another_does_not(place: Workplace) -> 
     place.write({"DETECTION": [allowed, strict]})
     with pytest.raises(UserError, match="1 of 3 images of the test set boundary_test are among"):
         place.run()
+
+
+def test_a_layout_that_takes_other_images_of_the_same_folder_is_compared_too(
+    place: Workplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LAYOUTS, "_entries", dict(LAYOUTS._entries))
+    monkeypatch.setattr(keys, "_DECLARED", dict(keys._DECLARED))
+
+    @register_layout("some", {"WITHOUT": Key("", "Files whose names hold this are left out.")})
+    def read_some(root: Path, split: str, without: str) -> ImageList:
+        listed = read_images("folder", root, split)
+        kept = [index for index, name in enumerate(listed.files) if not without or without not in name]
+        return ImageList(root, tuple(listed.files[index] for index in kept), listed.labels[kept], listed.classes)
+
+    picture(112).save(place.folder / "photos" / "train" / "class0" / "planted.png")
+    layout, option = "CLASSIFICATION.LAYOUT", "CLASSIFICATION.LAYOUTS.SOME.WITHOUT"
+    clean = {"NAME": "clean", "LOSS": "clop", "OPTS": {layout: "some", option: "planted"}}
+    every = {"NAME": "all", "LOSS": "supcon", "OPTS": {layout: "some", option: "x"}}
+    plan = build_plan(read_matrix(load_compare_config(place.write({"INITS": ["random", clean]})), place.folder))
+    assert list(check_boundary(plan, plan.jobs)["images"].values()) == [6]
+    plan = build_plan(read_matrix(load_compare_config(place.write({"INITS": ["random", clean, every]})), place.folder))
+    with pytest.raises(UserError, match="1 of 3 images of the test set boundary_test are among"):
+        check_boundary(plan, plan.jobs)
 
 
 def test_given_weights_are_said_to_be_of_unknown_images(place: Workplace, capsys: pytest.CaptureFixture[str]) -> None:

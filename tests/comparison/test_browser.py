@@ -35,9 +35,10 @@ addEventListener("load", () => { document.title = JSON.stringify([...document.qu
   const page = frame.contentDocument, root = page.documentElement;
   return { width: frame.clientWidth, inner: frame.contentWindow.innerWidth,
     overflow: root.scrollWidth - frame.contentWindow.innerWidth,
-    images: page.images.length,
+    images: page.images.length + page.querySelectorAll("svg.plot").length,
     broken: [...page.images].filter(image => !image.complete || !image.naturalWidth).length,
-    hidden: [...page.images].filter(image => image.getBoundingClientRect().width < 60).length,
+    hidden: [...page.querySelectorAll("img, svg.plot")]
+      .filter(image => image.getBoundingClientRect().width < 60).length,
     rows: Object.fromEntries([...page.querySelectorAll("table")].map(t => [t.id, t.tBodies[0].rows.length])),
     wide: [...page.querySelectorAll(".scroll")].filter(box => box.scrollWidth > box.clientWidth)
       .map(box => box.querySelector("table").id),
@@ -56,14 +57,24 @@ addEventListener("load", () => {
   const shown = () => all(".scene img").filter(image => image.offsetWidth).length;
   for (let click = 0; click < 2; click++) { buttons[3].click(); steps.push(column(3)); }
   all("#results tbody tr")[5].click();
-  const lit = all(".lit").map(element => element.tagName).sort(), pictures = shown();
+  const lit = all(".lit:not(svg *)").map(element => element.tagName).sort(), pictures = shown();
+  const opacity = element => used.defaultView.getComputedStyle(element).opacity;
+  const drawings = all("svg.plot").map(svg => [...svg.querySelectorAll("[data-row]")].map(mark =>
+    [mark.dataset.row, mark.classList.contains("lit"), Number(opacity(mark))]));
+  const mark = all("svg.plot [data-row='2']")[0];
+  mark.dispatchEvent(new MouseEvent("click", { bubbles: true }));
+  const clicked = all("#results tr.lit").map(row => row.dataset.row);
+  mark.dispatchEvent(new MouseEvent("click", { bubbles: true }));
+  const ended = all(".lit, svg.dimmed").length;
   all(".tools input[type=checkbox]")[1].click();
   const fewer = shown();
   const paired = all(".tools label input")[all(".tools label input").length - 1];
   paired.click();
-  document.title = JSON.stringify([{ steps, lit, pictures, fewer, pairs: all(".pair img").length, under: shown(),
+  document.title = JSON.stringify([{ steps, lit, drawings, clicked, ended, pictures,
+    fewer, pairs: all(".pair img").length, under: shown(),
     cut: used.querySelector(".gallery").style.getPropertyValue("--cut"), sort: buttons[3].parentElement.ariaSort,
-    plain: all(".tools, button, .pair", plain).length, seen: all("table", plain).length,
+    plain: all(".tools, button, .pair, svg.plot", plain).length,
+    plots: all("img.plot", plain).length, seen: all("table", plain).length,
     pictured: all(".scene img", plain).filter(image => image.offsetWidth).length }]);
 })</script>"""
 
@@ -123,6 +134,18 @@ def test_the_page_answers_a_reader_and_needs_no_script(finished: Workplace, tmp_
     assert used["sort"] == "ascending"
     # In the gallery, the sentence, the tables of results, families, further figures and costs, and the three runs.
     assert used["lit"] == ["FIGURE", "LI", *["TR"] * 7]
+    # In most drawings; there the marks of the other rows fade.
+    rows = [drawing for drawing in used["drawings"] if drawing]
+    assert len(rows) >= 0.6 * len(used["drawings"]) > 4
+    (row,) = {row for drawing in rows for row, lit, _ in drawing if lit and row.isdecimal()}
+    for drawing in rows:
+        assert {lit for of, lit, _ in drawing if row in of.split()} <= {True}
+        assert not any(lit for of, lit, _ in drawing if row not in of.split())
+        if any(lit for _, lit, _ in drawing):
+            assert {opacity for _, lit, opacity in drawing if not lit} <= {0.15}
+    assert used["clicked"] == ["2"]
+    assert used["ended"] == 0
+    assert used["plots"] == len(used["drawings"])  # without a script they are pictures
     assert used["pictures"] == 7  # the truth and six initialisations
     assert used["fewer"] == 6
     assert used["pairs"] == used["under"] == 2

@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from clop_det.comparison.planning.config import load_compare_config
 from clop_det.comparison.planning.matrix import read_matrix
@@ -24,9 +25,16 @@ def row(mean: float, spread: float = 1.0, seeds: int = 8, seed: int = 0) -> dict
 
 
 def test_all_looks_together_spend_the_level() -> None:
-    for seeds in (4, 5, 10, 30):
-        assert math.isclose(sum(level_of(look, seeds) for look in range(3, seeds + 1)), LEVEL)
-    assert level_of(3, 3) == LEVEL
+    draw, trials = np.random.default_rng(7), 60_000
+    for seeds, comparisons in ((4, 1), (10, 1), (10, 4)):
+        values, called = draw.normal(size=(trials, seeds)), np.zeros(trials, bool)
+        for look in range(3, seeds + 1):
+            p = scipy.stats.ttest_1samp(values[:, :look], 0, axis=1).pvalue
+            called |= p < level_of(look, seeds, comparisons)
+        wanted = LEVEL / comparisons
+        assert abs(called.mean() - wanted) < 4 * math.sqrt(wanted / trials)
+        assert level_of(3, seeds, comparisons) < level_of(seeds, seeds, comparisons) < wanted
+    assert (level_of(3, 3), level_of(3, 3, 2)) == (LEVEL, LEVEL / 2)
 
 
 def test_a_large_difference_is_settled_at_the_first_look_and_a_small_one_is_not() -> None:
@@ -64,7 +72,7 @@ def test_the_chance_of_a_verdict_agrees_with_futures_that_are_drawn_one_by_one()
         mean = draw.normal(np.mean(values), sigma / 2)
         whole = np.array([*values, *draw.normal(mean, sigma, 4)])
         t = whole.mean() / (whole.std(ddof=1) / math.sqrt(8))
-        hits += abs(t) > 2.7146  # two-sided p < .03 with 7 degrees of freedom (tables: t = 2.715)
+        hits += abs(t) > scipy.stats.t.isf(level_of(8, 8) / 2, 7)
     assert abs(chance(values, 8, 1) - hits / trials) < 0.06
 
 

@@ -38,7 +38,7 @@ def telling(folder: Path, warm: WarmStart, seconds: float) -> LocalProcess:
     (folder / "telling.py").write_text(TELLING)
     words = (*CONVERT, str(folder / "no.pth"), str(folder / "out.pth"), "--imports", str(folder / "telling.py"))
     variables = {**os.environ, "B_NAME": "of the job", "TELLS": str(folder / "told.json"), "SECONDS": str(seconds)}
-    return LocalProcess(words, folder, variables, warm)
+    return LocalProcess(words, folder, variables, warm=warm)
 
 
 def told(folder: Path) -> dict:

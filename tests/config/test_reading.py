@@ -87,6 +87,15 @@ def test_odd_files_are_one_error(tmp_path: Path, content: bytes, message: str) -
         read_config(str(tmp_path / "odd.yaml"), [])
 
 
+def test_a_broken_link_is_not_replaced_by_the_shipped_config_of_its_name(tmp_path: Path) -> None:
+    config = write(tmp_path / "run.yaml", "_BASE_: detection/Base-R_18_FPN.yaml\n")
+    assert read_config(config, []).MODEL.RESNETS.DEPTH == 18
+    (tmp_path / "detection").mkdir()
+    (tmp_path / "detection" / "Base-R_18_FPN.yaml").symlink_to(tmp_path / "gone.yaml")
+    with pytest.raises(UserError, match="cannot read the config .*Base-R_18_FPN.yaml"):
+        read_config(config, [])
+
+
 def test_odd_values_are_one_error() -> None:
     with pytest.raises(UserError, match="MAX_ITER in the command line has no value"):
         read_config("", ["SOLVER.MAX_ITER", "None"])

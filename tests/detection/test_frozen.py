@@ -86,6 +86,24 @@ def test_a_frozen_network_computes_what_it_did_where_its_batchnorms_also_activat
     assert not any(parameter.requires_grad for parameter in frozen.backbone.bottom_up.timm.parameters())
 
 
+@pytest.mark.parametrize("freeze", ["", "all"])
+def test_a_frozen_network_drops_no_path_in_training(freeze: str) -> None:
+    pairs = ["SEED", "0", "MODEL.DEVICE", "cpu", "MODEL.WEIGHTS", "given.pth", "MODEL.BACKBONE.FREEZE_AT", "0"]
+    pairs += ["MODEL.BACKBONE.NAME", "build_timm_fpn_backbone", "MODEL.TIMM.ARCH", "timm:test_convnext"]
+    pairs += ["MODEL.FPN.IN_FEATURES", "[]", "MODEL.TIMM.DROP_PATH", "0.9", "MODEL.FREEZE", freeze]
+    model = build_detector(read_config("detection/Base-R_18_FPN.yaml", pairs))
+    network, images = model.backbone.bottom_up, torch.randn(4, 3, 64, 64)
+    with torch.no_grad():
+        for parameter in network.parameters():  # a layer scale of 1e-6 hides what is dropped
+            parameter.copy_(torch.randn(parameter.shape) * 0.2)
+        expected = model.eval().backbone.bottom_up(images)
+        found = model.train().backbone.bottom_up(images)
+    assert model.training
+    assert model.backbone.fpn_output2.training
+    equal = [torch.equal(found[name], expected[name]) for name in expected]
+    assert all(equal) == bool(freeze)
+
+
 def test_random_layers_cannot_be_frozen() -> None:
     with pytest.raises(UserError, match="MODEL.FREEZE is all, but MODEL.WEIGHTS is empty"):
         build_detector(config("", "all"))

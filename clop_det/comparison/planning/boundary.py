@@ -14,9 +14,10 @@ from detectron2.config import CfgNode
 from clop_det.annotations.overlap import check_pretraining_overlap
 from clop_det.comparison.planning.plan import Plan
 from clop_det.data.content import address_of
+from clop_det.data.layouts.registry import layout_options
 from clop_det.digests import digest
 
-_IMAGES = ("LAYOUT", "ROOT", "UNLABELLED_ROOT", "TRAIN_SPLIT")
+_IMAGES = ("LAYOUT", "ROOT", "UNLABELLED_ROOT", "TRAIN_SPLIT", "EVAL_SPLIT")
 
 
 def check_boundary(plan: Plan, names: Collection[str]) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def check_boundary(plan: Plan, names: Collection[str]) -> dict[str, Any]:
 
 
 def _read(cfg: CfgNode) -> dict[str, Any]:
-    return {key: cfg.CLASSIFICATION[key] for key in _IMAGES}
+    return {**{key: cfg.CLASSIFICATION[key] for key in _IMAGES}, "options": layout_options(cfg.CLASSIFICATION)}
 
 
 def _generated(cfg: CfgNode) -> bool:

@@ -6,7 +6,7 @@
 | `jobs/*/detections.csv`, `truth/` | what the detectors found, and what they are judged by |
 | `report/` | the tables and, where there is room, the page |
 | `manifest.json` | SHA-256 of each file, which file belongs to which test, and what was left out |
-| `verify.py`, `README.txt` | a program that needs no clop_det |
+| `verify.py`, `verify_voc.py`, `README.txt` | programs that need no clop_det |
 
 The file ends in the SHA-256 of all bytes before (as the comment of the ZIP archive), so a byte that changes is found.
 """
@@ -42,10 +42,12 @@ _MOST_BYTES = 256 << 20  # of a file that goes in
 _SMALL = (CONFIG_NAME, JOB_NAME, RESULTS_NAME, METRICS_NAME)
 _SPLITS = ("label_split.json", "train_split.json", "annotation_checks.json")  # where there is room
 _TABLES = ("results.csv", "differences.csv", "results.md")
+_PROGRAMS = {"verify.py": "standalone.py", "verify_voc.py": "standalone_voc.py"}
 _README = """This archive holds what the figures of a comparison can be computed from again.
 
     clop-det verify report.zip      checks every byte, computes every AP again, and rebuilds both tables
-    python verify.py report.zip     computes every AP of boxes again; it needs numpy and pycocotools, no clop_det
+    python verify.py report.zip     computes every AP of boxes by COCO's rule again; it needs pycocotools, no clop_det
+    python verify_voc.py report.zip does so by VOC's rules; it needs verify.py beside it
 
 jobs/NAME/ holds the config, record and results of each job; jobs/NAME/detections.csv what a detector found on the test
 set. truth/ holds the boxes that the detections are judged by, in COCO's annotation layout. manifest.json names the
@@ -108,7 +110,8 @@ def write_bundle(comparison: Comparison, report: Path) -> Path:
             weights[name] = noted.decode(errors="replace")[:64]
     for file in _TABLES:
         _take(content, report / file, f"report/{file}")
-    content.add("verify.py", Path(__file__).with_name("standalone.py").read_bytes())
+    for program, source in _PROGRAMS.items():
+        content.add(program, Path(__file__).with_name(source).read_bytes())
     content.add("README.txt", _README.encode())
     tests, seeds = [], {row.folders["detect"]: row.seed for row in comparison.rows if "detect" in row.folders}
     for run in sorted((run for run in seeds if run in names), key=lambda run: seeds[run]):

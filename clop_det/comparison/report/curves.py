@@ -19,6 +19,7 @@ from clop_det.comparison.report.labels import (
     label_of,
     left_out,
     legend,
+    marked,
     of_detection,
     on_axis,
     styled,
@@ -63,8 +64,8 @@ def _over_iterations(comparison: Comparison, key: str, name: str, title: str, un
     for detection in filter(None, detections(comparison)):
         for fraction, settings in by_fraction(comparison):
             group = [s for s in settings if s.setting.detection == detection and _series(s.rows, key)]
-            if not group:
-                continue
+            if max((len(_series(s.rows, key)) for s in group), default=0) < 2:
+                continue  # one evaluation makes no curve
             draw = _curves(comparison, group[:LIMIT], key, unit)
             place = conditions(comparison, detection, fraction)
             suffix = f"_{detection}{fraction_suffix(comparison, fraction)}"
@@ -80,13 +81,14 @@ def _curves(
     palette = colours(comparison.inits)
     series = {label_of(summary, group): _series(summary.rows, key) for summary in group}
     inits = {label_of(summary, group): summary.setting.init for summary in group}
+    marks = {label_of(summary, group): marked(comparison, [summary.setting]) for summary in group}
 
     def draw(figure: plots.Figure, ink: Ink) -> None:
         axes = figure.add_subplot()
         for style, (label, points) in styled(series, inits):
             colour = palette[inits[label]]
             intervals = {x: mean_interval(list(seeds.values())) for x, seeds in sorted(points.items())}
-            _plot(axes, intervals, style, colour, label)
+            _plot(axes, intervals, style, colour, label, marks[label])
         axes.set_xlabel("iterations")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.set_ylabel(unit)
@@ -116,7 +118,7 @@ def _fraction_picture(
                 )
                 continue
             known = {x: intervals[x] for x in sorted(x for x in intervals if x is not None)}
-            _plot(axes, known, "-", colour, label)
+            _plot(axes, known, "-", colour, label, marked(comparison, [s.setting for s in items]))
         axes.set_xscale("log")
         axes.set_xticks(shares, [percent(share) for share in shares])
         axes.minorticks_off()
@@ -130,13 +132,15 @@ def _fraction_picture(
     return render(f"against_labels_{detection or 'pretraining'}", title, caption, draw)
 
 
-def _plot(axes: Axes, intervals: Mapping[float, Interval], style: str, colour: str, label: str) -> None:
+def _plot(axes: Axes, intervals: Mapping[float, Interval], style: str, colour: str, label: str, gid: str) -> None:
     """A line through the means, and a band where there are at least three seeds (of two, the interval says nothing)."""
     xs = list(intervals)
-    axes.plot(xs, [intervals[x].mean for x in xs], style, color=colour, label=label, marker="o", markersize=3.5)
+    axes.plot(
+        xs, [intervals[x].mean for x in xs], style, color=colour, label=label, marker="o", markersize=3.5, gid=gid
+    )
     wide = [x for x in xs if intervals[x].n > 2]
     low, high = [intervals[x].low for x in wide], [intervals[x].high for x in wide]
-    axes.fill_between(wide, low, high, color=colour, alpha=0.16, linewidth=0)
+    axes.fill_between(wide, low, high, color=colour, alpha=0.16, linewidth=0, gid=gid)
 
 
 def _series(rows: Iterable[Row], key: str) -> dict[float, dict[int, float]]:

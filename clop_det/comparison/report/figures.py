@@ -20,13 +20,14 @@ from clop_det.comparison.report.labels import (
     label_of,
     left_out,
     legend,
+    marked,
     on_axis,
     styled,
 )
 from clop_det.comparison.report.maps import grid_figures
 from clop_det.comparison.report.pareto import metric_against_cost
 from clop_det.comparison.report.style import Ink, Picture, colours, render
-from clop_det.comparison.results.rows import Row
+from clop_det.comparison.results.rows import Row, Setting
 from clop_det.comparison.results.statistics import correlation, ranks
 from clop_det.comparison.results.summary import Comparison
 from clop_det.figures import ACCURACY, ON_BOXES
@@ -70,12 +71,12 @@ def metric_by_setting(comparison: Comparison) -> list[Picture]:
         axes = figure.add_subplot()
         for place, summary in enumerate(shown):
             colour = palette[summary.setting.init]
-            interval = summary.metrics[comparison.metric]
-            axes.barh(place, interval.mean, height=0.56, color=colour, alpha=0.28)
+            interval, gid = summary.metrics[comparison.metric], marked(comparison, [summary.setting])
+            axes.barh(place, interval.mean, height=0.56, color=colour, alpha=0.28, gid=gid)
             if interval.n > 1:
-                axes.plot([interval.low, interval.high], [place, place], color=colour, linewidth=2.4)
+                axes.plot([interval.low, interval.high], [place, place], color=colour, linewidth=2.4, gid=gid)
             values = list(summary.by_seed(comparison.metric).values())
-            axes.plot(values, [place] * len(values), "o", color=colour, markersize=6, markeredgecolor="none")
+            axes.plot(values, [place] * len(values), "o", color=colour, markersize=6, markeredgecolor="none", gid=gid)
             axes.annotate(
                 metric.text(interval.mean),
                 (max([interval.mean, *values, interval.high if interval.n > 1 else -math.inf]), place),
@@ -84,6 +85,7 @@ def metric_by_setting(comparison: Comparison) -> list[Picture]:
                 va="center",
                 fontweight="bold",
                 color=ink.strong,
+                gid=gid,
             )
         axes.set_yticks(range(len(shown)), [label_of(summary, shown) for summary in shown])
         axes.tick_params(axis="y", labelcolor=ink.strong)
@@ -126,8 +128,8 @@ def spectra(comparison: Comparison) -> list[Picture]:
                 largest = values[0]
                 curves.setdefault(label_of(summary, group), [value / largest for value in values if value > 0])
         if curves:
-            inits = {label_of(summary, group): summary.setting.init for summary in group}
-            pictures.append(_spectrum_picture(comparison, curves, inits, fraction))
+            settings = {label_of(summary, group): summary.setting for summary in group}
+            pictures.append(_spectrum_picture(comparison, curves, settings, fraction))
     return pictures
 
 
@@ -145,15 +147,17 @@ def spectrum_of(row: Row) -> list[float]:
 
 
 def _spectrum_picture(
-    comparison: Comparison, curves: Mapping[str, Sequence[float]], inits: Mapping[str, str], fraction: float | None
+    comparison: Comparison, curves: Mapping[str, Sequence[float]], of: Mapping[str, Setting], fraction: float | None
 ) -> Picture:
     palette = colours(comparison.inits)
+    inits = {label: setting.init for label, setting in of.items()}
     shown = dict(list(curves.items())[:LIMIT])
 
     def draw(figure: plots.Figure, ink: Ink) -> None:
         axes = figure.add_subplot()
         for style, (label, values) in styled(shown, inits):
-            axes.plot(range(1, len(values) + 1), values, style, color=palette[inits[label]], label=label)
+            (line,) = axes.plot(range(1, len(values) + 1), values, style, color=palette[inits[label]], label=label)
+            line.set_gid(marked(comparison, [of[label]]))
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.minorticks_off()
@@ -177,10 +181,13 @@ def _probe_picture(comparison: Comparison, rows: Sequence[Row], probe: str, dete
 
     def draw(figure: plots.Figure, ink: Ink) -> None:
         axes = figure.add_subplot()
-        for init in dict.fromkeys(row.setting.init for row in rows):
-            own = [row for row in rows if row.setting.init == init]
+        named: set[str] = set()
+        for setting in dict.fromkeys(row.setting for row in rows):
+            own, init = [row for row in rows if row.setting == setting], setting.init
             places = [row.metrics[probe] for row in own], [row.metrics[comparison.metric] for row in own]
-            axes.plot(*places, "o", color=palette[init], label=init, markersize=6.5, markeredgecolor="none", alpha=0.85)
+            (dots,) = axes.plot(*places, "o", color=palette[init], markersize=6.5, markeredgecolor="none", alpha=0.85)
+            dots.set(gid=marked(comparison, [setting]), label="_" if init in named else init)
+            named.add(init)
         axes.set_xlabel(f"{on_axis(shown)}{accuracy} of the initialisation")
         axes.set_ylabel(on_axis(metric))
         axes.margins(0.08)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 
+from clop_det.comparison.report.style import MARK_OF_ROW
 from clop_det.comparison.report.tables import percent
+from clop_det.comparison.results.rows import Setting
 from clop_det.comparison.results.summary import Comparison, Summary
 from clop_det.figures import Figure
 
@@ -22,6 +24,12 @@ def legend(axes: Axes) -> None:
         )
         if drawn.get_window_extent().width <= axes.figure.bbox.width:
             return
+
+
+def marked(comparison: Comparison, settings: Iterable[Setting]) -> str:
+    """The id of what a drawing shows of these settings: it lights up with their lines in the page's tables."""
+    rows = {summary.setting: row for row, summary in enumerate(comparison.summaries)}
+    return MARK_OF_ROW + "-".join(str(rows[setting]) for setting in settings if setting in rows)
 
 
 def left_out(count: int, limit: int = LIMIT) -> str:

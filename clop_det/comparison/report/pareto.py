@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib import figure as plots
 from matplotlib.ticker import MaxNLocator
 
-from clop_det.comparison.report.labels import LIMIT, conditions, detections, label_of, left_out, legend, on_axis
+from clop_det.comparison.report.labels import LIMIT, conditions, detections, label_of, left_out, legend, marked, on_axis
 from clop_det.comparison.report.style import Ink, Picture, colours, render
 from clop_det.comparison.report.tables import MISSING
 from clop_det.comparison.results.costs import STAGES, setting_costs
@@ -45,13 +45,14 @@ def metric_against_cost(comparison: Comparison) -> list[Picture]:
 
 
 def cost_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Header and cells: labels, and the cost of each stage, for each setting."""
-    lines = []
-    for summary, cost in zip(comparison.summaries, setting_costs(comparison), strict=True):
+    """Header and cells: labels, the cost of each stage, and energy where it was measured, for each setting."""
+    lines, costs = [], setting_costs(comparison)
+    measured = any(cost.joules for cost in costs)
+    for summary, cost in zip(comparison.summaries, costs, strict=True):
         labels = MISSING if cost.labels is None else f"{cost.labels:,}"
         stages = [cost.text(stage) for stage in STAGES]
-        lines.append([label_of(summary, comparison.summaries), labels, *stages])
-    return ["initialisation", "class labels", *STAGES], lines
+        lines.append([label_of(summary, comparison.summaries), labels, *stages, *[cost.energy] * measured])
+    return ["initialisation", "class labels", *STAGES, *["energy"] * measured], lines
 
 
 def _picture(
@@ -73,15 +74,14 @@ def _picture(
         axes.plot([x for x, _ in best], [y for _, y in best], color=ink.soft, linewidth=1, drawstyle="steps-post")
         used: dict[str, int] = {}
         for summary, x, interval in shown[:LIMIT]:
-            init = summary.setting.init
+            init, gid = summary.setting.init, marked(comparison, [summary.setting])
             mark = _MARKS[used.setdefault(init, 0) % len(_MARKS)]
             used[init] += 1
             colour = palette[init]
             if interval.n > 2:
-                axes.plot([x, x], [interval.low, interval.high], color=colour, linewidth=1.6, alpha=0.6)
-            axes.plot(
-                x, interval.mean, mark, color=colour, label=label_of(summary, [s for s, _, _ in shown]), markersize=7
-            )
+                axes.plot([x, x], [interval.low, interval.high], color=colour, linewidth=1.6, alpha=0.6, gid=gid)
+            label = label_of(summary, [s for s, _, _ in shown])
+            axes.plot(x, interval.mean, mark, color=colour, label=label, markersize=7, gid=gid)
         axes.margins(x=0.06)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set_xlabel(axis)

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 # Readable on white and on near-black, and told apart by readers who confuse red and green (after Okabe and Ito).
 PALETTE = ("#d9601a", "#0f7fb8", "#12946a", "#b8569a", "#b58300", "#5b6ee1", "#c2413c", "#4f9d2f", "#8a6d5a", "#3aa6a6")
 GREY = "#8a8f98"
+MARK_OF_ROW = "row-"  # ids of a drawing that begin so, as "row-2" or "row-0-3", become data-row
 
 
 @dataclass(frozen=True)
@@ -112,4 +113,5 @@ def _adapt(svg: str) -> str:
         svg = svg.replace(stand_in, f"var({variable})")
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font-size: \1px", svg)
     svg = re.sub(r"<\?xml.*?\?>\s*|<!DOCTYPE.*?>\s*|<metadata>.*?</metadata>\s*", "", svg, flags=re.DOTALL)
+    svg = re.sub(rf'id="{MARK_OF_ROW}([\d-]+)"', lambda found: f'data-row="{found[1].replace("-", " ")}"', svg)
     return re.sub(r"(<svg[^>]*>)", rf"\1{_STYLE}", svg, count=1)

@@ -24,10 +24,17 @@ class SettingCost:
         stages: stage -> amount of each unit ("GPU-seconds", "core-seconds"); of a stage that there is not, none. One
             whose cost nobody noted is absent: that of a given checkpoint's pretraining, for one.
         labels: class labels that pretraining saw; None: not known.
+        joules: part of the machine -> joules of all stages; empty: not noted for all of them.
     """
 
     stages: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     labels: int | None = None
+    joules: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def energy(self) -> str:
+        """ "12.3 kJ (processors), 45.6 kJ (GPUs)", or a dash."""
+        return ", ".join(f"{joules / 1000:,.3g} kJ ({part})" for part, joules in self.joules.items()) or "–"  # noqa: RUF001
 
     def text(self, stage: str) -> str:
         """ "1,900 core-seconds", "0", or a dash where nothing is noted."""
@@ -39,7 +46,10 @@ class SettingCost:
 def setting_costs(comparison: Comparison) -> list[SettingCost]:
     """The cost of each summary of the comparison, in order."""
     by_folder = {run.folder: run for run in comparison.runs.values()}
-    return [SettingCost(_stages(summary, by_folder), _labels(summary)) for summary in comparison.summaries]
+    return [
+        SettingCost(_stages(summary, by_folder), _labels(summary), _joules(summary, by_folder))
+        for summary in comparison.summaries
+    ]
 
 
 def _stages(summary: Summary, runs: Mapping[Path, Run]) -> dict[str, dict[str, float]]:
@@ -54,6 +64,14 @@ def _stages(summary: Summary, runs: Mapping[Path, Run]) -> dict[str, dict[str, f
                 unit: _mean([sum(c.amount for c in seed if c.unit == unit) for seed in costs]) for unit in units
             }
     return found
+
+
+def _joules(summary: Summary, runs: Mapping[Path, Run]) -> dict[str, float]:
+    kinds = [kind for stage in STAGES.values() for kind in stage]
+    seeds = [[runs[row.folders[kind]].joules for kind in kinds if kind in row.folders] for row in summary.rows]
+    known = [[job for job in jobs if job] for jobs in seeds if jobs and all(jobs)]
+    parts = dict.fromkeys(part for jobs in known for job in jobs for part in job)
+    return {part: _mean([sum(job.get(part, 0.0) for job in jobs) for jobs in known]) for part in parts}
 
 
 def _labels(summary: Summary) -> int | None:

@@ -92,6 +92,7 @@ def _attempt(value: Any) -> bool:
         isinstance(value, dict)
         and all(value.get(key) is None or number(value[key], 0, 1e12) for key in ("seconds", "cores", "gpus"))
         and (value.get("reason") is None or _text(value["reason"]))
+        and (value.get("joules") is None or _counts(value["joules"]))
     )
 
 

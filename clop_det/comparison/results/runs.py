@@ -66,6 +66,14 @@ class Run:
         ]
         return Cost(float(sum(shares)), "GPU-seconds" if unit == "gpus" else "core-seconds") if shares else None
 
+    @property
+    def joules(self) -> dict[str, float] | None:
+        """Part of the machine -> joules over all attempts; None: not all of them noted any."""
+        noted = [attempt.get("joules") for attempt in self.record.get("attempts") or []]
+        if not noted or not all(noted):
+            return None
+        return {part: sum(item.get(part, 0.0) for item in noted) for part in dict.fromkeys(k for n in noted for k in n)}
+
     def provenance(self, key: str) -> str:
         """An entry of the provenance in its results; "" if there is none."""
         value = ((self.results or {}).get("provenance") or {}).get(key)

@@ -1,10 +1,11 @@
 """Seeds one after the other: a difference whose verdict is settled costs no further seed.
 
-After each seed, from the third on, every open difference is tested. It is settled as "ahead" or "behind" where its
-paired t test is below what this look may spend, and as "not shown" where the seeds that are left would hardly change
-that. The looks before the last share 2 % of false verdicts, the last one spends 3 %, so that together they are 5 %
-whatever the seeds have in common (Bonferroni over the looks; Haybittle 1971, Peto 1976). Within a look the correction
-for many differences is Holm's, over all that are not settled as different.
+After each seed, from the third on, every open difference is tested. It is settled as "ahead" or "behind" where the p of
+its paired t test is below what this look may spend, and as "not shown" where the seeds that are left would hardly
+change that. The looks before the last have one level, the last one five times as much; the levels are such that all
+looks together call a difference that does not exist in 5 % of a large number of drawn comparisons (a group-sequential
+test: Pocock 1977, Lan and DeMets 1983). Within a look the correction for many differences is Holm's, over all that are
+not settled as different.
 """
 
 from __future__ import annotations
@@ -12,16 +13,19 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import special
 
 from clop_det.comparison.names import FIRST_LOOK
 from clop_det.comparison.results.statistics import mean_interval, t_test
 
 LEVEL = 0.05
-_EARLY = 0.02  # of LEVEL, for all looks before the last
+_EARLY = 0.2  # level of a look before the last, as a share of the last one's
+_TRIALS = 200_000  # drawn differences of 0 that the levels are taken from
 _HOPELESS = 0.2  # probability of a verdict at the last look below which a difference is given up
 _DRAWN = 500  # futures of a difference
 K = TypeVar("K", bound=Hashable)
@@ -58,27 +62,46 @@ def decide(differences: Mapping[K, Mapping[int, float]], seeds: Sequence[int]) -
             return found
         values = {name: [differences[name][seed] for seed in seeds[:look]] for name in open_ones}
         tests = {name: t_test(own) for name, own in values.items()}
-        spent = level_of(look, len(seeds))
         for name in sorted(open_ones, key=lambda name: math.inf if math.isnan(tests[name]) else tests[name]):
-            scaled = tests[name] * (len(differences) - rejected) / spent
-            if not scaled < 1:
+            p = tests[name] * LEVEL / level_of(look, len(seeds), len(differences) - rejected)
+            if not p < LEVEL:
                 break
-            found[name] = Decision(True, look, LEVEL * scaled)
+            found[name] = Decision(True, look, p)
             rejected += 1
             open_ones.remove(name)
         for name in list(open_ones):
             last = look == len(seeds)
             if last or chance(values[name], len(seeds), len(differences) - rejected) < _HOPELESS:
-                p = tests[name] * (len(differences) - rejected) / spent * LEVEL
+                p = tests[name] * LEVEL / level_of(look, len(seeds), len(differences) - rejected)
                 found[name] = Decision(True, look, p if math.isnan(p) else min(1.0, max(LEVEL, p)))
                 open_ones.remove(name)
     return found
 
 
-def level_of(look: int, seeds: int) -> float:
-    """What the look after `look` of `seeds` seeds may spend; all looks together spend `LEVEL`."""
-    looks = seeds - min(FIRST_LOOK, seeds)  # before the last
-    return LEVEL - _EARLY * (looks > 0) if look == seeds else _EARLY / looks
+@lru_cache(maxsize=1024)
+def level_of(look: int, seeds: int, comparisons: int = 1) -> float:
+    """The p of one difference below which the look after `look` of `seeds` seeds calls it, among `comparisons`."""
+    if seeds <= FIRST_LOOK:
+        return LEVEL / comparisons
+    return _share(look, seeds) * float(np.quantile(_smallest(seeds), LEVEL / comparisons))
+
+
+def _share(look: int, seeds: int) -> float:
+    return 1.0 if look == seeds else _EARLY
+
+
+@lru_cache(maxsize=4)
+def _smallest(seeds: int) -> NDArray[np.float64]:
+    """The smallest p by share of all looks, (trials,), where the true difference is 0."""
+    draw = np.random.default_rng(0)
+    total, squares, smallest = np.zeros(_TRIALS), np.zeros(_TRIALS), np.full(_TRIALS, np.inf)
+    for look in range(1, seeds + 1):
+        values = draw.normal(size=_TRIALS)
+        total, squares = total + values, squares + values**2
+        if look >= FIRST_LOOK:
+            t = total / np.sqrt(look * (squares - total**2 / look) / (look - 1))
+            smallest = np.minimum(smallest, 2 * special.stdtr(look - 1, -np.abs(t)) / _share(look, seeds))
+    return smallest
 
 
 def chance(values: Sequence[float], seeds: int, comparisons: int) -> float:
@@ -100,4 +123,4 @@ def chance(values: Sequence[float], seeds: int, comparisons: int) -> float:
     final = (n * now.mean + more * to_come) / seeds
     t = np.abs(final) / np.sqrt(squares / (seeds - 1) / seeds)
     p = 2 * special.stdtr(seeds - 1, -t)
-    return float(np.mean(p * comparisons < level_of(seeds, seeds)))
+    return float(np.mean(p < level_of(seeds, seeds, comparisons)))

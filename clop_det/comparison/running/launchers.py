@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from clop_det.comparison.names import JOB_CONFIG, KEEP
 from clop_det.comparison.planning.jobs import Job
+from clop_det.comparison.running.energy import Meter, counters
 from clop_det.comparison.running.warm import WarmStart
 from clop_det.engine.descent import kill_tree, stop_with_parent
 from clop_det.engine.run_folder import CONFIG_NAME
@@ -42,10 +43,12 @@ class FolderBusy(Exception):
 class Running(Protocol):
     """A job that has been started.
 
-    `seconds`: how long it ran where that is not since it was started, known when it has ended.
+    `seconds`: how long it ran where that is not since it was started, known when it has ended. `meter`: what counts
+    its energy; None: nothing does.
     """
 
     seconds: float | None
+    meter: Meter | None
 
     def poll(self) -> int | None:
         """Exit code, or None while it runs."""
@@ -113,8 +116,18 @@ class LocalLauncher:
         Raises:
             FolderBusy: a process of an earlier comparison still works in the folder.
         """
+        environment = self.environment(slot)
         words = command(job, folder, self._commands, self._gpus)
-        return LocalProcess(words, folder, self.environment(slot), self._warm)
+        meter = Meter(counters(self.slots == 1, self._own(job, environment)))
+        return LocalProcess(words, folder, environment, meter, self._warm)
+
+    def _own(self, job: Job, environment: Mapping[str, str]) -> list[str]:
+        """The GPUs that the job computes on and no other one does; none on a processor."""
+        device, _, index = (str(job.config.MODEL.DEVICE) if job.config is not None else "").partition(":")
+        if device != "cuda" or (self.slots > 1 and self.slots * self._gpus > len(self._visible)):
+            return []
+        first = int(index or 0)
+        return visible_gpus(environment)[first : first + self._gpus]
 
     def share(self) -> dict[str, int]:
         """The threads that a job computes with, and its GPUs."""
@@ -153,8 +166,10 @@ class LocalProcess:
         words: Sequence[str],
         folder: Path,
         environment: Mapping[str, str] | None = None,
+        meter: Meter | None = None,
         warm: WarmStart | None = None,
     ) -> None:
+        self.meter = meter
         # The lock is inherited, so it is held as long as the job's process lives. (torchrun's workers do not inherit
         # it; they leave when torchrun does.)
         lock = os.open(folder / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o666)
@@ -186,6 +201,8 @@ class LocalProcess:
 
     def poll(self) -> int | None:
         """Exit code (negative: ended by that signal), or None while it runs."""
+        if self.meter is not None:
+            self.meter.look(now=False)
         return self._process.poll()
 
     def stop(self, at_once: bool) -> None:
@@ -198,9 +215,9 @@ class LocalProcess:
             os.kill(self._process.pid, signal.SIGTERM)
 
 
-def visible_gpus() -> list[str]:
+def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
     """Names of the GPUs that jobs may use, as CUDA_VISIBLE_DEVICES takes them."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    given = environment.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
         return [name.strip() for name in given.split(",") if name.strip()]
     try:

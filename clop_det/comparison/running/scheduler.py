@@ -146,6 +146,8 @@ class Scheduler:
         active.record["attempts"][-1].update(
             seconds=round(seconds, 2), exit_code=code, reason="" if done or stopped else reason, stopped=stopped
         )
+        if active.process.meter is not None and (joules := active.process.meter.joules()):
+            active.record["attempts"][-1]["joules"] = joules
         write_json(folder / JOB_NAME, active.record)
         if done:
             self.outcome.done.append(name)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from clop_det.comparison.planning.jobs import Job
+from clop_det.comparison.running.energy import Meter
 from clop_det.comparison.running.launchers import (
     COMMANDS,
     Commands,
@@ -107,8 +108,11 @@ def _of_one_process(parameters: Mapping[str, Any], gpus: int) -> dict[str, Any]:
 class SubmittedJob:
     """A job in the queue or on a node.
 
-    `seconds`: how long its command ran, without the time in the queue; None until it has ended with a result.
+    `seconds`: how long its command ran, without the time in the queue; None until it has ended with a result. Energy is
+    not measured: others may work on the node.
     """
+
+    meter: Meter | None = None
 
     def __init__(self, job: Any, folder: Path) -> None:
         self._job, self._folder = job, folder

@@ -34,13 +34,23 @@
     });
   }
 
-  // A row that is clicked lights up in every table and gallery; a second click ends it.
+  // Drawings become part of the page, so that what they show of a row lights up, too.
+  for (const image of all("img.plot")) {
+    const bytes = Uint8Array.from(atob(image.src.split(",")[1]), character => character.charCodeAt(0));
+    const parsed = new DOMParser().parseFromString(new TextDecoder().decode(bytes), "image/svg+xml");
+    const svg = document.importNode(parsed.documentElement, true);
+    for (const [name, text] of [["class", "plot"], ["role", "img"], ["aria-label", image.alt]]) svg.setAttribute(name, text);
+    image.replaceWith(svg);
+  }
+
+  // A row that is clicked lights up in every table, drawing and gallery; a second click ends it.
   let lit = "";
   document.addEventListener("click", event => {
     const hit = event.target.closest("[data-row]");
-    if (!hit || !hit.dataset.row) return;
+    if (!hit || !/^\d+$/.test(hit.dataset.row)) return; // a line over several rows is none of them
     lit = lit === hit.dataset.row ? "" : hit.dataset.row;
-    all("[data-row]").forEach(element => element.classList.toggle("lit", element.dataset.row === lit));
+    all("[data-row]").forEach(element => element.classList.toggle("lit", element.dataset.row.split(" ").includes(lit)));
+    all("svg.plot").forEach(svg => svg.classList.toggle("dimmed", Boolean(svg.querySelector(".lit"))));
   });
 
   // Galleries: hide initialisations, or lay two of them over each other under a slider.
