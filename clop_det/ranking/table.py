@@ -11,9 +11,10 @@ from matplotlib.figure import Figure
 
 from clop_det.figures import CATALOGUE, ON_BOXES
 from clop_det.files import atomic_write, write_text
-from clop_det.ranking.ranking import RULE, Ranking
+from clop_det.ranking.measuring import RULE_MEASURES
+from clop_det.ranking.ranking import Ranking
 
-_OTHERS = ("tlogme", "h_score", "transrate", "lidar", "rankme", "nesum", "alpha_req", "idest", "two_nn", "sigreg")
+_OTHERS = ("rankme", "nesum", "alpha_req", "idest", "two_nn", "sigreg")
 LIMITS = (
     "The score is relative to the checkpoints named here. It has not been calibrated on fine-tunings of this data set:"
     " an interval says how much it depends on the images, not how well it predicts AP.",
@@ -36,7 +37,7 @@ def text(ranking: Ranking) -> str:
     """The table for people: the score, then the measures of the rule; the others stand in the CSV."""
     scores = {standing.name: standing for standing in ranking.standings}
     width = max(map(len, ranking.measured))
-    labels = [CATALOGUE.find(name).label for name in RULE]
+    labels = [CATALOGUE.find(name).label for name in ranking.rule.measures]
     lines = [f"{'checkpoint':<{width}}  {'score':>6}  {'behind the first':>18}  " + "  ".join(labels)]
     for name in [*scores, *(name for name in ranking.measured if name not in scores)]:
         standing = scores.get(name)
@@ -45,7 +46,8 @@ def text(ranking: Ranking) -> str:
             behind = f"{standing.behind:.2f} +- {standing.uncertain:.2f}"
         figures = ranking.measured[name].figures
         values = [
-            f"{CATALOGUE.find(key).text(figures[key]):>{len(label)}}" for key, label in zip(RULE, labels, strict=True)
+            f"{CATALOGUE.find(key).text(figures[key]):>{len(label)}}"
+            for key, label in zip(ranking.rule.measures, labels, strict=True)
         ]
         lines.append(f"{name:<{width}}  {score:>6}  {behind:>18}  " + "  ".join(values))
     boxes, images = ranking.objects
@@ -56,7 +58,7 @@ def text(ranking: Ranking) -> str:
 
 
 def _csv(ranking: Ranking) -> str:
-    columns = [*RULE, *(name if name in ("tlogme", "lidar") else ON_BOXES + name for name in _OTHERS)]
+    columns = [*RULE_MEASURES, "lidar", *(ON_BOXES + name for name in _OTHERS)]
     scores = {standing.name: standing for standing in ranking.standings}
     content = io.StringIO()
     writer = csv.writer(content, lineterminator="\n")

@@ -37,7 +37,7 @@ def test_an_image_gives_its_share_and_the_boxes_are_those_of_the_image(records: 
     assert len(found) == 48  # all there are: an image may give 40
     assert torch.bincount(found.images).tolist() == [8] * 6
     assert (found.crops[:, :, 24:40, 24:40] == 255).all()  # the inner part of a box is white alone
-    with pytest.raises(UserError, match="have 12 boxes"):
+    with pytest.raises(UserError, match="give 12 boxes"):
         choose(records, 40)  # two an image
 
 
