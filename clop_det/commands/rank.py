@@ -30,19 +30,24 @@ def main(argv: list[str] | None = None) -> int:
         return _calibrate(args)
     if not args.data or not args.checkpoints:
         raise UserError("a ranking needs --data and checkpoints; --calibrate needs neither.")
+    if args.early < 0:
+        raise UserError(f"--early is {args.early}; it must be at least 0.")
     read_pairs(args.set)
 
-    from clop_det.ranking.ranking import rank
+    from clop_det.api import rank
+    from clop_det.ranking.calibration_table import read_table
+    from clop_det.ranking.choosing import learn
     from clop_det.ranking.table import text, write_ranking
 
+    rule = learn(read_table(args.calibration)) if args.calibration else None
     ranking = rank(
         args.data, args.checkpoints, args.output, overrides=args.set, boxes=args.boxes, side=args.size, seed=args.seed,
-        budget=args.budget, say=_say,
+        budget=args.budget, early=args.early, rule=rule, say=_say,
     )  # fmt: skip
     paths = write_ranking(ranking, args.output)
     print(text(ranking))
     print(f"written: {', '.join(map(str, paths))}")
-    return int(bool(ranking.left_out or ranking.waiting))
+    return int(bool(ranking.left_out or ranking.waiting or ranking.early_failed))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,6 +63,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--budget", type=float, default=0.0, metavar="MINUTES", help="begin no further checkpoint after that time"
     )
+    parser.add_argument(
+        "--early", type=int, default=0, metavar="N", help="fine-tune the first N for a tenth of the config's schedule"
+    )
+    parser.add_argument(
+        "--calibration", type=Path, metavar="FILE", help="calibration.csv of --calibrate (default: the project's own)"
+    )
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY VALUE", help="overrides of the data's config")
     parser.add_argument(
         "--calibrate", nargs="+", type=Path, default=[], metavar="RUNS", help="folders of finished comparisons"
@@ -69,8 +80,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _calibrate(args: argparse.Namespace) -> int:
-    if args.data or args.checkpoints or args.set:
-        raise UserError("--calibrate reads data and checkpoints from RUNS; leave out --data, --set and checkpoints.")
+    if args.data or args.checkpoints or args.set or args.calibration:
+        raise UserError(
+            "--calibrate reads data and checkpoints from RUNS; leave out --data, --set, --calibration and checkpoints."
+        )
 
     from clop_det.comparison.calibration.calibrate import calibrate
 

@@ -28,7 +28,8 @@ class CalibrationRow:
         init, loss, label_fraction: what it began with; "" where there is none.
         setting: what repetitions under several seeds share.
         ap: in percent.
-        tuning_seconds, ranking_seconds: core-seconds of the fine-tuning, and of the figures; NaN: not known.
+        tuning_seconds: core-seconds of the fine-tuning (wall time times cores); NaN: not known.
+        ranking_seconds: CPU seconds of encoding and measuring.
         figures: measure -> value.
     """
 

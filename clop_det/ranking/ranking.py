@@ -13,6 +13,7 @@ from clop_det.checkpoints.folders import parts_of
 from clop_det.conversion.convert import convert_checkpoint
 from clop_det.engine.seeding import generator
 from clop_det.errors import UserError
+from clop_det.ranking.choosing import shipped_rule
 from clop_det.ranking.data import ranking_config, ranking_records
 from clop_det.ranking.encoding import Encoder
 from clop_det.ranking.kept import digest_of, keep, kept, key_of, measured_in
@@ -34,7 +35,10 @@ class Ranking:
         waiting: names for which the budget was too small.
         seconds: name -> time that its figures took, conversion and proof included.
         objects: how many boxes of how many images were looked at.
+        files: name -> checkpoint.
         rule: by which they are in order.
+        early: name -> early AP in percent, of the first few; empty: not asked for.
+        early_failed: name -> why it has none.
     """
 
     standings: list[Standing]
@@ -43,7 +47,10 @@ class Ranking:
     waiting: list[str]
     seconds: dict[str, float]
     objects: tuple[int, int]
+    files: dict[str, Path] = field(default_factory=dict)
     rule: Rule = PLAIN
+    early: dict[str, float] = field(default_factory=dict)
+    early_failed: dict[str, str] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:
@@ -73,7 +80,7 @@ def rank(
     side: int = 128,
     seed: int = 0,
     budget: float = 0.0,
-    rule: Rule = PLAIN,
+    rule: Rule | None = None,
     say: Say = lambda line: None,
 ) -> Ranking:
     """Rank checkpoints by what their frozen features make of the training images of a detection data set.
@@ -89,7 +96,7 @@ def rank(
         side: to which boxes and windows are resized, in pixels.
         seed: draws the boxes, their windows and views, and the halves.
         budget: minutes after which no further checkpoint is begun; 0: all are.
-        rule: how figures become a score; a calibration gives one, see `choosing.learn`.
+        rule: how figures become a score, e.g. by a calibration of one's own (`choosing.learn`); None: the shipped one.
         say: called with a line of progress.
 
     Raises:
@@ -98,7 +105,7 @@ def rank(
     if boxes < LEAST or side < 32 or budget < 0:
         raise UserError(f"boxes is {boxes}, size {side}, budget {budget:g}; they must be at least {LEAST}, 32 and 0.")
     started = time.monotonic()
-    names = _names(checkpoints)
+    names, rule = _names(checkpoints), rule or shipped_rule()
     objects = choose_objects(ranking_records(ranking_config(data, overrides)), boxes, side, generator(seed, "ranking"))
     shop = _Shop(objects, digest_of(objects), seed, output, say)
     measured: dict[str, Measured] = {}
@@ -118,7 +125,7 @@ def rank(
         raise UserError(f"none of the {len(names)} checkpoints could be measured: {next(iter(left_out.values()))}")
     count = len(objects), len(torch.unique(objects.images))
     found = standings(measured, rule)
-    return Ranking(found, {**measured, **shop.random}, left_out, waiting, seconds, count, rule)
+    return Ranking(found, {**measured, **shop.random}, left_out, waiting, seconds, count, names, rule)
 
 
 def _names(checkpoints: Sequence[Path]) -> dict[str, Path]:

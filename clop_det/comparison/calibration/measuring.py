@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import torch
 from detectron2.config import CfgNode
 
 from clop_det.checkpoints.reading import read_provenance
@@ -69,11 +68,11 @@ class _Bench:
         file = self._folder / f"{digest(key)[:16]}.json"
         content = kept(file, key)
         if content is None:
-            started = time.monotonic()
+            started = time.process_time()
             encoder = Encoder(run.weights, random=run.seed if run.random else None)
             features = encoder.features(objects, self._seed, lambda done, total: None)
             found = measure(objects, features, self._seed, splits=0)
-            content = keep(file, key, found, arch, (time.monotonic() - started) * torch.get_num_threads())
+            content = keep(file, key, found, arch, time.process_time() - started)
         data = f"{'+'.join(run.cfg.DATASETS.TRAIN)} {of_objects[:8]}"
         return CalibrationRow(
             comparison=run.comparison,
