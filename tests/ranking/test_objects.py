@@ -60,6 +60,8 @@ def test_the_choice_is_a_function_of_the_seed(records: list[dict[str, Any]]) -> 
 def test_what_no_ranking_can_be_made_of_is_refused(records: list[dict[str, Any]]) -> None:
     with pytest.raises(UserError, match="24 boxes .* on 3 images"):
         choose(records[:3], 1000)
+    with pytest.raises(UserError, match="give 0 boxes"):
+        choose([{**record, "annotations": []} for record in records], 1000)
     for record in records:
         for entry in record["annotations"]:
             entry["category_id"] = 1
