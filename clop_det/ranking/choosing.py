@@ -79,7 +79,7 @@ def calibration(rows: Sequence[CalibrationRow]) -> Calibration:
     rule = learn(rows)
     alone = [Rule((name,)) for name in measures_of(groups)]
     judged = tuple(judge(each, groups) for each in [rule, PLAIN, *alone])
-    by_loss = _left_out(groups, lambda row: row.loss or row.init)
+    by_loss = _left_out(groups, lambda row: row.loss or row.init)  # of a method, a given file or random: its name
     by_data = _left_out(groups, lambda row: row.data)
     return Calibration(tuple(rows), tuple(groups), rule, judged, by_loss, by_data)
 

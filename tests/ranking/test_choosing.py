@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from clop_det.errors import UserError
+from clop_det.ranking import choosing
 from clop_det.ranking.calibration_report import markdown
+from clop_det.ranking.calibration_table import write_table
 from clop_det.ranking.choosing import calibration, candidate_rules, choose, learn, margin
 from clop_det.ranking.judging import groups_of
 from clop_det.ranking.measuring import RULE_MEASURES
@@ -20,6 +23,13 @@ def test_the_measure_that_follows_ap_is_chosen_and_measures_of_the_spectrum_neve
     candidates = candidate_rules(groups_of(stored()))
     assert PLAIN in candidates
     assert {name for rule in candidates for name in rule.measures} <= set(RULE_MEASURES)
+
+
+def test_the_shipped_calibration_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choosing, "SHIPPED", tmp_path / "calibration.csv")
+    assert choosing.shipped_rule() == PLAIN
+    write_table(stored(), tmp_path / "calibration.csv")
+    assert choosing.shipped_rule() == learn(stored())
 
 
 def test_the_margin_is_the_least_gap_from_which_on_95_percent_of_the_pairs_are_right() -> None:

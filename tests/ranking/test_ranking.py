@@ -10,8 +10,10 @@ import torchvision
 
 from clop_det.commands.main import main
 from clop_det.errors import UserError
+from clop_det.ranking.calibration_table import write_table
 from clop_det.ranking.encoding import Encoder
 from clop_det.ranking.ranking import rank
+from tests.ranking.stored import stored
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +48,12 @@ def test_a_ranking_is_written_and_the_same_command_measures_nothing_again(
     again, err = capsys.readouterr()
     assert again == out
     assert err == ""
+    assert "has not been calibrated" in out
+    write_table(stored(), tmp_path / "calibration.csv")
+    assert main([*words, "--calibration", str(tmp_path / "calibration.csv")]) == 0
+    calibrated = capsys.readouterr().out
+    assert "Rule: kNN on boxes, chosen on 32 fine-tunings; scores less than" in calibrated
+    assert "LogME" not in calibrated.splitlines()[0]
 
 
 def test_a_checkpoint_that_does_not_convert_is_named_and_left_out(

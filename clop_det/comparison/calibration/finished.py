@@ -30,7 +30,6 @@ class FineTuning:
         weights: converted file that it began with. Of a random one that of another run of the same network, which says
             how the network is built and fed.
         random: whether it began with random numbers.
-        loss: of the pretraining; "": none.
         ap: in percent.
         seconds: core-seconds, or GPU-seconds on a GPU; NaN: not noted.
     """
@@ -41,7 +40,6 @@ class FineTuning:
     weights: Path
     random: bool
     init: str
-    loss: str
     label_fraction: str
     setting: str
     seed: int
@@ -90,7 +88,6 @@ def _fine_tuning(comparison: str, row: Row, run: Run, cfg: CfgNode, weights: Pat
         weights=weights,
         random=not _begins_with(row),
         init=setting.init,
-        loss=str(run.record.get("loss") or ""),
         label_fraction=fraction,
         setting=" ".join(filter(None, [setting.label, fraction])),
         seed=row.seed,

@@ -63,7 +63,8 @@ class _Bench:
     def row(self, run: FineTuning) -> CalibrationRow:
         objects, of_objects = self._of(run.cfg)
         source = f"random {run.seed}" if run.random else sha256_of(run.weights)
-        arch = str(read_provenance(run.weights)["arch"])
+        provenance = read_provenance(run.weights)
+        arch = str(provenance["arch"])
         key = key_of(f"{source} {arch}", of_objects, self._seed)
         file = self._folder / f"{digest(key)[:16]}.json"
         content = kept(file, key)
@@ -80,7 +81,7 @@ class _Bench:
             task=f"{data} {arch} {run.cfg.MODEL.META_ARCHITECTURE} {run.cfg.SOLVER.MAX_ITER} iterations",
             data=data,
             init=run.init,
-            loss=run.loss,
+            loss="" if run.random else str(provenance.get("loss") or ""),  # a method of its own has none
             label_fraction=run.label_fraction,
             setting=run.setting,
             seed=run.seed,
