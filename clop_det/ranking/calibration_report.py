@@ -72,9 +72,10 @@ def _elsewhere(kind: str, found: LeftOut | None) -> Iterable[str]:
         yield f"There are too few runs to choose a rule without one {kind} and judge it where it is back."
     else:
         regret, deviations = found.mean
+        relative = "" if math.isnan(deviations) else f", {deviations:.2f} standard deviations over seeds"
         yield (
-            f"Chosen without one {kind} and judged where it is back: regret {regret:.2f} AP, {deviations:.2f} standard"
-            f" deviations over seeds ({', '.join(f'{name} {value:.2f} AP' for name, value in found.regrets.items())})."
+            f"Chosen without one {kind} and judged where it is back: regret {regret:.2f} AP{relative}"
+            f" ({', '.join(f'{name} {value:.2f} AP' for name, value in found.regrets.items())})."
             f" Chosen were {', '.join(f'{name} ({count}x)' for name, count in found.chosen.most_common())}."
         )
     yield ""
