@@ -73,7 +73,7 @@ def early_config(cfg: CfgNode, weights: Path) -> CfgNode:
     own.SOLVER.STEPS = tuple(sorted({-(-step // _SHARE) for step in own.SOLVER.STEPS}))
     own.SOLVER.CHECKPOINT_PERIOD = own.SOLVER.MAX_ITER
     own.TEST.EVAL_PERIOD, own.TEST.PICTURES, own.TEST.KEEP_BEST, own.TEST.EXPECTED_RESULTS = 0, 0, "", []
-    own.PROBE.TASKS = ()
+    own.PROBE.ENABLED = False
     own.SEED = max(0, own.SEED)
     return own
 

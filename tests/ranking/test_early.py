@@ -11,7 +11,7 @@ import yaml
 from detectron2.config import CfgNode
 from detectron2.data import DatasetCatalog
 
-from clop_det.commands.main import main
+from clop_det import api
 from clop_det.errors import UserError
 from clop_det.ranking.early import FINE_TUNED, JUDGED, early_ap
 from clop_det.ranking.ranking import Ranking
@@ -78,13 +78,14 @@ def test_a_tenth_of_the_schedule_on_two_parts_of_the_training_images(
     assert more == {"one": 10.0, "other": 20.0}  # the first was kept
 
 
-def test_the_command_fine_tunes_and_tells(
-    config: Path, checkpoints: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ["--data", str(config), "--output", str(tmp_path / "out"), "--boxes", "400", "--size", "32", "--early", "1"]
-    assert main(["rank", *map(str, checkpoints), *words]) == 0
-    assert "AP after a tenth of the schedule, on training images left out: " in capsys.readouterr().out
-    (results,) = (tmp_path / "out" / "early").glob("*/results.json")
+def test_a_detector_is_really_fine_tuned(config: Path, checkpoints: list[Path], tmp_path: Path) -> None:
+    def fine_tune(cfg: CfgNode, resume: bool) -> Mapping[str, float]:
+        return api.finetune(cfg, launch=api.Launch(resume=resume)).figures
+
+    found, failed = early_ap(ranked(checkpoints), 1, str(config), [], tmp_path, fine_tune, lambda line: None)
+    assert failed == {}
+    assert 0 <= found["one"] <= 100
+    (results,) = (tmp_path / "early").glob("*/results.json")
     assert json.loads(results.read_text())["iterations"] == 2
 
 

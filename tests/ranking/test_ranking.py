@@ -43,7 +43,7 @@ def test_a_ranking_is_written_and_the_same_command_measures_nothing_again(
     assert (tmp_path / "out" / "ranking.svg").read_text().startswith("<?xml")
     rows = (tmp_path / "out" / "ranking.csv").read_text().splitlines()
     assert len(rows) == 4
-    assert rows[0].startswith("checkpoint,score,behind,uncertain,seconds,object_linear_top1")
+    assert rows[0].startswith("checkpoint,score,behind,uncertain,seconds,early_ap,object_linear_top1")
     assert main(words) == 0
     again, err = capsys.readouterr()
     assert again == out
