@@ -52,6 +52,7 @@ setup(
     package_data={
         "clop_det": ["py.typed"],
         "clop_det.comparison.report": ["templates/*"],
+        "clop_det.ranking": ["calibration.csv"],
         "clop_det.configs": ["*/*.yaml", "*/*/*.yaml"],
         "clop_det.reference": ["*.md"],
     },

@@ -177,14 +177,27 @@ def predict(
     return apply(detector, images, output, threshold=threshold, draw=draw, progress=progress)
 
 
-def rank(data: StrPath, checkpoints: Sequence[StrPath], output: StrPath, **asked: Any) -> Ranking:
+def rank(data: StrPath, checkpoints: Sequence[StrPath], output: StrPath, *, early: int = 0, **asked: Any) -> Ranking:
     """Rank checkpoints for a detection data set before any fine-tuning.
 
-    `asked` are the arguments of `clop_det.ranking.ranking.rank`: boxes, side, seed, budget, overrides, say.
+    Args:
+        data, checkpoints, output: as `clop_det.ranking.ranking.rank` has them.
+        early: how many of the first are fine-tuned for a tenth of the schedule; see `clop_det.ranking.early`.
+        asked: its other arguments: boxes, side, seed, budget, rule, overrides, say.
     """
     from clop_det.ranking.ranking import rank as rank_checkpoints
 
-    return rank_checkpoints(str(data), [Path(path) for path in checkpoints], Path(output), **asked)
+    def fine_tune(cfg: CfgNode, resume: bool) -> Mapping[str, float]:
+        return finetune(cfg, launch=Launch(resume=resume)).figures
+
+    found = rank_checkpoints(str(data), [Path(path) for path in checkpoints], Path(output), **asked)
+    if early:
+        from clop_det.ranking.early import early_ap
+
+        words, say = list(asked.get("overrides", ())), asked.get("say", lambda line: None)
+        aps, failed = early_ap(found, early, str(data), words, Path(output), fine_tune, say)
+        found = dataclasses.replace(found, early=aps, early_failed=failed)
+    return found
 
 
 def compare(config: StrPath, overrides: Overrides = (), **asked: Any) -> Compared:

@@ -17,7 +17,7 @@ ROOMS: list[tuple[str, ...]] = [
     ("commands",),
     ("api",),
     ("comparison.experiment",),
-    ("comparison.report",),
+    ("comparison.report", "comparison.calibration"),
     ("comparison.results", "comparison.running"),
     ("comparison.planning",),
     ("comparison",),

@@ -44,8 +44,19 @@ def ranking_records(cfg: CfgNode) -> Sequence[dict[str, Any]]:
     """
     if not cfg.DATASETS.TRAIN:
         raise UserError("DATASETS.TRAIN is empty; a ranking looks at the training images.")
-    use_datasets(cfg)
-    return training_records(cfg)
+    alone = training_alone(cfg)
+    use_datasets(alone)
+    return training_records(alone)
+
+
+def training_alone(cfg: CfgNode) -> CfgNode:
+    """The config without its test sets, which need not even be there."""
+    own = cfg.clone()
+    own.defrost()
+    own.DATASETS.TEST = ()
+    own.DATASETS.REGISTER = [entry for entry in cfg.DATASETS.REGISTER if entry.get("NAME") in cfg.DATASETS.TRAIN]
+    own.freeze()
+    return own
 
 
 def _entry(path: Path) -> dict[str, str]:

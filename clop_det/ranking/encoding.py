@@ -50,18 +50,18 @@ class Encoder:
 
     Args:
         weights: a converted file; its provenance says which network it is and how images are fed.
-        random: draw the weights from a fixed seed and leave the file's alone: the reference that has learnt nothing.
+        random: draw the weights from this seed and leave the file's alone: a network that has learnt nothing.
     """
 
-    def __init__(self, weights: Path, random: bool = False) -> None:
+    def __init__(self, weights: Path, random: int | None = None) -> None:
         provenance: dict[str, Any] = read_provenance(weights)
         self.arch: str = provenance["arch"]
         family, architecture = find_architecture(self.arch, str(weights))
         cfg = target_config(family.targets(architecture)[0], provenance)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
+            torch.manual_seed(random or 0)
             self._detector: TargetDetector = family.target_network(cfg).eval()
-        if not random:
+        if random is None:
             with quiet_loading():
                 DetectorCheckpointer(self._detector).load(str(weights))
         self._family: Family = family

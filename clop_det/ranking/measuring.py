@@ -17,7 +17,7 @@ from clop_det.probes.measures.evidence import logme, tlogme
 from clop_det.probes.measures.knn import knn_top1
 from clop_det.probes.measures.linear import linear_probe
 from clop_det.probes.measures.location import location_r2
-from clop_det.probes.measures.separability import lidar, scaled
+from clop_det.probes.measures.separability import h_score, lidar, scaled, transrate
 from clop_det.probes.running import run_tasks
 from clop_det.ranking.encoding import Features
 from clop_det.ranking.objects import Objects
@@ -50,8 +50,10 @@ class Measured:
     halves: dict[str, list[tuple[float, float]]]
 
 
-def measure(objects: Objects, features: Features, seed: int) -> Measured:
+def measure(objects: Objects, features: Features, seed: int, splits: int = SPLITS) -> Measured:
     """All figures of a checkpoint; one that its objects are too few for is absent.
+
+    `splits`: how often the images are halved; 0: never, which takes a fifth of the time.
 
     Raises:
         UserError: too few images to halve them.
@@ -66,7 +68,7 @@ def measure(objects: Objects, features: Features, seed: int) -> Measured:
         "lidar": lidar(scaled(features.views)),
     }
     halves: dict[str, list[tuple[float, float]]] = {name: [] for name in RULE_MEASURES}
-    for split in range(SPLITS):
+    for split in range(splits):
         first = _split(objects.images, bank, generator(seed, "ranking half", split))
         for name, function in RULE_MEASURES.items():
             one, other = (_of_part(function, objects, features, part, bank) for part in (first, ~first))
@@ -116,16 +118,25 @@ def _knn(objects: Objects, features: Features, bank: Tensor, queries: Tensor) ->
     return knn_top1(x[bank], y[bank], x[queries], y[queries], (_NEIGHBOURS,))[_NEIGHBOURS]
 
 
-def _logme(objects: Objects, features: Features, bank: Tensor, queries: Tensor) -> float:
+def _on_bank(function: Callable[[Tensor, Tensor], float]) -> Part:
+    """A measure of (features, labels) that takes the bank alone."""
+    return lambda objects, features, bank, queries: function(scaled(features.crops[bank]), objects.labels[bank])
+
+
+def _tlogme(objects: Objects, features: Features, bank: Tensor, queries: Tensor) -> float:
     part = bank | queries
-    return logme(features.crops[part], objects.labels[part])
+    return tlogme(features.windows[part], objects.labels[part], objects.places[part])
 
 
 Part = Callable[[Objects, Features, Tensor, Tensor], float]
-# What the rule may combine: figure -> the same on a part of the objects, (bank, queries) bool (N,).
+# What a rule may combine: figure -> the same on a part of the objects, (bank, queries) bool (N,). Measures of the
+# spectrum are not here: they may only compare runs of one method.
 RULE_MEASURES: dict[str, Part] = {
     "object_linear_top1": _linear,
     "object_knn_top1": _knn,
-    "object_logme": _logme,
+    "object_logme": _on_bank(logme),
     "location_r2": _location,
+    "tlogme": _tlogme,
+    "object_h_score": _on_bank(h_score),
+    "object_transrate": _on_bank(transrate),
 }

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import save as tensors_to_bytes
 
 from clop_det.checkpoints.folders import parts_of
 from clop_det.conversion.convert import convert_checkpoint
 from clop_det.engine.seeding import generator
 from clop_det.errors import UserError
-from clop_det.files import read_json, write_json
+from clop_det.ranking.choosing import shipped_rule
 from clop_det.ranking.data import ranking_config, ranking_records
 from clop_det.ranking.encoding import Encoder
+from clop_det.ranking.kept import digest_of, keep, kept, key_of, measured_in
 from clop_det.ranking.measuring import Measured, measure
 from clop_det.ranking.objects import LEAST, Objects, choose_objects
-from clop_det.ranking.rule import Standing, standings, verdict
+from clop_det.ranking.rule import PLAIN, Rule, Standing, standings, verdict
 
-RULE = ("object_linear_top1", "object_knn_top1", "object_logme", "location_r2")
-_FORM = 1  # of what is kept for a checkpoint
 Say = Callable[[str], None]
 
 
@@ -39,6 +35,10 @@ class Ranking:
         waiting: names for which the budget was too small.
         seconds: name -> time that its figures took, conversion and proof included.
         objects: how many boxes of how many images were looked at.
+        files: name -> checkpoint.
+        rule: by which they are in order.
+        early: name -> early AP in percent, of the first few; empty: not asked for.
+        early_failed: name -> why it has none.
     """
 
     standings: list[Standing]
@@ -47,6 +47,10 @@ class Ranking:
     waiting: list[str]
     seconds: dict[str, float]
     objects: tuple[int, int]
+    files: dict[str, Path] = field(default_factory=dict)
+    rule: Rule = PLAIN
+    early: dict[str, float] = field(default_factory=dict)
+    early_failed: dict[str, str] = field(default_factory=dict)
 
     @property
     def verdict(self) -> str:
@@ -76,6 +80,7 @@ def rank(
     side: int = 128,
     seed: int = 0,
     budget: float = 0.0,
+    rule: Rule | None = None,
     say: Say = lambda line: None,
 ) -> Ranking:
     """Rank checkpoints by what their frozen features make of the training images of a detection data set.
@@ -91,6 +96,7 @@ def rank(
         side: to which boxes and windows are resized, in pixels.
         seed: draws the boxes, their windows and views, and the halves.
         budget: minutes after which no further checkpoint is begun; 0: all are.
+        rule: how figures become a score, e.g. by a calibration of one's own (`choosing.learn`); None: the shipped one.
         say: called with a line of progress.
 
     Raises:
@@ -99,9 +105,9 @@ def rank(
     if boxes < LEAST or side < 32 or budget < 0:
         raise UserError(f"boxes is {boxes}, size {side}, budget {budget:g}; they must be at least {LEAST}, 32 and 0.")
     started = time.monotonic()
-    names = _names(checkpoints)
+    names, rule = _names(checkpoints), rule or shipped_rule()
     objects = choose_objects(ranking_records(ranking_config(data, overrides)), boxes, side, generator(seed, "ranking"))
-    shop = _Shop(objects, _digest(objects), seed, output, say)
+    shop = _Shop(objects, digest_of(objects), seed, output, say)
     measured: dict[str, Measured] = {}
     left_out: dict[str, str] = {}
     waiting: list[str] = []
@@ -118,8 +124,8 @@ def rank(
     if not measured:
         raise UserError(f"none of the {len(names)} checkpoints could be measured: {next(iter(left_out.values()))}")
     count = len(objects), len(torch.unique(objects.images))
-    found = standings(measured, RULE)
-    return Ranking(found, {**measured, **shop.random}, left_out, waiting, seconds, count)
+    found = standings(measured, rule)
+    return Ranking(found, {**measured, **shop.random}, left_out, waiting, seconds, count, names, rule)
 
 
 def _names(checkpoints: Sequence[Path]) -> dict[str, Path]:
@@ -141,8 +147,8 @@ def _names(checkpoints: Sequence[Path]) -> dict[str, Path]:
 
 def _measured(name: str, path: Path, shop: _Shop) -> tuple[Measured, float]:
     started = time.monotonic()
-    kept, key = shop.output / "measured" / f"{name}.json", _key(parts_of(path).digest, shop)
-    content = _kept(kept, key)
+    file, key = shop.output / "measured" / f"{name}.json", key_of(parts_of(path).digest, shop.digest, shop.seed)
+    content = kept(file, key)
     if content is None:
         converted = shop.output / "converted" / f"{name}.pth"
         converted.parent.mkdir(parents=True, exist_ok=True)
@@ -151,19 +157,19 @@ def _measured(name: str, path: Path, shop: _Shop) -> tuple[Measured, float]:
         encoder = Encoder(converted)
         found = _encode_and_measure(name, encoder, shop)
         _measure_random(encoder.arch, converted, shop)
-        content = _keep(kept, key, found, encoder.arch, time.monotonic() - started)
+        content = keep(file, key, found, encoder.arch, time.monotonic() - started)
     arch = str(content["arch"])
-    if (random := _kept(_random_file(shop, arch), _key("random", shop))) is not None:
-        shop.random[f"random {arch}"] = _from(random)
-    return _from(content), float(content["seconds"])
+    if (random := kept(_random_file(shop, arch), key_of("random", shop.digest, shop.seed))) is not None:
+        shop.random[f"random {arch}"] = measured_in(random)
+    return measured_in(content), float(content["seconds"])
 
 
 def _measure_random(arch: str, converted: Path, shop: _Shop) -> None:
     """Measure the network of that architecture that has learnt nothing, once."""
-    file, key = _random_file(shop, arch), _key("random", shop)
-    if _kept(file, key) is None:
-        found = _encode_and_measure(f"random {arch}", Encoder(converted, random=True), shop)
-        _keep(file, key, found, arch, 0.0)
+    file, key = _random_file(shop, arch), key_of("random", shop.digest, shop.seed)
+    if kept(file, key) is None:
+        found = _encode_and_measure(f"random {arch}", Encoder(converted, random=0), shop)
+        keep(file, key, found, arch, 0.0)
 
 
 def _encode_and_measure(name: str, encoder: Encoder, shop: _Shop) -> Measured:
@@ -180,33 +186,3 @@ def _encode_and_measure(name: str, encoder: Encoder, shop: _Shop) -> Measured:
 
 def _random_file(shop: _Shop, arch: str) -> Path:
     return shop.output / "measured" / f"random {arch.replace('/', '-').replace(':', '-')}.json"
-
-
-def _key(source: str, shop: _Shop) -> dict[str, Any]:
-    return {"form": _FORM, "source": source, "objects": shop.digest, "seed": shop.seed}
-
-
-def _digest(objects: Objects) -> str:
-    tensors = {"crops": objects.crops, "windows": objects.windows, "places": objects.places, "labels": objects.labels}
-    return hashlib.sha256(tensors_to_bytes(tensors)).hexdigest()
-
-
-def _kept(path: Path, key: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What was kept for this very key; None: nothing, or of another file, data set or seed."""
-    try:
-        content = read_json(path) if path.is_file() else None
-    except UserError:
-        return None
-    return content if isinstance(content, dict) and content.get("key") == dict(key) else None
-
-
-def _keep(path: Path, key: Mapping[str, Any], found: Measured, arch: str, seconds: float) -> dict[str, Any]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = {"key": dict(key), "arch": arch, "seconds": seconds, "figures": found.figures, "halves": found.halves}
-    write_json(path, content)
-    return content
-
-
-def _from(content: Mapping[str, Any]) -> Measured:
-    halves = {name: [(float(a), float(b)) for a, b in pairs] for name, pairs in content["halves"].items()}
-    return Measured({name: float(value) for name, value in content["figures"].items()}, halves)

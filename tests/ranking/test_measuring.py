@@ -27,6 +27,7 @@ def features(of: Objects, signal: float) -> Features:
     crops, windows, grids = (torch.randn(len(of), size, generator=source) for size in (12, 12, 40))
     crops[:, :3] += signal * torch.eye(3)[of.labels]
     grids[:, :4] += 10 * signal * of.places.float()
+    windows[:, :3] += signal * torch.eye(3)[of.labels]
     return Features(crops, windows, grids, torch.randn(20, 8, 12, generator=source))
 
 

@@ -37,7 +37,7 @@ def test_an_image_gives_its_share_and_the_boxes_are_those_of_the_image(records: 
     assert len(found) == 48  # all there are: an image may give 40
     assert torch.bincount(found.images).tolist() == [8] * 6
     assert (found.crops[:, :, 24:40, 24:40] == 255).all()  # the inner part of a box is white alone
-    with pytest.raises(UserError, match="have 12 boxes"):
+    with pytest.raises(UserError, match="give 12 boxes"):
         choose(records, 40)  # two an image
 
 
@@ -60,6 +60,8 @@ def test_the_choice_is_a_function_of_the_seed(records: list[dict[str, Any]]) -> 
 def test_what_no_ranking_can_be_made_of_is_refused(records: list[dict[str, Any]]) -> None:
     with pytest.raises(UserError, match="24 boxes .* on 3 images"):
         choose(records[:3], 1000)
+    with pytest.raises(UserError, match="give 0 boxes"):
+        choose([{**record, "annotations": []} for record in records], 1000)
     for record in records:
         for entry in record["annotations"]:
             entry["category_id"] = 1

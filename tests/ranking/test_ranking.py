@@ -10,8 +10,10 @@ import torchvision
 
 from clop_det.commands.main import main
 from clop_det.errors import UserError
+from clop_det.ranking.calibration_table import write_table
 from clop_det.ranking.encoding import Encoder
 from clop_det.ranking.ranking import rank
+from tests.ranking.stored import stored
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +43,17 @@ def test_a_ranking_is_written_and_the_same_command_measures_nothing_again(
     assert (tmp_path / "out" / "ranking.svg").read_text().startswith("<?xml")
     rows = (tmp_path / "out" / "ranking.csv").read_text().splitlines()
     assert len(rows) == 4
-    assert rows[0].startswith("checkpoint,score,behind,uncertain,seconds,object_linear_top1")
+    assert rows[0].startswith("checkpoint,score,behind,uncertain,seconds,early_ap,object_linear_top1")
     assert main(words) == 0
     again, err = capsys.readouterr()
     assert again == out
     assert err == ""
+    assert "has not been calibrated" in out
+    write_table(stored(), tmp_path / "calibration.csv")
+    assert main([*words, "--calibration", str(tmp_path / "calibration.csv")]) == 0
+    calibrated = capsys.readouterr().out
+    assert "Rule: kNN on boxes, chosen on 32 fine-tunings; scores less than" in calibrated
+    assert "LogME" not in calibrated.splitlines()[0]
 
 
 def test_a_checkpoint_that_does_not_convert_is_named_and_left_out(

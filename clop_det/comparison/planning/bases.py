@@ -20,6 +20,7 @@ def from_base(values: dict[str, Any], file: Path) -> None:
         *_entries(compare.get("INITS"), ("CHECKPOINT", "FROM")),
         *_entries(compare.get("DETECTION"), ("CONFIG",)),
         *_entries([compare.get("PRETRAIN")], ("CONFIG",)),
+        *_entries([compare.get("INITS_FROM")], ("RANKING",)),
     ):
         entry[key] = _beside(entry[key], file.parent)
     if isinstance(compare.get("DETECTION"), list):

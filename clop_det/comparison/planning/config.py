@@ -37,6 +37,12 @@ declare(
             " the pretraining with LOSS starts from, instead of random weights. DETECTION_OPTS: {config key: value} for"
             " its fine-tunings alone; not what all rows are judged by.",
         ),
+        "COMPARE.INITS_FROM": Key(
+            {},
+            "Further initialisations, from a ranking: {RANKING: path of the ranking.json of clop-det rank, TOP: how"
+            " many of its checkpoints}. Without TOP: all that the ranking does not tell apart from the first. The"
+            " report shows their scores against the metric.",
+        ),
         "COMPARE.HEADS": Key(
             REDRAW,
             "What the pyramid and heads of every detector start with. redraw: numbers drawn from SEED, the same in all"

@@ -12,6 +12,7 @@ from fvcore.common.config import CfgNode as CN
 
 from clop_det.comparison.names import BOXED_IMAGE, FIRST_LOOK, LABEL, PAIRED, REDRAW
 from clop_det.comparison.planning.inits import Init, check_heads, read_init
+from clop_det.comparison.planning.ranked import ranked_inits
 from clop_det.comparison.planning.values import (
     Point,
     all_different,
@@ -64,6 +65,7 @@ class Matrix:
     sequential: bool = False
     test: str = PAIRED
     cost: Mapping[str, float] = field(default_factory=dict)
+    ranking: Mapping[str, Any] = field(default_factory=dict)
     imports: tuple[str, ...] = ()
     gpus: int = 1  # processes of a job
 
@@ -76,7 +78,9 @@ def read_matrix(cfg: CN, folder: Path) -> Matrix:
     """
     node = cfg.COMPARE
     seeds = all_different(node.SEEDS, "COMPARE.SEEDS")
-    inits = tuple(read_init(item, folder, seeds) for item in check_some(node.INITS, "COMPARE.INITS"))
+    ranked, ranking = ranked_inits(node.INITS_FROM, folder)
+    items = [*node.INITS, *ranked] if ranked else check_some(node.INITS, "COMPARE.INITS")
+    inits = tuple(read_init(item, folder, seeds) for item in items)
     check_heads(node.HEADS, inits)
     check_unique([init.name for init in inits], "COMPARE.INITS")
     pretrain_grid = read_grid(node.PRETRAIN.GRID, "COMPARE.PRETRAIN.GRID")
@@ -122,6 +126,7 @@ def read_matrix(cfg: CN, folder: Path) -> Matrix:
         sequential=bool(node.SEQUENTIAL),
         test=str(node.TEST),
         cost=_read_cost(node.COST),
+        ranking=ranking,
         imports=tuple(cfg.IMPORTS),
         gpus=int(node.LAUNCH.GPUS_PER_JOB),
     )

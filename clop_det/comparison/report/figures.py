@@ -26,6 +26,7 @@ from clop_det.comparison.report.labels import (
 )
 from clop_det.comparison.report.maps import grid_figures
 from clop_det.comparison.report.pareto import metric_against_cost
+from clop_det.comparison.report.ranking import metric_against_score
 from clop_det.comparison.report.style import Ink, Picture, colours, render
 from clop_det.comparison.results.rows import Row, Setting
 from clop_det.comparison.results.statistics import correlation, ranks
@@ -40,6 +41,7 @@ def all_figures(comparison: Comparison) -> list[Picture]:
     """Every figure for which there are data, in the order of the page; one that cannot be drawn becomes a remark."""
     makers: Iterable[Callable[[Comparison], list[Picture]]] = (
         metric_by_setting,
+        metric_against_score,
         metric_against_cost,
         metric_over_iterations,
         probe_over_iterations,

@@ -104,6 +104,10 @@ def _pair(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(_text, value))
 
 
+def _two_numbers(value: Any) -> bool:
+    return _numbers(value) and len(value) == 2
+
+
 def _cell(value: Any) -> bool:
     return isinstance(value, dict) and {"init", "seed"} <= set(value) and not sound(value)[1]
 
@@ -116,6 +120,10 @@ FORMS: dict[str, Callable[[Any], bool]] = {
     "one_file": _list(_text),
     "boundary": lambda value: (
         isinstance(value, dict) and _counts(value.get("images")) and _list(_text)(value.get("given"))
+    ),
+    "ranking": lambda value: (
+        isinstance(value, dict)
+        and (not value or (_text(value.get("rule")) and _object(_two_numbers)(value.get("scores"))))
     ),
     "cost": lambda value: (
         isinstance(value, dict)

@@ -62,6 +62,7 @@ class Comparison:
         rules: how differences are judged.
         cost: of a class label and of a boxed image; empty: not given.
         boundary: which pretraining images the comparison itself compared with the test images; empty: it did not.
+        ranking: the rule, and the scores of the initialisations that a ranking chose; empty: none did.
         sources: the folders that all this was read from.
     """
 
@@ -83,6 +84,7 @@ class Comparison:
     rules: Rules = field(default_factory=Rules)
     cost: Mapping[str, float] = field(default_factory=dict)
     boundary: Mapping[str, Any] = field(default_factory=dict)
+    ranking: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def first_lines(self) -> list[str]:
@@ -165,6 +167,7 @@ def read_comparison(folders: Sequence[Path], baseline: str = "", metric: str = "
         rules=rules,
         cost=plan.get("cost") or {},
         boundary=plan.get("boundary") or {},
+        ranking=plan.get("ranking") or {},
     )
 
 

@@ -1,0 +1,1 @@
+"""Finished comparisons as a calibration of `clop-det rank`."""
