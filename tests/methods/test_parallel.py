@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -20,13 +17,13 @@ from clop_det.methods.moco_v2 import MoCoV2
 from clop_det.methods.moco_v3 import MoCoV3
 from clop_det.methods.simmatch import SimMatch
 from clop_det.methods.sync_batch_norm import synchronise_batch_norm
+from tests.processes import on_ranks
 
 from .helpers import N, built, labels_of, made
 from .test_dense import built as built_dense
 from .test_dense import placed
 
 STEPS, WORLD_SIZES, SMALL = 4, (2, 3), 2
-LIMIT = datetime.timedelta(seconds=60)
 METHODS: dict[str, Any] = {
     "byol": lambda: built(Byol, loss_weight=0.5),
     "moco_v2": lambda: built(MoCoV2, queue=30, loss_weight=0.5),
@@ -67,25 +64,13 @@ def train(name: str, rank: int, world_size: int) -> dict[str, Tensor]:
     return found | method.state_dict()
 
 
-def work(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    for world_size in WORLD_SIZES:
-        if rank < world_size:
-            store = f"file://{folder}/store_{world_size}"
-            dist.init_process_group("gloo", init_method=store, rank=rank, world_size=world_size, timeout=LIMIT)
-            torch.save({name: train(name, rank, world_size) for name in METHODS}, f"{folder}/{world_size}_{rank}.pt")
-            dist.destroy_process_group()
+def work(rank: int, world_size: int) -> dict[str, dict[str, Tensor]]:
+    return {name: train(name, rank, world_size) for name in METHODS}
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, int], Any]:
-    folder = tmp_path_factory.mktemp("methods")
-    torch.multiprocessing.spawn(work, args=(str(folder),), nprocs=max(WORLD_SIZES))
-    return {
-        (world_size, rank): torch.load(Path(folder) / f"{world_size}_{rank}.pt", weights_only=True)
-        for world_size in WORLD_SIZES
-        for rank in range(world_size)
-    }
+    return on_ranks(work, tmp_path_factory.mktemp("methods"), WORLD_SIZES)
 
 
 @pytest.mark.parametrize("world_size", WORLD_SIZES)
