@@ -39,9 +39,11 @@ SMALL = {"INPUT.MIN_SIZE_TRAIN": [64], "INPUT.MIN_SIZE_TEST": 64}
 MAIN = """
 import json, sys
 from clop_det.commands.main import main
-for words in json.loads(sys.argv[1]):
-    print(chr(30), flush=True)
-    assert main(words) == 0, words
+from tests.unrendered import unrendered
+with unrendered():
+    for words in json.loads(sys.argv[1]):
+        print(chr(30), flush=True)
+        assert main(words) == 0, words
 """
 
 
