@@ -1,14 +1,15 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
-
-from tests.processes import run_python
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def check(module: str, page: str) -> str:
-    made = run_python(["-m", module], ROOT).stdout
+    command = [sys.executable, "-W", "ignore", "-m", module]
+    made = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stdout
     committed = (ROOT / "docs" / "reference" / page).read_text()
     assert made == committed, f"run: python -m {module} > docs/reference/{page}"
     return made
