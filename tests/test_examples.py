@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import csv
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from clop_det.files import read_json
+from tests.processes import run_python
 
 ROOT = Path(__file__).resolve().parents[1]
 TOY = ["MODEL.DEVICE", "cpu", "SOLVER.MAX_ITER", "3", "SOLVER.WARMUP_ITERS", "1", "SOLVER.IMS_PER_BATCH", "8"]
@@ -32,9 +30,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(place: Path, tool: str, *words: str) -> str:
     """A tool's output; it must end well."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CLOP_DET_CACHE": str(place / "cache")}
-    command = [sys.executable, "-W", "ignore", str(ROOT / "tools" / tool), *words]
-    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
+    cache = str(place / "cache")
+    done = run_python([ROOT / "tools" / tool, *words], place, PYTHONPATH=str(ROOT), CLOP_DET_CACHE=cache)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

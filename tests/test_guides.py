@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +14,7 @@ import torchvision
 from PIL import Image
 
 import clop_det
+from tests.processes import run_python
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = ["MODEL.DEVICE", "cpu", "SOLVER.WARMUP_ITERS", "0", "DATALOADER.NUM_WORKERS", "0"]
@@ -37,13 +35,15 @@ TRAIN = [*RUN, "SOLVER.MAX_ITER", "1", "SOLVER.IMS_PER_BATCH", "2", "PROBE.ENABL
 TRAIN += [str([{"NAME": f"digit_scenes_{s}", "LAYOUT": "voc", "ROOT": SCENES, "SPLIT": s} for s in ("train", "test")])]
 STEPS = {"SOLVER.MAX_ITER": 1, "SOLVER.WARMUP_ITERS": 0, "SOLVER.IMS_PER_BATCH": 2, "DATALOADER.NUM_WORKERS": 0}
 SMALL = {"INPUT.MIN_SIZE_TRAIN": [64], "INPUT.MIN_SIZE_TEST": 64}
-# One process for several commands: to start Python and import torch takes longer than each of them.
+# One process for several commands.
 MAIN = """
 import json, sys
 from clop_det.commands.main import main
-for words in json.loads(sys.argv[1]):
-    print(chr(30), flush=True)
-    assert main(words) == 0, words
+from tests.unrendered import unrendered
+with unrendered():
+    for words in json.loads(sys.argv[1]):
+        print(chr(30), flush=True)
+        assert main(words) == 0, words
 """
 
 
@@ -62,9 +62,8 @@ def run(folder: Path, *commands: tuple[str, list[str]]) -> list[str]:
     """What each command of a page prints, with overrides at its end; one after the other, in a process of their own."""
     lines = [[*shlex.split(line, comments=True), *more] for line, more in commands]
     assert {words[0] for words in lines} == {"clop-det"}
-    command = [sys.executable, "-W", "ignore", "-c", MAIN, json.dumps([words[1:] for words in lines])]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CLOP_DET_CACHE": str(folder / "cache")}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    commands_of = json.dumps([words[1:] for words in lines])
+    done = run_python(["-c", MAIN, commands_of], folder, CLOP_DET_CACHE=str(folder / "cache"))
     assert done.returncode == 0, f"{done.stdout[-1500:]}\n{done.stderr[-1500:]}"
     _, *said = done.stdout.split(chr(30))
     assert len(said) == len(lines)

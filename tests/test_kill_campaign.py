@@ -26,7 +26,7 @@ from tests.detection.conftest import shapes_root as shapes_root
 from tests.detection.conftest import tiny_options as tiny_options
 from tests.detection.runs import command, same_weights
 from tests.pretraining.conftest import arguments, same_files, write_images
-from tests.pretraining.processes import CONTEXT
+from tests.processes import CONTEXT
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(0)]
 PRETRAININGS, FINE_TUNINGS, COMPARISONS = 20, 8, 5

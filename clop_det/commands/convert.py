@@ -134,19 +134,10 @@ def _convert(args: argparse.Namespace) -> ConversionReport:
     stock = args.to == "stock"
     if stock and args.allow_stem_reinit:
         raise UserError("--allow-stem-reinit says nothing about Detectron2's own models; leave it out with --to stock.")
-    return (api.convert_to_stock if stock else api.convert)(
-        args.source,
-        args.output,
-        source_format=args.source_format,
-        verify=not args.no_verify,
-        prefix=args.prefix,
-        network=args.network,
-        drop=args.drop,
-        arch=args.arch,
-        trust_pickle=args.trust_pickle,
-        **({} if stock else {"allow_stem_reinit": args.allow_stem_reinit}),
-        **{name: getattr(args, name) for name in args.conventions},
-    )
+    names = ("source_format", "prefix", "network", "drop", "arch", "trust_pickle", *args.conventions)
+    given = {name: getattr(args, name) for name in (names if stock else (*names, "allow_stem_reinit"))}
+    call = api.convert_to_stock if stock else api.convert
+    return call(args.source, args.output, verify=not args.no_verify, **given)
 
 
 def _export(args: argparse.Namespace) -> ConversionReport:

@@ -33,7 +33,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     previous = os.environ.get("FAKE_JOBS")
     os.environ["FAKE_JOBS"] = str(place.control)
     try:
-        assert place.run("--jobs", "4") == 0
+        assert place.run("--jobs", "4", rendered=True) == 0
     finally:
         if previous is None:
             del os.environ["FAKE_JOBS"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,18 +16,26 @@ from clop_det.errors import UserError
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "compare"
 
 
-@pytest.fixture(autouse=True)
-def no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, scope="module")
+def no_data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A working directory without any data, but for the checkpoints that are known by their content."""
-    (tmp_path / "checkpoints").mkdir()
+    folder = tmp_path_factory.mktemp("no_data")
+    (folder / "checkpoints").mkdir()
     for name in ("mine.pth", "resnet50-0676ba61.pth", "convnext_tiny.pth"):
-        (tmp_path / "checkpoints" / name).write_bytes(name.encode())
-    monkeypatch.chdir(tmp_path)
+        (folder / "checkpoints" / name).write_bytes(name.encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield
 
 
-def plan(name: str, *overrides: str) -> Plan:
+@cache
+def plan(name: str) -> Plan:
+    return plan_anew(name)
+
+
+def plan_anew(name: str) -> Plan:
     path = CONFIGS / name
-    return build_plan(read_matrix(load_compare_config(path, overrides), path.parent))
+    return build_plan(read_matrix(load_compare_config(path), path.parent))
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in CONFIGS.glob("*.yaml")))
@@ -89,7 +99,9 @@ def test_the_label_studies_vary_one_thing_and_keep_a_baseline_without_it(name: s
 
 
 @pytest.mark.parametrize(("name", "steps", "classes"), [("voc", 24000, 20), ("coco", 90000, 80)])
-def test_the_large_recipes(name: str, steps: int, classes: int) -> None:
+def test_the_large_recipes(
+    name: str, steps: int, classes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = plan(f"{name}.yaml")
     detections = [job for job in made.jobs.values() if job.kind == "detect"]
     assert len(detections) == 7 * 3
@@ -100,9 +112,9 @@ def test_the_large_recipes(name: str, steps: int, classes: int) -> None:
         assert job.config.MODEL.DEVICE == "cuda"
     given = [job for job in made.jobs.values() if job.kind == "convert" and "supervised" in job.name]
     assert [job.arguments["source"] for job in given] == ["checkpoints/resnet50-0676ba61.pth"]
-    Path("checkpoints/resnet50-0676ba61.pth").unlink()
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"resnet50-0676ba61\.pth"):
-        plan(f"{name}.yaml")
+        plan_anew(f"{name}.yaml")
 
 
 def test_the_one_for_own_data_tunes_every_row_on_validation_images() -> None:

@@ -10,12 +10,14 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import yaml
 
 from clop_det.commands.compare import main
 from clop_det.comparison.running.launchers import Commands
+from tests.unrendered import unrendered
 
 REPORT = Path("report")
 FAKE = Path(__file__).with_name("fake_job.py")
@@ -61,9 +63,10 @@ class Workplace:
         self.config.write_text(yaml.safe_dump({"COMPARE": {**compare, **changes}, "OUTPUT_DIR": str(self.output)}))
         return self.config
 
-    def run(self, *arguments: str) -> int:
-        """Run the comparison in this process."""
-        return main(["--config-file", str(self.config), *arguments], COMMANDS)
+    def run(self, *arguments: str, rendered: bool = False) -> int:
+        """Run the comparison in this process; `rendered`: with the pictures of its report."""
+        with nullcontext() if rendered else unrendered():
+            return main(["--config-file", str(self.config), *arguments], COMMANDS)
 
     def start(self, *arguments: str, root: Path = ROOT) -> subprocess.Popen[str]:
         """Start it as a process of its own, which can be killed, with the package that lies in `root`."""

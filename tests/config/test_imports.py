@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import subprocess
 import sys
 import textwrap
@@ -22,6 +21,7 @@ from clop_det.config.imported import imported_files
 from clop_det.config.reading import read_config
 from clop_det.errors import UserError
 from clop_det.losses.registry import LOSSES
+from tests.processes import run_python
 
 ROOT = Path(__file__).resolve().parents[2]
 LOSS = """
@@ -58,10 +58,7 @@ def write(path: Path, text: str) -> Path:
 
 def run(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """A tool, started from another folder than the checkout's."""
-    tool = str(ROOT / "tools" / words[0])
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-W", "ignore", tool, *words[1:]]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
+    return run_python([ROOT / "tools" / words[0], *words[1:]], cwd)
 
 
 def test_files_of_base_file_and_command_line_are_joined_each_from_its_own_folder(
@@ -171,11 +168,8 @@ def test_an_installed_package_announces_itself_and_a_broken_one_is_named(
         from clop_det.config.reading import read_config
         print(read_config("", ["LOSS.NAME", "t_announced"]).LOSS.T_ANNOUNCED.TEMPERATURE)
     """
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
-    command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script)]
-
     write(tmp_path / "t_announced.py", LOSS.format(name="t_announced"))
-    good = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    good = run_python(["-c", textwrap.dedent(script)], tmp_path, PYTHONPATH=str(tmp_path))
     assert good.stdout == "0.3\n", good.stderr
     write(tmp_path / "t_announced.py", "raise OSError('broken on purpose')\n")
     monkeypatch.syspath_prepend(tmp_path)

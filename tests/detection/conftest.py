@@ -15,6 +15,7 @@ from clop_det.annotations.datasets import register_datasets, set_num_classes
 from clop_det.commands.train import main
 from clop_det.config.reading import read_config
 from tests.detection.runs import CONFIG, command
+from tests.unrendered import unrendered
 
 CLASSES = ("disc", "square", "triangle")
 SIZES = [(64, 48), (48, 64), (64, 64)]  # width, height
@@ -45,6 +46,13 @@ def voc_xml(name: str, width: int, height: int, boxes: Boxes, difficult: int = 0
     )
     size = f"<size><width>{width}</width><height>{height}</height><depth>3</depth></size>"
     return f"<annotation><filename>{name}.png</filename>{size}{objects}</annotation>"
+
+
+@pytest.fixture(autouse=True)
+def _unrendered() -> Iterator[None]:
+    """Runs of single tests; those that tests share are drawn."""
+    with unrendered():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +21,7 @@ from clop_det.engine.metrics import read_metrics
 from clop_det.engine.stop import StopRequested
 from clop_det.files import read_json
 from tests.detection.runs import Crash, command, same_weights
+from tests.processes import start_python
 
 
 @pytest.mark.parametrize("crash_at", [3, 4])
@@ -49,14 +48,13 @@ def test_resuming_after_kill_9_gives_the_same_bytes(tiny_options: list[str], tmp
     changes = {"SOLVER__MAX_ITER": 9, "TEST__EVAL_PERIOD": 0, "PROBE__ENABLED": False, "TEST__PICTURES": 0}
     assert main(command(tiny_options, tmp_path / "whole", **changes)) == 0
     folder = tmp_path / "killed"
-    words = [sys.executable, "-W", "ignore", "-m", "clop_det.commands.train", *command(tiny_options, folder, **changes)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.time() + 120
-    while not (folder / "model_0000002.pth.sha256").exists() and time.time() < deadline and process.poll() is None:
+    words = ["-m", "clop_det.commands.train", *command(tiny_options, folder, **changes)]
+    process = start_python(words, tmp_path)
+    while not (folder / "model_0000002.pth.sha256").exists() and process.is_alive():
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     assert main(command(tiny_options, folder, "--resume", **changes)) == 0
     assert (folder / "metrics.json").read_bytes() == (tmp_path / "whole" / "metrics.json").read_bytes()
     assert same_weights(tmp_path / "whole", folder)

@@ -17,6 +17,11 @@ from clop_det.detection.voc_metric import Curve
 RED, BLUE = (255, 90, 82), (77, 184, 255)  # the second class's colour, the first's
 
 
+@pytest.fixture(autouse=True)
+def _unrendered() -> None:
+    """Here they are."""
+
+
 def scene(tmp_path: Path, classes: int) -> tuple[list[dict[str, object]], GroundTruth]:
     """One black image of 320 x 160 with a box of class 1 at (40, 40) to (100, 100)."""
     Image.new("RGB", (320, 160)).save(tmp_path / "a.png")

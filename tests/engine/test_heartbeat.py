@@ -23,7 +23,7 @@ from tests.pretraining.conftest import (  # noqa: F401
     images_root,
     tiny_options,
 )
-from tests.pretraining.processes import CONTEXT
+from tests.processes import CONTEXT
 
 LIMIT = 4.0
 

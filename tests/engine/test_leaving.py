@@ -22,7 +22,7 @@ from clop_det.engine import launching
 from clop_det.engine.launching import launch_workers
 from clop_det.engine.leaving import EXIT_STOPPED, StopRequested, code_of
 from clop_det.errors import UserError
-from tests.pretraining.processes import run_all
+from tests.processes import run_all
 
 ALONE = argparse.Namespace(num_gpus=1, num_machines=1, machine_rank=0, dist_url="auto", traceback=False)
 TWO = argparse.Namespace(**{**vars(ALONE), "num_gpus": 2})

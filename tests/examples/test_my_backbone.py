@@ -6,13 +6,12 @@ A process of its own runs it, for what it registers would stay in this one.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.processes import run_python
 
 _ROOT = Path(__file__).resolve().parents[2]
 _EXAMPLE = _ROOT / "examples" / "my_backbone"
@@ -77,9 +76,7 @@ Path(out, "found.json").write_text(json.dumps(found))
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the whole way from pretraining to detection gave."""
     out = tmp_path_factory.mktemp("my_backbone")
-    environment = {**os.environ, "PYTHONPATH": f"{_ROOT}{os.pathsep}{_EXAMPLE}"}
-    command = [sys.executable, "-c", _RUN, str(_EXAMPLE), str(out), str(_SETS), *_SHORT]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    run = run_python(["-c", _RUN, _EXAMPLE, out, _SETS, *_SHORT], PYTHONPATH=str(_EXAMPLE))
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-4000:]
     content: dict[str, Any] = json.loads((out / "found.json").read_text())
     return content

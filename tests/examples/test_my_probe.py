@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +15,7 @@ from tests.detection.conftest import cache_folder, crops_root, shapes_root
 from tests.detection.conftest import tiny_options as detection_options
 from tests.detection.runs import command
 from tests.pretraining.conftest import arguments
+from tests.processes import run_python
 
 __all__ = ["cache_folder", "crops_root", "detection_options", "shapes_root"]
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,9 +71,8 @@ def test_a_report_that_does_not_know_the_probe_shows_its_label_and_decimals(runs
     results = json.loads((runs / "detect" / "results.json").read_text())
     assert [fact["name"] for fact in results["figures"]] == [NAME]
     assert results["figures"][0]["better"] == LOWER
-    words = [sys.executable, "-W", "ignore", str(ROOT / "tools" / "compare.py"), "report", str(runs)]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([*words, "--output", str(tmp_path)], check=True, env=environment, cwd=tmp_path, timeout=300)
+    words = [ROOT / "tools" / "compare.py", "report", runs, "--output", tmp_path]
+    assert run_python(words, tmp_path).returncode == 0
     page = (tmp_path / "report.html").read_text()
     for label in ("within-class spread", "within-class spread after", "within-class spread on boxes after"):
         assert f'<th scope="col">{label}</th>' in page

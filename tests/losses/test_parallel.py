@@ -1,31 +1,23 @@
-"""Several processes under DistributedDataParallel: values and gradients of one process that holds the whole batch.
-
-One set of four processes serves all world sizes, since starting a process costs more than everything it does here.
-Once all are there, every collective has a limit of 30 s: a rank that waits for another one fails instead of hanging.
-"""
+"""Several processes under DistributedDataParallel: values and gradients of one process that holds the whole batch."""
 
 from __future__ import annotations
 
-import datetime
-import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from clop_det.losses import Loss, build_loss
 from tests.losses.helpers import every_loss, small_blocks
+from tests.processes import on_ranks
 
 CLASSES, DIM, INPUTS = 3, 8, 5
 WORLD_SIZES = (1, 2, 3, 4)
 NAMES = sorted(every_loss(CLASSES, DIM))
 # Labels of each rank: many, none, one, few; and ranks that hold different numbers of images.
 LABELS = ([0, 1, 2, 2, -1], [-1, -1, -1], [-1, -1, -1, 1], [0, 2])
-LIMIT = datetime.timedelta(seconds=30)
 
 
 class Model(nn.Module):
@@ -91,49 +83,24 @@ def error_of(rank: int, bad_rank: int, views: Tensor, labels: Tensor) -> str:
     return "no error"
 
 
-def meet(folder: str, occasion: str, rank: int) -> None:
-    """Wait until all processes are here: starting up on a busy machine is no hanging collective."""
-    Path(folder, f"{occasion}_{rank}").touch()
-    deadline = time.monotonic() + 240
-    while len(list(Path(folder).glob(f"{occasion}_*"))) < max(WORLD_SIZES):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"rank {rank} is alone at {occasion}")
-        time.sleep(0.01)
-
-
-def work(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
+def work(rank: int, world_size: int) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         small_blocks(patch)
-        for world_size in WORLD_SIZES:
-            meet(folder, f"world{world_size}", rank)
-            if rank >= world_size:
-                continue
-            store = f"file://{folder}/store_{world_size}"
-            dist.init_process_group("gloo", init_method=store, rank=rank, world_size=world_size, timeout=LIMIT)
-            views, labels = batch_of(world_size - 1)
-            wide = views.repeat(1, 2)[:, :DIM]
-            results = {
-                "steps": all_steps(rank),
-                "nan": error_of(rank, world_size - 1, wide * torch.nan, labels),
-                "label": error_of(rank, world_size - 1, wide, labels + 7),
-                "rows": error_of(rank, world_size - 1, wide[1:], labels),
-                "dtype": error_of(rank, world_size - 1, wide.float(), labels),
-                "after": parallel_step(build_loss("clop", {}, CLASSES, DIM), rank),
-            }
-            torch.save(results, f"{folder}/{world_size}_{rank}.pt")
-            dist.destroy_process_group()
+        views, labels = batch_of(world_size - 1)
+        wide = views.repeat(1, 2)[:, :DIM]
+        return {
+            "steps": all_steps(rank),
+            "nan": error_of(rank, world_size - 1, wide * torch.nan, labels),
+            "label": error_of(rank, world_size - 1, wide, labels + 7),
+            "rows": error_of(rank, world_size - 1, wide[1:], labels),
+            "dtype": error_of(rank, world_size - 1, wide.float(), labels),
+            "after": parallel_step(build_loss("clop", {}, CLASSES, DIM), rank),
+        }
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, int], Any]:
-    folder = tmp_path_factory.mktemp("parallel")
-    torch.multiprocessing.spawn(work, args=(str(folder),), nprocs=max(WORLD_SIZES))
-    return {
-        (world_size, rank): torch.load(Path(folder) / f"{world_size}_{rank}.pt", weights_only=True)
-        for world_size in WORLD_SIZES
-        for rank in range(world_size)
-    }
+    return on_ranks(work, tmp_path_factory.mktemp("parallel"), WORLD_SIZES)
 
 
 @pytest.mark.parametrize("world_size", WORLD_SIZES)

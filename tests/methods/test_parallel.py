@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,13 +20,13 @@ from clop_det.methods.moco_v3 import MoCoV3
 from clop_det.methods.simmatch import SimMatch
 from clop_det.methods.single import Single
 from clop_det.methods.sync_batch_norm import synchronise_batch_norm
+from tests.processes import on_ranks
 
 from .helpers import N, built, labels_of, made
 from .test_dense import built as built_dense
 from .test_dense import placed
 
 STEPS, WORLD_SIZES, SMALL = 4, (1, 2, 3), 2
-LIMIT = datetime.timedelta(seconds=60)
 METHODS: dict[str, Any] = {
     "single": lambda: built(Single),
     "byol": lambda: built(Byol, loss_weight=0.5),
@@ -70,25 +68,13 @@ def train(name: str, rank: int, world_size: int) -> dict[str, Tensor]:
     return found | method.state_dict()
 
 
-def work(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    for world_size in WORLD_SIZES:
-        if rank < world_size:
-            store = f"file://{folder}/store_{world_size}"
-            dist.init_process_group("gloo", init_method=store, rank=rank, world_size=world_size, timeout=LIMIT)
-            torch.save({name: train(name, rank, world_size) for name in METHODS}, f"{folder}/{world_size}_{rank}.pt")
-            dist.destroy_process_group()
+def work(rank: int, world_size: int) -> dict[str, dict[str, Tensor]]:
+    return {name: train(name, rank, world_size) for name in METHODS}
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, int], Any]:
-    folder = tmp_path_factory.mktemp("methods")
-    torch.multiprocessing.spawn(work, args=(str(folder),), nprocs=max(WORLD_SIZES))
-    return {
-        (world_size, rank): torch.load(Path(folder) / f"{world_size}_{rank}.pt", weights_only=True)
-        for world_size in WORLD_SIZES
-        for rank in range(world_size)
-    }
+    return on_ranks(work, tmp_path_factory.mktemp("methods"), WORLD_SIZES)
 
 
 def test_no_method_is_left_out() -> None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
-from torch.multiprocessing import start_processes
 
 from clop_det.methods.sync_batch_norm import SyncBatchNorm1d, SyncBatchNorm2d, synchronise_batch_norm
+from tests.processes import on_ranks
 
 SIZES = (3, 5)  # rows of each rank: not the same number
 SHAPES = {"2d": (4, 6, 5), "1d": (4,)}
@@ -46,8 +43,7 @@ def step(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
     return {"output": first.detach(), "input": x.grad, "evaluated": evaluated, **gradients, **model.state_dict()}
 
 
-def work(rank: int, folder: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=len(SIZES))
+def work(rank: int, world_size: int) -> dict[str, Any]:
     results: dict[str, Any] = {}
     for kind in SHAPES:
         for momentum in (0.1, None):
@@ -56,8 +52,7 @@ def work(rank: int, folder: str) -> None:
             assert type(model[0]) in (SyncBatchNorm1d, SyncBatchNorm2d)
             # The sine weights of `step` count all rows; give each rank its own part of them.
             results[f"{kind} {momentum}"] = step(Part(model, rank), rows(kind).split(SIZES)[rank])
-    torch.save(results, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+    return results
 
 
 class Part(nn.Module):
@@ -75,10 +70,7 @@ class Part(nn.Module):
 
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("sync")
-    multiprocessing.set_forkserver_preload(["torch"])
-    start_processes(work, args=(str(folder),), nprocs=len(SIZES), start_method="forkserver")
-    return [torch.load(Path(folder) / f"{rank}.pt", weights_only=True) for rank in range(len(SIZES))]
+    return [*on_ranks(work, tmp_path_factory.mktemp("sync"), [len(SIZES)]).values()]
 
 
 @pytest.mark.parametrize("momentum", [0.1, None])

@@ -13,6 +13,7 @@ from detectron2.config import CfgNode
 from PIL import Image
 
 from clop_det.config.reading import read_config
+from tests.unrendered import unrendered
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE_CONFIG = str(ROOT / "configs" / "pretrain" / "Base-pretrain.yaml")
@@ -26,6 +27,13 @@ def arguments(output: Path, options: list[str], *flags: str) -> list[str]:
 def read_options(*options: str) -> CfgNode:
     """The config of a run, as its command line gives it."""
     return read_config(BASE_CONFIG, options)
+
+
+@pytest.fixture(autouse=True)
+def _unrendered() -> Iterator[None]:
+    """Runs of single tests; those that tests share are drawn."""
+    with unrendered():
+        yield
 
 
 @pytest.fixture

@@ -27,9 +27,9 @@ from clop_det.errors import UserError
 from clop_det.files import read_json
 from clop_det.methods.single import Single
 from clop_det.pretraining.data import BatchSource
+from tests.processes import run_all
 
 from .conftest import arguments, same_files
-from .processes import run_all
 
 # Where the process dies: what is called, which call of it, and whether before or after it.
 POINTS: dict[str, tuple[Any, str, int, bool]] = {

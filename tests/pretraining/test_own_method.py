@@ -26,9 +26,9 @@ from clop_det.keys import between
 from clop_det.methods import METHODS, Method, MethodContext, build_projector, register_method
 from clop_det.pretraining.build import build_method
 from clop_det.pretraining.trainer import PretrainTrainer
+from tests.processes import run_all
 
 from .conftest import BASE_CONFIG, ROOT, arguments, same_files
-from .processes import run_all
 from .test_ranks import assert_same_curve, rank_main, run_one
 
 SHORT = ["SOLVER.MAX_ITER", "4", "SOLVER.CHECKPOINT_PERIOD", "2", "TEST.EVAL_PERIOD", "2"]

@@ -3,11 +3,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import torch
 from PIL import Image
 
 from clop_det.pretraining.curves import draw_curves
 from clop_det.pretraining.pictures import spectrum_picture, view_grid
+
+
+@pytest.fixture(autouse=True)
+def _unrendered() -> None:
+    """Here they are."""
 
 
 def test_the_grid_shows_the_two_views_of_an_image_one_above_the_other() -> None:

@@ -22,9 +22,9 @@ from clop_det.methods import Method
 from clop_det.methods.single import Single
 from clop_det.pretraining import trainer
 from clop_det.pretraining.data import BatchSource
+from tests.processes import run_all
 
 from .conftest import arguments
-from .processes import run_all
 
 ITERATIONS = 5
 

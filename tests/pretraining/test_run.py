@@ -3,9 +3,8 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -19,13 +18,13 @@ from clop_det.errors import UserError
 from clop_det.files import read_json
 from clop_det.pretraining.probing import ProbeHook
 from clop_det.pretraining.trainer import PretrainTrainer
+from tests.processes import run_python, start_python
 
 from .conftest import ROOT, arguments, same_files, write_images
 
 
-def start(output: Path, options: list[str], *flags: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(ROOT / "tools" / "pretrain.py"), *arguments(output, options, *flags)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+def start(output: Path, options: list[str]) -> BaseProcess:
+    return start_python([ROOT / "tools" / "pretrain.py", *arguments(output, options)], output.parent)
 
 
 @pytest.fixture(scope="module")
@@ -72,12 +71,11 @@ def test_a_crash_at_any_step_changes_nothing(
 def test_kill_nine_at_a_random_moment_then_resume(whole: Path, tmp_path: Path, tiny_options: list[str]) -> None:
     output = tmp_path / "killed"
     process = start(output, tiny_options)
-    while not (output / "log.txt").exists() and process.poll() is None:
+    while not (output / "log.txt").exists() and process.is_alive():
         time.sleep(0.01)
     time.sleep(random.uniform(0, 3))
     process.kill()
-    process.wait()
-    process.stderr.close() if process.stderr else None
+    process.join()
     assert main(arguments(output, tiny_options, "--resume")) == 0
     same_files(whole, output)
 
@@ -87,15 +85,17 @@ def test_a_stop_signal_saves_and_says_so(whole: Path, tmp_path: Path, tiny_optio
     output = tmp_path / "stopped"
     process = start(output, tiny_options)
     # The handler stands once the loop is about to begin; the first probe logs just then.
-    while process.poll() is None and not (
+    while process.is_alive() and not (
         (output / "log.txt").exists() and "probes after 0" in (output / "log.txt").read_text()
     ):
         time.sleep(0.01)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=500)
-    if process.returncode == 0:
+    if process.is_alive() and process.pid:
+        os.kill(process.pid, number)
+    process.join(500)
+    if process.exitcode == 0:
         pytest.skip("the run was over before the signal arrived")
-    assert process.returncode == EXIT_STOPPED, errors
+    errors = (tmp_path / "stderr").read_text()
+    assert process.exitcode == EXIT_STOPPED, errors
     assert "Traceback" not in errors
     assert main(arguments(output, tiny_options, "--resume")) == 0
     same_files(whole, output)
@@ -252,9 +252,8 @@ def test_an_unreadable_image_is_named(tmp_path: Path, tiny_options: list[str]) -
 
 
 def test_the_tool_exits_with_two_and_no_traceback(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "tools" / "pretrain.py"), "--config-file", "pretrain/resnet18_digits.yaml"]
-    command += ["LOSS.NAM", "clop"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ}, timeout=500)
+    words = ["--config-file", "pretrain/resnet18_digits.yaml", "LOSS.NAM", "clop"]
+    done = run_python([ROOT / "tools" / "pretrain.py", *words], tmp_path)
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith("error: unknown config key LOSS.NAM")
     assert "Traceback" not in done.stderr
