@@ -10,6 +10,7 @@ from torch import Tensor
 
 from clop_det.engine.leaving import StopRequested
 from clop_det.engine.ranks import first_rank_alone
+from clop_det.engine.workers import cores
 from clop_det.probes.base import IMAGES, Probe, ProbeData
 from clop_det.probes.encoding import encode_sets
 from clop_det.probes.running import run_tasks
@@ -61,3 +62,17 @@ def stopping(rank: int, world_size: int) -> dict[str, bool]:
 
 def test_a_stop_of_one_rank_ends_the_encoding_of_all(tmp_path: Path) -> None:
     assert [*on_ranks(stopping, tmp_path, [2]).values()] == [{"is first": True}, {"is first": False}]
+
+
+def counting_threads(rank: int, world_size: int) -> dict[str, int]:
+    before = torch.get_num_threads()
+    with first_rank_alone():
+        within = torch.get_num_threads()
+    return {"before": before, "within": within, "after": torch.get_num_threads()}
+
+
+@pytest.mark.skipif(cores() < 2, reason="one core: there are no threads of others")
+def test_the_first_rank_has_the_threads_of_the_ranks_that_wait(tmp_path: Path) -> None:
+    first, second = on_ranks(counting_threads, tmp_path, [2]).values()
+    assert first == {"before": 1, "within": 2, "after": 1}
+    assert second == {"before": 1, "within": 1, "after": 1}
