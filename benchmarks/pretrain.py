@@ -137,7 +137,7 @@ def lightly_step(cfg: Any, root: Path, arguments: argparse.Namespace, our_convol
     def step() -> None:
         first, second = (view.to(device, non_blocking=True) for view in next(batches)[0])
         optimizer.zero_grad(set_to_none=True)
-        with autocast(model.bf16, device):
+        with autocast(model.half_type, device):
             views = torch.cat([first, second]).contiguous(memory_format=torch.channels_last)
             embeddings = model.encoder(views)[1]
         criterion(*embeddings.float().chunk(2)).backward()

@@ -45,10 +45,10 @@ def link(folder: Path, run: str, **facts: Any) -> None:
 
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
-    """random, clop with 10 % of the labels, free (no labels) and given (a checkpoint), two seeds each."""
+    """random, twice, clop with 10 % of the labels, free (no labels) and given (a checkpoint), two seeds each."""
     folder = kept_comparison(tmp_path_factory.mktemp("recipe"))
     for seed in range(2):
-        for init in ("free", "given"):
+        for init in ("free", "given", "scratch"):
             kept_run(folder, init, seed)
         pretraining(folder, f"pretrain-clop-{seed}", 100 + seed, 260)
         pretraining(folder, f"pretrain-free-{seed}", 50, 260)
@@ -56,7 +56,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
         link(folder, f"detect-clop-{seed}", pretrain=f"pretrain-clop-{seed}", label_fraction=0.1)
         link(folder, f"detect-free-{seed}", pretrain=f"pretrain-free-{seed}")
         link(folder, f"detect-given-{seed}", convert=f"convert-given-{seed}")
-        for init in ("random", "clop", "free", "given"):
+        for init in ("random", "clop", "free", "given", "scratch"):
             (folder / "jobs" / f"detect-{init}-{seed}" / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     read = read_comparison([folder])
     for row in read.rows:
@@ -65,7 +65,7 @@ def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
 
 
 def test_the_first_screen_names_recipe_rule_and_data(comparison: Comparison) -> None:
-    assert varied(comparison) == "the initialisation (clop, free, given, random)."
+    assert varied(comparison) == "the initialisation (clop, free, given, random, scratch)."
     assert dict(shared(comparison)) == {
         "pretraining": "600 steps, resnet18",
         "detector": "GeneralizedRCNN with fpn",
@@ -101,7 +101,8 @@ def test_values_that_differ_are_all_named(comparison: Comparison) -> None:
 
 def test_what_a_row_costs(comparison: Comparison) -> None:
     costs = {s.setting.init: cost for s, cost in zip(comparison.summaries, setting_costs(comparison), strict=True)}
-    assert {init: cost.labels for init, cost in costs.items()} == {"random": 0, "clop": 260, "free": 0, "given": None}
+    known = {"random": 0, "scratch": 0, "clop": 260, "free": 0, "given": None}
+    assert {init: cost.labels for init, cost in costs.items()} == known
     assert costs["clop"].stages["pretraining"] == {"core-seconds": pytest.approx(2 * 100.5)}
     assert costs["free"].stages["fine-tuning"] == {"core-seconds": pytest.approx(2 * 60.5)}
     header, lines = cost_table(comparison)
@@ -112,6 +113,7 @@ def test_what_a_row_costs(comparison: Comparison) -> None:
         ["free", "0", "100 core-seconds"],
         ["given", dash, dash],
         ["random", "0", "0"],
+        ["scratch", "0", "0"],
     ]
 
 

@@ -11,7 +11,6 @@ from clop_det.comparison.results.reading import number, read_object
 from clop_det.comparison.results.runs import Run
 from clop_det.comparison.results.summary import Comparison, Summary
 
-RANDOM = "random"  # the initialisation without a pretraining
 STAGES = {"pretraining": ("pretrain", "convert"), "fine-tuning": ("detect",)}
 _SPLIT_NAME = "label_split.json"  # written by `pretraining.data`
 
@@ -52,8 +51,14 @@ def setting_costs(comparison: Comparison) -> list[SettingCost]:
     ]
 
 
+def _drawn(summary: Summary) -> bool:
+    """Whether its detectors started from random weights: nothing was made for them."""
+    kinds = [set(row.folders) for row in summary.rows if "detect" in row.folders]
+    return bool(kinds) and not any(found & set(STAGES["pretraining"]) for found in kinds)
+
+
 def _stages(summary: Summary, runs: Mapping[Path, Run]) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {"pretraining": {}} if summary.setting.init == RANDOM else {}
+    found: dict[str, dict[str, float]] = {"pretraining": {}} if _drawn(summary) else {}
     for stage, kinds in STAGES.items():
         whole = [row for row in summary.rows if kinds[0] in row.folders]
         seeds = [[runs[row.folders[kind]] for kind in kinds if kind in row.folders] for row in whole]
@@ -75,7 +80,7 @@ def _joules(summary: Summary, runs: Mapping[Path, Run]) -> dict[str, float]:
 
 
 def _labels(summary: Summary) -> int | None:
-    if summary.setting.init == RANDOM:
+    if _drawn(summary):
         return 0
     folders = [row.folders["pretrain"] for row in summary.rows if "pretrain" in row.folders]
     if not folders:
