@@ -6,7 +6,6 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-from timm.layers import DropPath
 from torch import Tensor, nn
 
 from clop_det.backbones.parts import Backbone
@@ -30,6 +29,8 @@ class TimmBackbone(Backbone):
         return self._some(images, names, intermediates_only=True, stop_early=True)[1]
 
     def quieten(self) -> None:
+        from timm.layers import DropPath
+
         for module in self.modules():
             if isinstance(module, DropPath):
                 module.drop_prob = 0.0
