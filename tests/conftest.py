@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import clop_det  # noqa: F401  (makes `import detectron2` work before any test module asks for it)
+from clop_det.config.build import register_built_in
 
 REAL_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -26,6 +27,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("gpu"):
                 item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _built_in() -> None:
+    """A test that puts the registries back as they were must not put back what it was the first to import."""
+    register_built_in()
 
 
 @pytest.fixture(autouse=True)

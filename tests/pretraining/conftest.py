@@ -12,7 +12,9 @@ import torch
 from detectron2.config import CfgNode
 from PIL import Image
 
+from clop_det.commands.pretrain import main
 from clop_det.config.reading import read_config
+from clop_det.pretraining.trainer import PretrainTrainer
 from tests.unrendered import unrendered
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,6 +44,20 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+def crash(output: Path, options: list[str], step: int) -> None:
+    """Begin a run in `output` that fails before it takes `step` (from 0)."""
+    run_step = PretrainTrainer.run_step
+
+    def fail(self: PretrainTrainer) -> None:
+        if self.iter == step:
+            raise MemoryError("made up")
+        run_step(self)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(MemoryError, match="made up"):
+        patch.setattr(PretrainTrainer, "run_step", fail)
+        main(arguments(output, options))
 
 
 def same_files(first: Path, second: Path) -> None:

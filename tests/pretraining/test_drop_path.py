@@ -19,8 +19,7 @@ from clop_det.methods.encoder import Encoder
 from clop_det.methods.single import Single
 from clop_det.pretraining.accumulation import backward_in_pieces
 from clop_det.pretraining.build import build_method
-from clop_det.pretraining.trainer import PretrainTrainer
-from tests.pretraining.conftest import arguments, read_options, same_files
+from tests.pretraining.conftest import arguments, crash, read_options, same_files
 
 ARCH, RATE = ("ENCODER.ARCH", "timm:test_convnext"), ("ENCODER.TIMM.DROP_PATH", "0.5")
 
@@ -46,22 +45,11 @@ def test_a_momentum_teacher_draws_nothing(tiny_options: list[str], probed: str) 
 
 
 @pytest.mark.parametrize("pieces", ["1", "2"])
-def test_a_resumed_run_repeats_what_was_drawn(
-    tmp_path: Path, tiny_options: list[str], pieces: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resumed_run_repeats_what_was_drawn(tmp_path: Path, tiny_options: list[str], pieces: str) -> None:
     options = [*tiny_options, *ARCH, *RATE, "SOLVER.ACCUMULATE", pieces, "PROBE.ENABLED", "False"]
     options += ["TEST.EVAL_PERIOD", "0", "SOLVER.MAX_ITER", "4", "SOLVER.CHECKPOINT_PERIOD", "2"]
     assert main(arguments(tmp_path / "whole", options)) == 0
-    run_step = PretrainTrainer.run_step
-
-    def crash(self: PretrainTrainer) -> None:
-        if self.iter == 3:
-            raise MemoryError("made up")
-        run_step(self)
-
-    with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr(PretrainTrainer, "run_step", crash)
-        main(arguments(tmp_path / "run", options))
+    crash(tmp_path / "run", options, 3)
     torch.rand(7)  # something else that draws in between
     assert main(arguments(tmp_path / "run", options, "--resume")) == 0
     same_files(tmp_path / "whole", tmp_path / "run")

@@ -18,9 +18,8 @@ from clop_det.commands.pretrain import main
 from clop_det.conversion.convert import convert_checkpoint
 from clop_det.engine.metrics import read_metrics
 from clop_det.methods import METHODS
-from clop_det.pretraining.trainer import PretrainTrainer
 
-from .conftest import ROOT, arguments, same_files
+from .conftest import ROOT, arguments, crash, same_files
 
 SHIPPED = [name for name in METHODS.names() if METHODS.entry(name).module.startswith("clop_det.")]
 SHORT = [
@@ -101,19 +100,11 @@ def state_of(folder: Path, name: str = "model_final.pth") -> dict[str, Tensor]:
 
 
 def test_killed_and_resumed_it_ends_alike_to_the_last_bit(
-    run: tuple[str, Path], tiny_options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: tuple[str, Path], tiny_options: list[str], tmp_path: Path
 ) -> None:
     method, whole = run
-    options, run_step = options_of(method, tiny_options), PretrainTrainer.run_step
-
-    def crash(self: PretrainTrainer) -> None:
-        if self.iter == 3:  # one step behind the checkpoint
-            raise MemoryError("made up")
-        run_step(self)
-
-    with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr(PretrainTrainer, "run_step", crash)
-        main(arguments(tmp_path / "parts", options))
+    options = options_of(method, tiny_options)
+    crash(tmp_path / "parts", options, 3)
     assert main(arguments(tmp_path / "parts", options, "--resume")) == 0
     same_files(whole, tmp_path / "parts")
 

@@ -17,10 +17,9 @@ from clop_det.engine.metrics import read_metrics
 from clop_det.errors import UserError
 from clop_det.files import read_json
 from clop_det.pretraining.probing import ProbeHook
-from clop_det.pretraining.trainer import PretrainTrainer
 from tests.processes import run_python, start_python
 
-from .conftest import ROOT, arguments, same_files, write_images
+from .conftest import ROOT, arguments, crash, same_files, write_images
 
 
 def start(output: Path, options: list[str]) -> BaseProcess:
@@ -51,19 +50,10 @@ def test_a_run_leaves_everything_a_user_expects(whole: Path) -> None:
 
 @pytest.mark.parametrize("crash_at", [0, 4, 9])
 def test_a_crash_at_any_step_changes_nothing(
-    whole: Path, tmp_path: Path, tiny_options: list[str], crash_at: int, monkeypatch: pytest.MonkeyPatch
+    whole: Path, tmp_path: Path, tiny_options: list[str], crash_at: int
 ) -> None:
-    run_step = PretrainTrainer.run_step
-
-    def crash(self: PretrainTrainer) -> None:
-        if self.iter == crash_at:
-            raise MemoryError("made up")
-        run_step(self)
-
     output = tmp_path / "crashed"
-    with monkeypatch.context() as patch, pytest.raises(MemoryError):
-        patch.setattr(PretrainTrainer, "run_step", crash)
-        main(arguments(output, tiny_options))
+    crash(output, tiny_options, crash_at)
     assert main(arguments(output, tiny_options, "--resume")) == 0
     same_files(whole, output)
 
