@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import unquote
 
-_UPLOAD = re.compile(r"^[0-9a-f]{8}-(?=.)")
+_DATE = r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])"
+_UPLOAD = re.compile(rf"^(?!{_DATE}-)[0-9a-f]{{8}}-(?=.)")
 
 
 def leads_out(name: str) -> bool:
@@ -19,7 +20,10 @@ def leads_out(name: str) -> bool:
 
 
 def without_upload(name: str) -> str:
-    """A file name without what Label Studio puts before the names of uploaded files: eight hex digits and a dash."""
+    """A file name without what Label Studio puts before the names of uploaded files: eight hex digits and a dash.
+
+    Digits that are a day (20230101) stay: cameras write them, and one in 60,000 prefixes of Label Studio.
+    """
     folder, slash, last = name.rpartition("/")
     return folder + slash + _UPLOAD.sub("", last)
 

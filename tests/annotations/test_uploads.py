@@ -29,6 +29,9 @@ PREFIX = "a1b2c3d4-"
         ("0123abcg-x.jpg", ["x.jpg"], None),
         ("123abcd-x.jpg", ["x.jpg"], None),
         ("0123abcd-", [""], None),
+        ("cat.jpg", ["20230101-cat.jpg"], None),  # a day that a camera wrote
+        ("20231231-cat.jpg", ["cat.jpg"], None),
+        ("20231301-cat.jpg", ["cat.jpg"], "cat.jpg"),  # there is no month 13
     ],
 )
 def test_a_prefix_may_be_on_one_side(name: str, files: list[str], found: str | None) -> None:
