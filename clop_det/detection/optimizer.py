@@ -9,7 +9,6 @@ from detectron2.solver.build import get_default_optimizer_params, maybe_add_grad
 from torch import nn
 
 from clop_det.backbones.registry import family_of_config
-from clop_det.engine.fused import fused
 from clop_det.errors import UserError
 
 
@@ -42,6 +41,16 @@ def build_optimizer(cfg: CfgNode, detector: nn.Module, model: nn.Module) -> torc
     else:
         optimizer = torch.optim.SGD(params, lr=solver.BASE_LR, momentum=solver.MOMENTUM, nesterov=solver.NESTEROV)
     return fused(maybe_add_gradient_clipping(cfg, optimizer))
+
+
+def fused(optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+    """Let SGD update each tensor in one pass over the memory (half the time of the step's own share), in place."""
+    if type(optimizer) is torch.optim.SGD and all(
+        p.is_floating_point() for g in optimizer.param_groups for p in g["params"]
+    ):
+        for group in optimizer.param_groups:
+            group["foreach"], group["fused"] = False, True
+    return optimizer
 
 
 def check_optimizer(cfg: CfgNode) -> None:

@@ -14,7 +14,6 @@ from detectron2.config import CfgNode
 from detectron2.solver.build import get_default_optimizer_params, maybe_add_gradient_clipping
 from torch import nn
 
-from clop_det.engine.fused import fused
 from clop_det.errors import UserError
 
 
@@ -73,6 +72,7 @@ def _sgd(params: Any, cfg: CfgNode) -> torch.optim.Optimizer:
         momentum=cfg.SOLVER.MOMENTUM,
         nesterov=cfg.SOLVER.NESTEROV,
         weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+        fused=_fused(params),
     )
 
 
@@ -87,11 +87,14 @@ def _lars(params: Any, cfg: CfgNode) -> torch.optim.Optimizer:
 
 
 def _adamw(params: Any, cfg: CfgNode) -> torch.optim.Optimizer:
-    # One kernel for all tensors on GPUs; elsewhere torch's own choice (None), whose rounding stays as it was.
-    on_gpus = all(parameter.is_cuda for group in params for parameter in group["params"])
     return torch.optim.AdamW(
-        params, lr=scaled_learning_rate(cfg), weight_decay=cfg.SOLVER.WEIGHT_DECAY, fused=on_gpus or None
+        params, lr=scaled_learning_rate(cfg), weight_decay=cfg.SOLVER.WEIGHT_DECAY, fused=_fused(params)
     )
+
+
+def _fused(params: Any) -> bool | None:
+    """One kernel for all tensors on GPUs; elsewhere torch's own choice (None), whose rounding stays as it was."""
+    return True if all(parameter.is_cuda for group in params for parameter in group["params"]) else None
 
 
 LR_SCALINGS: dict[str, Callable[[float], float]] = {"none": lambda ratio: 1.0, "linear": float, "sqrt": math.sqrt}
@@ -136,7 +139,8 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.Optimizer:
         bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
         weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
     )
-    return fused(maybe_add_gradient_clipping(cfg, OPTIMIZERS[cfg.SOLVER.OPTIMIZER](params, cfg)))
+    optimizer: torch.optim.Optimizer = maybe_add_gradient_clipping(cfg, OPTIMIZERS[cfg.SOLVER.OPTIMIZER](params, cfg))
+    return optimizer
 
 
 def _check(solver: CfgNode) -> None:
