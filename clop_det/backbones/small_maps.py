@@ -97,9 +97,10 @@ class _Taps(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, kernel: Tensor, meetings: list[Meeting], kind: torch.dtype) -> tuple[Tensor, ...]:
         ctx.meetings, ctx.channels, ctx.kinds = meetings, kernel.shape[:2], (kernel.dtype, kind)
-        taps = kernel.to(kind).permute(0, 2, 3, 1)
+        # Where several pixels meet a tap it is rounded once; a single pixel meets few of them.
+        taps = (kernel if len(meetings) == 1 else kernel.to(kind)).permute(0, 2, 3, 1)
         return tuple(
-            taps[:, down, across].clone(memory_format=torch.contiguous_format).flatten(1)
+            taps[:, down, across].to(kind, copy=True, memory_format=torch.contiguous_format).flatten(1)
             for _, _, down, across in meetings
         )
 
