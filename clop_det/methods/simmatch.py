@@ -38,8 +38,8 @@ class SimMatch(MethodWithLoss, EmbeddingMethod):
     preferred; q, q': softmax(z b_i / T) over the bank's unit rows b_i of class y_i; A q: the sums of q over each class;
     p^ and q^ without gradient. The bank holds the latest labelled weak views, where the authors keep one row for each
     labelled image. Until it has a row, the terms of unlabelled images are 0. Source: Zheng et al. 2022 (SimMatch, arXiv
-    2203.06915), equations 6-12; the alignment as in ReMixMatch (Berthelot et al. 2020, arXiv 1911.09785, section 3.1)
-    to the uniform distribution.
+    2203.06915), equations 6-12, and the authors' code; the alignment as in ReMixMatch (Berthelot et al. 2020, arXiv
+    1911.09785, section 3.1) to the uniform distribution. The authors' teacher is a moving average of the student.
     """
 
     views_needed = (ViewGroup((WEAK, STANDARD)),)
