@@ -16,7 +16,7 @@ endif
 REQUIREMENTS := $(shell (cat constraints.txt setup.py; $(PYTHON) tools/make_environment.py --stamp; echo $(DETECTRON2_COPY) $(TORCH_INDEX)) 2>&1 | cksum | cut -d' ' -f1)
 READY := $(VENV)/.ready-$(REQUIREMENTS)
 
-.PHONY: help setup demo demo-full test test-slow gpu-check fuzz lint docs tutorial benchmarks clean
+.PHONY: help setup demo demo-full test test-slow gpu-check fuzz lint docs tutorial benchmarks bench clean
 .DEFAULT_GOAL := help
 
 help:  ## List the targets
@@ -73,6 +73,10 @@ tutorial: $(READY)  ## Run docs/tutorial.ipynb and keep what it prints (minutes)
 
 benchmarks: $(READY)  ## Install what the benchmarks compare against
 	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
+
+BENCH_ARGS ?=
+bench: benchmarks  ## The standing measurements beside the last, in ten minutes -> docs/results/bench.md
+	$(BIN)/python benchmarks/bench.py $(BENCH_ARGS)
 
 clean:  ## Remove .venv and caches (not output/)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

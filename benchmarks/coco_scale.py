@@ -1,6 +1,6 @@
 """What reading annotations of COCO's and Pascal VOC's size costs, beside Detectron2's own readers.
 
-    python benchmarks/coco_scale.py --folder output/scale --rounds 3 --json docs/results/coco_scale.json
+    python benchmarks/coco_scale.py --folder output/scale --rounds 3 --output docs/results/coco_scale.json
 
 makes, from a seed, a file as large as COCO's train2017 (118,287 images, 860,001 annotations) and 16,551 XML files (VOC
 07+12), with an image file each (links to five). Then processes alternate: Detectron2's reader; this package's start of
@@ -16,7 +16,6 @@ import json
 import os
 import resource
 import shutil
-import statistics
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from turns import LOWER, ratio, spread, told, write_figures
 
 SIZES = [(640, 480), (480, 640), (640, 427), (500, 375), (612, 612)]  # width, height
 CATEGORIES = [k for k in range(1, 91) if k not in (12, 26, 29, 30, 45, 66, 68, 69, 71, 83)]
@@ -150,7 +150,7 @@ def measure(kind: str, root: Path, rounds: int) -> dict[str, list[dict[str, floa
     """Every reader in turn, each in a process of its own, `rounds` times."""
     found: dict[str, list[dict[str, float]]] = {reader: [] for reader in READERS}
     cache = root.parent / "cache"
-    for _ in range(rounds):
+    for _ in range(rounds):  # not in another order: the second start needs the first one's cache
         shutil.rmtree(cache, ignore_errors=True)
         for reader in READERS:
             command = [sys.executable, "-W", "ignore", __file__, "--folder", str(root.parent), "--one", kind, reader]
@@ -170,7 +170,7 @@ def main() -> None:
     parser.add_argument("--voc", type=int, default=16_551)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="where the figures go")
+    parser.add_argument("--output", type=Path, help="JSON file for the figures")
     parser.add_argument("--one", nargs=2, metavar=("KIND", "READER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
@@ -187,14 +187,20 @@ def main() -> None:
         for reader, rows in readers.items():
             cells = []
             for key in ("wall", "processor", "peak"):
-                values = [row[key] for row in rows]
-                cells.append(f"{statistics.median(values):6.2f} ({min(values):.2f} to {max(values):.2f})")
+                cells.append(told(spread([row[key] for row in rows])))
             print(f"| {kind} | {reader} | {' | '.join(cells)} |")
-    if arguments.json:
-        size = (arguments.folder / "coco" / "annotations" / "instances_train.json").stat().st_size
-        facts = {"images": arguments.images, "boxes": arguments.boxes, "voc": arguments.voc, "seed": arguments.seed}
-        content = {**facts, "json_bytes": size, "processors": os.cpu_count(), "runs": found}
-        arguments.json.write_text(json.dumps(content, indent=2) + "\n")
+    size = (arguments.folder / "coco" / "annotations" / "instances_train.json").stat().st_size
+    ratios = {
+        f"{kind}: {reader} over {READERS[0]}": ratio(*(used(readers[name]) for name in (reader, READERS[0])), LOWER)
+        for kind, readers in found.items()
+        for reader in READERS[1:]
+    }
+    write_figures(arguments.output, arguments, ratios, json_bytes=size, processors=os.cpu_count(), runs=found)
+
+
+def used(rows: list[dict[str, float]]) -> list[float]:
+    """Processor seconds in every round."""
+    return [row["processor"] for row in rows]
 
 
 if __name__ == "__main__":

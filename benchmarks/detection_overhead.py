@@ -11,9 +11,8 @@ and without probes, in turns, after a first one that nobody times. Ratios are me
 from __future__ import annotations
 
 import argparse
-import statistics
+import functools
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,16 +24,14 @@ import torch
 from detectron2.config import CfgNode
 from detectron2.engine import DefaultTrainer, TrainerBase
 from detectron2.utils.events import EventStorage
+from turns import CLOCKS, HIGHER, LOWER, in_turns, ratio, seconds_of, spread, told, write_figures
 
 from clop_det.annotations.datasets import register_datasets, set_num_classes
 from clop_det.config.reading import read_config
 from clop_det.detection.scaling import fit_to_processes
 from clop_det.detection.trainer import DetectionTrainer
-from clop_det.files import write_json
-from clop_det.provenance import collect_provenance
 
 CONFIG = "configs/detection/digits/faster_rcnn_R_18_FPN_digits.yaml"
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 PLAIN, OURS, OUR_KERNEL = "Detectron2", "ours", "ours, its kernel"
 WITH, WITHOUT = "with probes", "without probes"
 
@@ -97,16 +94,15 @@ def time_training(arguments: argparse.Namespace, root: Path) -> dict[str, list[f
         OURS: build_ours(arguments, root / "ours"),
         OUR_KERNEL: build_ours(arguments, root / "kernel", "MODEL.ROI_ALIGN", "torchvision"),
     }
-    clock = CLOCKS[arguments.clock]
-    seconds: dict[str, list[float]] = {name: [] for name in steppers}
     for stepper in steppers.values():
         stepper.run(arguments.warm_up)
-    names = list(steppers)
-    for turn in range(arguments.rounds):
-        # Another order each round: whoever comes first finds the caches of whoever came last.
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            seconds[name].append(timed(clock, lambda name=name: steppers[name].run(arguments.steps)) / arguments.steps)
-    return seconds
+    return in_turns(
+        {
+            name: timed(arguments, functools.partial(stepper.run, 1), arguments.steps)
+            for name, stepper in steppers.items()
+        },
+        arguments.rounds,
+    )
 
 
 def time_evaluation(arguments: argparse.Namespace, root: Path) -> dict[str, list[float]]:
@@ -115,29 +111,22 @@ def time_evaluation(arguments: argparse.Namespace, root: Path) -> dict[str, list
         name: DetectionTrainer(make_config(arguments, root / name, "PROBE.ENABLED", enabled), {}, train=False)
         for name, enabled in ((WITH, "True"), (WITHOUT, "False"))
     }
-    clock = CLOCKS[arguments.clock]
     for trainer in trainers.values():
         trainer.evaluate()
-    seconds: dict[str, list[float]] = {name: [] for name in trainers}
-    for turn in range(arguments.evaluations):
-        for name in (list(trainers), list(trainers)[::-1])[turn % 2]:
-            seconds[name].append(timed(clock, trainers[name].evaluate))
-    return seconds
+    runs = {name: timed(arguments, trainer.evaluate) for name, trainer in trainers.items()}
+    return in_turns(runs, arguments.evaluations)
 
 
-def timed(clock: Callable[[], float], function: Callable[[], Any]) -> float:
-    """Seconds of one call."""
-    start = clock()
-    function()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return clock() - start
+def timed(arguments: argparse.Namespace, function: Callable[[], Any], times: int = 1) -> Callable[[], float]:
+    """A run for `in_turns`: seconds of a call, the mean of `times`, the GPU's work included."""
 
+    def run() -> None:
+        for _ in range(times):
+            function()
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
 
-def ratio(numerator: list[float], denominator: list[float]) -> dict[str, float]:
-    """Median, smallest and largest of the ratios within the rounds."""
-    values = sorted(a / b for a, b in zip(numerator, denominator, strict=True))
-    return {"median": statistics.median(values), "min": values[0], "max": values[-1]}
+    return lambda: seconds_of(run, CLOCKS[arguments.clock]) / times
 
 
 def main() -> None:
@@ -158,29 +147,19 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         training = time_training(arguments, Path(folder)) if arguments.rounds else {}
         evaluation = time_evaluation(arguments, Path(folder)) if arguments.evaluations else {}
-    result: dict[str, Any] = {"training_seconds_a_step": training, "evaluation_seconds": evaluation}
+    ratios = {}
     if training:
-        result["speed_against_detectron2"] = {n: ratio(training[PLAIN], training[n]) for n in (OURS, OUR_KERNEL)}
+        for name in (OURS, OUR_KERNEL):
+            ratios[f"training speed of {name} over Detectron2"] = ratio(training[PLAIN], training[name], HIGHER)
     if evaluation:
-        result["evaluation_cost_of_probes"] = ratio(evaluation[WITH], evaluation[WITHOUT])
-    report(result)
-    if arguments.output:
-        settings = {key: value for key, value in vars(arguments).items() if key != "output"}
-        write_json(arguments.output, {**result, "settings": settings, "provenance": collect_provenance()})
-
-
-def report(result: dict[str, Any]) -> None:
-    """Print the figures."""
+        ratios["evaluation with probes over without"] = ratio(evaluation[WITH], evaluation[WITHOUT], LOWER)
     print(f"\n{'':20} median   (smallest to largest)")
-    for group in ("training_seconds_a_step", "evaluation_seconds"):
-        for name, values in result[group].items():
-            print(f"{name:20} {statistics.median(values):6.3f} s ({min(values):.3f} to {max(values):.3f})")
-    for name, found in result.get("speed_against_detectron2", {}).items():
-        line = f"{found['median']:.3f}   ({found['min']:.3f} to {found['max']:.3f})"
-        print(f"training speed of {name} against Detectron2: {line}")
-    if found := result.get("evaluation_cost_of_probes"):
-        line = f"{found['median']:.3f}   ({found['min']:.3f} to {found['max']:.3f})"
-        print(f"evaluation with probes against without: {line}")
+    for name, values in {**training, **evaluation}.items():
+        print(f"{name:20} {told(spread(values), 3)} s")
+    for name, found in ratios.items():
+        print(f"{name}: {told(found, 3)}")
+    figures = {"training_seconds_a_step": training, "evaluation_seconds": evaluation}
+    write_figures(arguments.output, arguments, ratios, **figures)
 
 
 if __name__ == "__main__":

@@ -8,15 +8,14 @@ would not fit is left out, with the reason.
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.metadata
 import json
 import os
 import platform
 import shlex
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,12 @@ from typing import Any
 import torch
 from loss_cases import FLOOR, OURS, PEERS, Case, build
 from torch import Tensor
+from turns import CLOCKS, HIGHER, LOWER, in_turns, ratio, seconds_of, spread, write_figures
 
-from clop_det.files import write_json, write_text
+from clop_det.files import write_text
 
 Record = dict[str, Any]
 MIB = 1 << 20
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def inputs(images: int, arguments: argparse.Namespace) -> tuple[Tensor, Tensor]:
@@ -84,19 +83,13 @@ def measure_times(cases: list[Case], images: int, arguments: argparse.Namespace)
     embeddings, labels = inputs(images, arguments)
     functions = {case: build(case, labels, arguments.dim, arguments.temperature) for case in cases}
     clock = CLOCKS[arguments.clock]
-
-    def one_round() -> dict[Case, float]:
-        seconds = {}
-        for case, function in functions.items():
-            start = clock()
-            step(function, embeddings)
-            seconds[case] = clock() - start
-        return seconds
-
-    warm_up = sum(one_round().values())
+    runs = {
+        case: functools.partial(seconds_of, functools.partial(step, function, embeddings), clock)
+        for case, function in functions.items()
+    }
+    warm_up = sum(run() for run in runs.values())
     rounds = min(arguments.max_rounds, max(arguments.min_rounds, int(arguments.seconds_per_size / warm_up)))
-    results = [one_round() for _ in range(rounds)]
-    return {case: [result[case] for result in results] for case in cases}
+    return in_turns(runs, rounds)
 
 
 def run_size(
@@ -114,16 +107,26 @@ def run_size(
     for case, seconds in times.items():
         ours = times[cases[case]]
         records[case].update(
-            median_s=statistics.median(seconds),
-            min_s=min(seconds),
-            max_s=max(seconds),
+            **{f"{key}_s": value for key, value in spread(seconds).items()},
             rounds=len(seconds),
-            time_ratio=statistics.median(theirs / own for theirs, own in zip(seconds, ours, strict=True)),
+            ratio=ratio(seconds, ours, HIGHER if case[0] == cases[case][0] else LOWER),
         )
+        records[case]["time_ratio"] = records[case]["ratio"]["median"]
         peak, own_peak = records[case].get("peak_mib"), records[cases[case]].get("peak_mib")
         if peak and own_peak:
             records[case]["memory_ratio"] = peak / own_peak
     return list(records.values())
+
+
+def _title(record: Record, cases: dict[Case, Case]) -> str:
+    """What a record's ratio compares: "supcon over info_nce, N = 256"; "" where nothing was compared."""
+    case = (record["loss"], record["implementation"])
+    other = cases[case]
+    if case == other or "ratio" not in record:
+        return ""
+    same = case[0] == other[0]
+    names = (f"{case[0]}: {case[1]}", other[1]) if same else (case[0], other[0])
+    return f"{names[0]} over {names[1]}, N = {record['n']}"
 
 
 def _reason_to_skip(case: Case, expected_mib: float, arguments: argparse.Namespace) -> str | None:
@@ -230,5 +233,6 @@ def run(cases: dict[Case, Case], page: Callable[[list[Record], Record], str], de
     print(text)
     if arguments.output:
         write_text(f"{arguments.output}.md", text)
-        write_json(f"{arguments.output}.json", {"machine": machine, "records": records})
+        ratios = {_title(record, cases): record["ratio"] for record in records if _title(record, cases)}
+        write_figures(Path(f"{arguments.output}.json"), arguments, ratios, machine=machine, records=records)
     return 0

@@ -4,8 +4,7 @@
 
 All train the same ResNet with the same projector, batch, optimiser and precision on the same images, each in a process
 of its own that is set up as its user would have it, and take turns, round after round, so that other load on the
-machine meets all of them. The unit is sources (images, of which each gives two views) per second of wall time, end to
-end:
+machine meets all of them. The unit is sources (images, of which each gives two views) per second, end to end:
 
 * "ours": what `tools/pretrain.py` runs for one step: batch, views, forward, loss, backward, checks, update.
 * "lightly": its SimCLRTransform (without blur, which small images do without in both) in a DataLoader of as many
@@ -13,9 +12,11 @@ end:
 * "lightly, our convolutions": the same with the network as we compute it, whose convolutions over maps of a few pixels
   are matrix products (`clop_det/backbones/small_maps.py`).
 * "encoder only": our step with the views of one batch drawn once and for all.
+* "ours, fp32": our step in fp32, beside one in bf16; `--contenders` names those that are to be timed.
 
-A ratio is the median of the ratios within the rounds. On a GPU: `--device cuda --cases resnet18:32 resnet18:64
-resnet50:224 --batch 1024 --compile`.
+A ratio is the median of the ratios within the rounds. `--clock cpu` counts processor time instead, that of the
+DataLoader's workers included: for a machine that other work shares, with `--threads 1`. On a GPU: `--device cuda
+--cases resnet18:32 resnet18:64 resnet50:224 --batch 1024 --compile`.
 """
 
 from __future__ import annotations
@@ -26,9 +27,7 @@ import itertools
 import logging
 import multiprocessing
 import os
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -39,19 +38,20 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import nn
+from turns import CLOCKS, HIGHER, in_turns, ratio, spread, told, write_figures
 
 from clop_det.backbones.small_maps import SmallMapConv2d
 from clop_det.config.reading import read_config
 from clop_det.engine.allocator import keep_freed_memory
 from clop_det.engine.precision import autocast
-from clop_det.files import write_json
 from clop_det.pretraining.build import build_method
 from clop_det.pretraining.data import open_data
 from clop_det.pretraining.optimizers import build_optimizer
 from clop_det.pretraining.trainer import PretrainTrainer
 
 OURS, PEER, PEER_OUR_NETWORK, FLOOR = "ours", "lightly", "lightly, our convolutions", "encoder only"
-CONTENDERS = (OURS, PEER, PEER_OUR_NETWORK, FLOOR)
+OURS_FP32 = "ours, fp32"
+CONTENDERS = (OURS, PEER, PEER_OUR_NETWORK, FLOOR, OURS_FP32)
 BASE = Path(__file__).resolve().parents[1] / "configs" / "pretrain" / "Base-pretrain.yaml"
 Step = Callable[[], object]
 
@@ -152,27 +152,39 @@ def endless(loader: Any) -> Iterator[Any]:
         yield from loader
 
 
-def seconds_per_step(step: Step, seconds: float, device: str, untimed: int) -> float:
-    """Mean over as many steps as fit into `seconds`, at least two, after some that do not count."""
-    synchronise = torch.cuda.synchronize if device == "cuda" else (lambda: None)
+def processor_seconds() -> float:
+    """Of this process and of the workers that it has now."""
+    ticks = 0
+    for worker in multiprocessing.active_children():
+        fields = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return CLOCKS["cpu"]() + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def seconds_per_step(step: Step, arguments: argparse.Namespace, untimed: int) -> float:
+    """Mean over as many steps as fit into --seconds, at least two, after some that do not count."""
+    synchronise = torch.cuda.synchronize if arguments.device == "cuda" else (lambda: None)
+    clock = CLOCKS["wall"] if arguments.clock == "wall" else processor_seconds
     for _ in range(untimed):
         step()
     synchronise()
-    start, steps = time.perf_counter(), 0
-    while steps < 2 or time.perf_counter() - start < seconds:
+    start, steps = clock(), 0
+    while steps < 2 or clock() - start < arguments.seconds:
         step()
         steps += 1
         synchronise()
-    return (time.perf_counter() - start) / steps
+    return (clock() - start) / steps
 
 
 def contend(name: str, case: str, root: Path, arguments: argparse.Namespace, turns: Connection) -> None:
-    """The process of one of them: a turn is (steps that do not count, seconds), its answer sources per second."""
+    """The process of one of them: a turn is a number of steps that do not count, its answer sources per second."""
     logging.disable(logging.WARNING)
     torch.set_num_threads(arguments.threads)
     arch, size = case.split(":")
+    if name == OURS_FP32:
+        arguments.precision = "fp32"
     cfg = config_of(arch, int(size), root, root.parent / "run", arguments)
-    if name in (OURS, FLOOR):
+    if not name.startswith(PEER):
         if arguments.device == "cpu":
             keep_freed_memory()  # as `tools/pretrain.py` does
         step = our_step(cfg, views_once=name == FLOOR)
@@ -180,8 +192,8 @@ def contend(name: str, case: str, root: Path, arguments: argparse.Namespace, tur
         step = lightly_step(cfg, root, arguments, our_convolutions=name == PEER_OUR_NETWORK)
     step()
     turns.send("ready")
-    for untimed, seconds in iter(turns.recv, None):
-        turns.send(arguments.batch / seconds_per_step(step, seconds, arguments.device, untimed))
+    for untimed in iter(turns.recv, None):
+        turns.send(arguments.batch / seconds_per_step(step, arguments, untimed))
 
 
 def measure(case: str, arguments: argparse.Namespace) -> dict[str, list[float]]:
@@ -192,18 +204,19 @@ def measure(case: str, arguments: argparse.Namespace) -> dict[str, list[float]]:
         write_photographs(root, max(arguments.images, 2 * arguments.batch), int(case.split(":")[1]))
         turns: dict[str, Any] = {}
         processes = []
-        for each in CONTENDERS:
+        for each in arguments.contenders:
             turns[each], theirs = context.Pipe()
             processes.append(context.Process(target=contend, args=(each, case, root, arguments, theirs)))
             processes[-1].start()
             theirs.close()
             turns[each].recv()
-        rates: dict[str, list[float]] = {key: [] for key in CONTENDERS}
-        for _ in range(arguments.rounds):
-            for key, pipe in turns.items():
-                # What the workers prepared while the others had their turn is no part of their rate.
-                pipe.send((2 * arguments.workers if key.startswith(PEER) else 1, arguments.seconds))
-                rates[key].append(pipe.recv())
+
+        def turn(key: str) -> float:
+            # What the workers prepared while the others had their turn is no part of their rate.
+            turns[key].send(2 * arguments.workers if key.startswith(PEER) else 1)
+            return float(turns[key].recv())
+
+        rates = in_turns({key: functools.partial(turn, key) for key in turns}, arguments.rounds)
         for pipe in turns.values():
             pipe.send(None)
         for process in processes:
@@ -211,18 +224,17 @@ def measure(case: str, arguments: argparse.Namespace) -> dict[str, list[float]]:
     return rates
 
 
-def ratios(rates: dict[str, list[float]], over: str) -> list[float]:
-    """Ours over another, round by round."""
-    return [mine / other for mine, other in zip(rates[OURS], rates[over], strict=True)]
+def ratios(case: str, rates: dict[str, list[float]]) -> dict[str, dict[str, Any]]:
+    """Ours over each of the others."""
+    return {f"{case}: ours over {key}": ratio(rates[OURS], rates[key], HIGHER) for key in rates if key != OURS}
 
 
-def table(case: str, rates: dict[str, list[float]]) -> str:
+def table(case: str, rates: dict[str, list[float]], found: dict[str, dict[str, Any]]) -> str:
     """A Markdown table: rates, and the ratios with their range over the rounds."""
     lines = [f"| {case.replace(':', ', ')} px | sources/s | ours over it (range) |", "|---|---:|---:|"]
     for key, values in rates.items():
-        own = ratios(rates, key)
-        ratio = "" if key == OURS else f"{statistics.median(own):.2f} ({min(own):.2f} to {max(own):.2f})"
-        lines.append(f"| {key} | {statistics.median(values):,.1f} | {ratio} |")
+        said = "" if key == OURS else told(found[f"{case}: ours over {key}"])
+        lines.append(f"| {key} | {spread(values)['median']:,.1f} | {said} |")
     return "\n".join(lines)
 
 
@@ -238,6 +250,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=min(8, os.cpu_count() or 1), help="of lightly's DataLoader")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--precision", default="auto", choices=["auto", "bf16", "fp32"])
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS[:4]))
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: where other programs run meanwhile")
     parser.add_argument("--compile", action="store_true", help="torch.compile the encoder of each")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
     return parser.parse_args()
@@ -246,15 +260,17 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Measure, print the tables, and write the figures if a file is given."""
     arguments = parse()
-    setting = {key: str(value) for key, value in vars(arguments).items() if key != "output"}
-    setting["gpu"] = torch.cuda.get_device_name() if arguments.device == "cuda" else "none"
-    print(setting | {"torch": torch.__version__})
-    results = {}
+    if OURS not in arguments.contenders:
+        raise SystemExit("--contenders must name ours: all ratios are to it")
+    print(f"{vars(arguments)} torch {torch.__version__}")
+    results, found = {}, {}
     for case in arguments.cases:
         results[case] = measure(case, arguments)
-        print(f"\n{table(case, results[case])}", flush=True)
-    if arguments.output is not None:
-        write_json(arguments.output, {"setting": setting, "sources_per_second": results})
+        own = ratios(case, results[case])
+        print(f"\n{table(case, results[case], own)}", flush=True)
+        found |= own
+    gpu = torch.cuda.get_device_name() if arguments.device == "cuda" else "none"
+    write_figures(arguments.output, arguments, found, sources_per_second=results, gpu=gpu)
 
 
 if __name__ == "__main__":

@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import argparse
 import copy
-import statistics
+import functools
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,21 +34,19 @@ from detectron2.structures import Boxes, Instances
 from detectron2.utils.events import EventStorage
 from pretrain import our_step
 from torch import Tensor, nn
+from turns import CLOCKS, HIGHER, in_turns, ratio, seconds_of, spread, told, write_figures
 
 from clop_det.backbones.timm_networks.architectures import facts_of, find
 from clop_det.config.reading import read_config
 from clop_det.detection.model import build_detector
 from clop_det.detection.optimizer import build_optimizer as detection_optimizer
-from clop_det.files import write_json
 from clop_det.losses import build_loss
 from clop_det.methods.encoder import build_projector
 from clop_det.pretraining.build import check_config
 from clop_det.pretraining.data import open_data
 from clop_det.pretraining.optimizers import build_optimizer
 from clop_det.pretraining.trainer import PretrainTrainer
-from clop_det.provenance import collect_provenance
 
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 OURS, TIMM, TORCHVISION = "ours", "timm", "torchvision"
 CASES = ["timm:convnext_atto", "timm:vit_tiny_patch16_224:img_size=32:patch_size=8", "timm:convnext_tiny"]
 Step = Callable[[], object]
@@ -188,30 +185,20 @@ def detection_steps(name: str, arguments: argparse.Namespace) -> dict[str, Step]
 
 def timed(steps: dict[str, Step], arguments: argparse.Namespace) -> dict[str, list[float]]:
     """Seconds a step, of every contender in every round."""
-    clock, names = CLOCKS[arguments.clock], list(steps)
-    seconds: dict[str, list[float]] = {name: [] for name in names}
     for step in steps.values():
         step()
-    for turn in range(arguments.rounds):
-        for name in names[turn % len(names) :] + names[: turn % len(names)]:
-            start = clock()
-            for _ in range(arguments.steps):
-                steps[name]()
-            seconds[name].append((clock() - start) / arguments.steps)
-    return seconds
+    clock = CLOCKS[arguments.clock]
+    runs = {name: functools.partial(seconds_of, step, clock, arguments.steps) for name, step in steps.items()}
+    return in_turns(runs, arguments.rounds)
 
 
-def rows(label: str, seconds: dict[str, list[float]]) -> list[dict[str, Any]]:
-    """What there is to say of each contender, printed as well."""
-    found = []
+def ratios(label: str, seconds: dict[str, list[float]]) -> dict[str, dict[str, Any]]:
+    """Theirs over ours, and a line for each contender."""
+    found = {name: ratio(own, seconds[OURS], HIGHER) for name, own in seconds.items()}
     for name, own in seconds.items():
-        ratios = sorted(theirs / ours for theirs, ours in zip(own, seconds[OURS], strict=True))
-        row = {"case": label, "contender": name, "seconds": statistics.median(own)}
-        row |= {"ratio": statistics.median(ratios), "lowest": ratios[0], "highest": ratios[-1]}
-        line = "| {case} | {contender} | {seconds:.4f} | {ratio:.2f} ({lowest:.2f} to {highest:.2f}) |"
-        print(line.format(**row), flush=True)
-        found.append(row)
-    return found
+        said = "" if name == OURS else told(found[name])
+        print(f"| {label} | {name} | {spread(own)['median']:.4f} | {said} |", flush=True)
+    return {f"{label}: {name} over {OURS}": each for name, each in found.items() if name != OURS}
 
 
 def main() -> None:
@@ -223,20 +210,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--steps", type=int, default=3, help="steps of a contender in a round")
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="cpu: where other programs run meanwhile")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--output", type=Path, help="JSON file")
     arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
     print("| step of | network | seconds | theirs over ours |\n|---|---|---:|---|")
-    found = []
+    seconds: dict[str, dict[str, list[float]]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for name in arguments.cases:
         with tempfile.TemporaryDirectory() as folder:
-            steps = pretraining_steps(name, arguments, Path(folder))
-            found += rows(f"pretraining, {name}", timed(steps, arguments))
+            own = {f"pretraining, {name}": timed(pretraining_steps(name, arguments, Path(folder)), arguments)}
         with EventStorage():
-            found += rows(f"detection, {name}", timed(detection_steps(name, arguments), arguments))
-    if arguments.output:
-        settings = {key: value for key, value in vars(arguments).items() if key != "output"}
-        settings |= {"threads": torch.get_num_threads()}
-        write_json(arguments.output, {"rows": found, "settings": settings, **collect_provenance()})
+            own |= {f"detection, {name}": timed(detection_steps(name, arguments), arguments)}
+        for label in own:
+            found |= ratios(label, own[label])
+        seconds |= own
+    write_figures(arguments.output, arguments, found, seconds_a_step=seconds)
 
 
 if __name__ == "__main__":

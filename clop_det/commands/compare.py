@@ -11,6 +11,7 @@ from clop_det.commands.common import add_config_arguments, find_config_of, plain
 from clop_det.commands.new_comparison import new_comparison
 from clop_det.comparison.names import ASIDE_FOLDER
 from clop_det.config.described import keys_help
+from clop_det.engine.importing import without_collecting
 from clop_det.engine.leaving import EXIT_STOPPED
 from clop_det.errors import UserError
 from clop_det.keys import COMPARISON
@@ -42,12 +43,14 @@ def main(argv: list[str] | None = None, commands: Mapping[str, Sequence[str]] | 
     find_config_of(args)
 
     if args.power is not None:
-        from clop_det.comparison.experiment import power
+        with without_collecting():
+            from clop_det.comparison.experiment import power
 
         power(args.config_file, args.opts, args.power)
         return 0
 
-    from clop_det import api
+    with without_collecting():
+        from clop_det import api
 
     asked = {name: getattr(args, name) for name in ("jobs", "launcher", "dry_run", "measure", "only", "keep", "rerun")}
     done = api.compare(args.config_file, args.opts, **asked, **({"commands": commands} if commands else {}))
@@ -114,7 +117,8 @@ def _report(args: argparse.Namespace) -> int:
         if not folder.exists():
             raise UserError(f"no folder {folder}: name the folder of a comparison or of a run.")
 
-    from clop_det.comparison.experiment import report
+    with without_collecting():
+        from clop_det.comparison.experiment import report
 
     report(args.folders, args.output, args.baseline, args.metric)
     return 0

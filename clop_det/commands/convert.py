@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 from clop_det.commands.common import plain_parser
 from clop_det.config.described import table_rows
 from clop_det.config.imports import ENTRY_POINTS
+from clop_det.engine.importing import without_collecting
 from clop_det.errors import UserError
 
 if TYPE_CHECKING:
@@ -129,7 +130,8 @@ def _import(entries: list[str], out: TextIO) -> None:
 
 
 def _convert(args: argparse.Namespace) -> ConversionReport:
-    from clop_det import api
+    with without_collecting():
+        from clop_det import api
 
     stock = args.to == "stock"
     if stock and args.allow_stem_reinit:
@@ -148,7 +150,8 @@ def _export(args: argparse.Namespace) -> ConversionReport:
             f"{', '.join(given) or '--source'} says nothing about a Detectron2 file; leave it out with --to."
         )
 
-    from clop_det import api
+    with without_collecting():
+        from clop_det import api
 
     return api.export(
         args.source,

@@ -8,6 +8,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from clop_det.commands.common import argument_parser, find_config_of, load_config
+from clop_det.engine.importing import without_collecting
 
 if TYPE_CHECKING:
     from clop_det.doctor.findings import Finding
@@ -31,8 +32,9 @@ def main(argv: list[str] | None = None) -> int:
     # A config of a run folder may be anybody's, and importing what it names would run code.
     given = not find_config_of(args).in_run_folder
 
-    from clop_det.doctor.diagnosis import diagnose
-    from clop_det.doctor.findings import ERROR
+    with without_collecting():
+        from clop_det.doctor.diagnosis import diagnose
+        from clop_det.doctor.findings import ERROR
 
     cfg = load_config(args, args.allow_imports or given, sys.stderr if args.json else None)
     findings = diagnose(cfg, max(1, args.num_gpus) * args.num_machines, args.num_machines)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from clop_det.commands.common import plain_parser
 from clop_det.config.files import read_pairs
+from clop_det.engine.importing import without_collecting
 from clop_det.errors import UserError
 
 _EPILOG = """examples:
@@ -36,7 +37,8 @@ def main(argv: list[str] | None = None) -> int:
             raise UserError(f"{path} does not exist. Name a run folder or a checkpoint, then images or folders.")
     read_pairs(args.set)
 
-    from clop_det import api
+    with without_collecting():
+        from clop_det import api
 
     done = api.predict(
         args.source,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from clop_det.commands.common import argument_parser, find_config_of, launch_of, load_config, run_tool
+from clop_det.engine.importing import without_collecting
 from clop_det.keys import PRETRAINING
 
 EPILOG = """examples:
@@ -20,7 +21,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     find_config_of(args)
 
-    from clop_det import api
+    with without_collecting():
+        from clop_det import api
 
     api.pretrain(load_config(args), launch=launch_of(args))
     return 0

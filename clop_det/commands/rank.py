@@ -8,6 +8,7 @@ from pathlib import Path
 
 from clop_det.commands.common import plain_parser
 from clop_det.config.files import read_pairs
+from clop_det.engine.importing import without_collecting
 from clop_det.errors import UserError
 
 _EPILOG = """examples:
@@ -34,10 +35,11 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"--early is {args.early}; it must be at least 0.")
     read_pairs(args.set)
 
-    from clop_det.api import rank
-    from clop_det.ranking.calibration_table import read_table
-    from clop_det.ranking.choosing import learn
-    from clop_det.ranking.table import text, write_ranking
+    with without_collecting():
+        from clop_det.api import rank
+        from clop_det.ranking.calibration_table import read_table
+        from clop_det.ranking.choosing import learn
+        from clop_det.ranking.table import text, write_ranking
 
     rule = learn(read_table(args.calibration)) if args.calibration else None
     ranking = rank(

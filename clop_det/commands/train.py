@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from clop_det.commands.common import argument_parser, find_config_of, launch_of, load_config, run_tool
+from clop_det.engine.importing import without_collecting
 from clop_det.keys import DETECTION
 
 EPILOG = """examples:
@@ -23,7 +24,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     find_config_of(args)
 
-    from clop_det import api
+    with without_collecting():
+        from clop_det import api
 
     run = api.evaluate if args.eval_only else api.finetune
     run(load_config(args), launch=launch_of(args))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from clop_det.commands.common import plain_parser
+from clop_det.engine.importing import without_collecting
 from clop_det.errors import UserError
 
 _EPILOG = """example:
@@ -30,7 +31,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.runs is not None and not args.runs.is_dir():
         raise UserError(f"no folder {args.runs}: --runs names the folder of the comparison.")
 
-    from clop_det import api
+    with without_collecting():
+        from clop_det import api
 
     found = api.verify(args.bundle, args.runs)
     for name, count in found.tests.items():

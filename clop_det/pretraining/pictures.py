@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from torch import Tensor
 from torchvision.utils import make_grid
-
-from clop_det.collapse.style import BLUE, new_figure, tidy
 
 _SHOWN = 8  # images
 _SMALLEST = 96  # pixels: smaller views are enlarged, pixel by pixel
@@ -35,6 +32,10 @@ def view_grid(views: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 
 def spectrum_picture(values: list[float], iteration: int) -> Tensor:
     """The singular values, largest first, as shares of their sum on a logarithmic axis: (3,H,W) uint8."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # here: no start waits for matplotlib
+
+    from clop_det.collapse.style import BLUE, new_figure, tidy
+
     figure = new_figure(5, 3.2)
     axes = figure.add_subplot()
     total = sum(values) or 1.0

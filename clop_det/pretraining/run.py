@@ -18,7 +18,6 @@ from clop_det.engine.wandb_writer import check_wandb
 from clop_det.errors import UserError
 from clop_det.pretraining.build import build_method, check_config
 from clop_det.pretraining.collapse_watch import RANKME, report_critical_rate
-from clop_det.pretraining.curves import draw_curves
 from clop_det.pretraining.data import BatchSource, PretrainData, log_data, open_data
 from clop_det.pretraining.given import given_facts
 from clop_det.pretraining.optimizers import build_optimizer, describe_scale
@@ -81,6 +80,8 @@ def worker(cfg: CfgNode, how: Launch) -> None:
             **extra,
         )
         with dispensable("curves.png"):
+            from clop_det.pretraining.curves import draw_curves  # matplotlib: no start waits for it
+
             draw_curves(cfg.OUTPUT_DIR)
         logging.getLogger(__name__).info("weights in %s, figures in %s", final_checkpoint(cfg), path)
 

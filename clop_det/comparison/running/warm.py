@@ -20,16 +20,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from clop_det.engine.descent import stop_with_parent
+from clop_det.engine.importing import without_collecting
 from clop_det.errors import UserError
 
 _LONGEST = 1 << 20  # bytes of a request
-# What the jobs import before they look at their config.
+# What the jobs import before they look at their config, and for their pictures.
 _MODULES = (
     "clop_det.commands.pretrain",
     "clop_det.commands.convert_job",
     "clop_det.commands.train",
     "clop_det.commands.inspect_job",
     "clop_det.pretraining.run",
+    "clop_det.pretraining.curves",
+    "matplotlib.backends.backend_agg",
     "clop_det.detection.run",
 )
 
@@ -117,10 +120,11 @@ class WarmProcess:
 
 def serve(requests: socket.socket) -> None:
     """Import, then answer requests until their sender is gone. A forked process becomes its job and does not return."""
-    from clop_det.provenance import collect_provenance
+    with without_collecting():
+        from clop_det.provenance import collect_provenance
 
-    for name in _MODULES:
-        importlib.import_module(name)
+        for name in _MODULES:
+            importlib.import_module(name)
     collect_provenance()  # the commit that was imported is what each job reports
     while True:
         request, descriptors, _, _ = socket.recv_fds(requests, _LONGEST, 2)
