@@ -192,6 +192,14 @@ def test_other_formats_are_decoded_in_full(form: str, tmp_path: Path) -> None:
         assert np.array_equal(image.pixels, np.asarray(source.image(0)))
 
 
+def test_the_first_picture_of_a_phones_file_of_several_is_cut() -> None:
+    """Pillow calls a JPEG with further pictures behind it an MPO."""
+    first, file = smooth(120, 90), io.BytesIO()
+    first.save(file, "MPO", quality=95, save_all=True, append_images=[first.rotate(180)])
+    alone = reduced(jpeg(first), "x", lambda w, h: 2)
+    assert np.array_equal(reduced(file.getvalue(), "x", lambda w, h: 2).pixels, alone.pixels)
+
+
 def test_what_is_refused_is_refused_in_the_same_words(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = jpeg(smooth(120, 90))
     for content in (b"", b"text", whole[:40], whole[: len(whole) // 2], whole[:-40], whole[:2] + bytes(30) + whole[2:]):
