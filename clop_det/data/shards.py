@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from clop_det.data.crops import EXACT, Opened, Share, WholeImage, factor_for
+from clop_det.data.crops import EXACT, Box, Opened, Share, WholeImage, factor_for
 from clop_det.data.decoding import CarriesDecoding, UnreadableImage
 from clop_det.data.image_list import ImageList
 from clop_det.data.unreadable import Unreadable
@@ -29,8 +29,8 @@ class Shard:
         error: what a worker cannot raise without a traceback of its own.
     """
 
-    crops: tuple[Tensor, ...]
-    boxes: tuple[Tensor, ...]
+    crops: tuple[Tensor, ...] = ()
+    boxes: tuple[Tensor, ...] = ()
     replaced: dict[int, int] = field(default_factory=dict)
     error: str = ""
 
@@ -47,21 +47,22 @@ class Cutter(CarriesDecoding, Dataset[Shard]):
     def __getitem__(self, task: Task) -> Shard:
         iteration, start, stop = task
         indices = self._plan.indices(iteration)[start:stop].tolist()
-        shard = Shard(*_empty(self._plan, len(indices)))
+        crops, replaced = _room(self._plan, len(indices)), {}
+        boxes: list[list[list[Box]]] = [[[] for _ in plan.group.kinds] for plan in self._plan.groups]
         shares = _Shares(self._plan, iteration, start, [self._aspect(index) for index in indices])
         for place, index in enumerate(indices):
             try:
                 image, used = self._unreadable.read(index, self._listed.labels, self._load(shares, place))
             except UnreadableImage as error:
-                return replace(shard, error=str(error))
+                return Shard(error=str(error))
             if used != index:
-                shard.replaced[index] = used
+                replaced[index] = used
             of_groups = shares.of(place, image.width, image.height)
-            for crops, boxes, of_group in zip(shard.crops, shard.boxes, of_groups, strict=True):
+            for views, where, of_group in zip(crops, boxes, of_groups, strict=True):
                 for view, share in enumerate(of_group):
-                    crops[view, place], box = image.crop(share, crops.shape[-1])
-                    boxes[view, place] = torch.tensor(box)
-        return shard
+                    views[view, place], box = image.crop(share, views.shape[-1])
+                    where[view].append(box)
+        return Shard(crops, tuple(torch.tensor(where, dtype=torch.float32) for where in boxes), replaced)
 
     def _load(self, shares: _Shares, place: int) -> Callable[[int], Opened]:
         """What decodes an image for the crops of the image at `place` of the shard."""
@@ -93,30 +94,29 @@ class _Shares:
     """
 
     def __init__(self, plan: ViewPlan, iteration: int, start: int, aspects: list[float]) -> None:
-        self._plan, self._iteration, self._start = plan, iteration, start
-        self._aspects = torch.ones(plan.local)
-        self._aspects[start : start + len(aspects)] = torch.tensor(aspects)
+        self._plan, self._iteration, self._start, self._aspects = plan, iteration, start, aspects
         self._drawn = self._draw()
 
     def of(self, place: int, width: int, height: int) -> list[list[Share]]:
         """Of each group of views, of each view: the crop of the image at `place` of the shard, if it has this size."""
-        found = torch.tensor(width / height)
-        if found != self._aspects[self._start + place]:  # another image stands in, or the header is wrong
-            self._aspects[self._start + place] = found
+        if width / height != self._aspects[place]:  # another image stands in, or the header is wrong
+            self._aspects[place] = width / height
             self._drawn = self._draw()
-        return [of_group[self._start + place] for of_group in self._drawn]
+        return [of_group[place] for of_group in self._drawn]
 
     def _draw(self) -> list[Any]:
-        return [plan.parameters(self._iteration, self._aspects).boxes.tolist() for plan in self._plan.groups]
+        aspects = torch.ones(self._plan.local)
+        own = slice(self._start, self._start + len(self._aspects))
+        aspects[own] = torch.tensor(self._aspects)
+        return [plan.parameters(self._iteration, aspects).boxes[own].tolist() for plan in self._plan.groups]
 
 
-def _empty(plan: ViewPlan, count: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Room for the crops and the boxes of `count` images, of each group of views."""
-    return (
-        tuple(torch.empty((len(p.group.kinds), count, 3, p.augment.size, p.augment.size), dtype=torch.uint8)
-              for p in plan.groups),
-        tuple(torch.empty((len(p.group.kinds), count, 4)) for p in plan.groups),
-    )  # fmt: skip
+def _room(plan: ViewPlan, count: int) -> tuple[Tensor, ...]:
+    """Room for the crops of `count` images, of each group of views."""
+    return tuple(
+        torch.empty((len(p.group.kinds), count, 3, p.augment.size, p.augment.size), dtype=torch.uint8)
+        for p in plan.groups
+    )
 
 
 class Tasks:
