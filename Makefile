@@ -3,7 +3,7 @@
 PYTHON ?= python3
 PYTEST_ARGS ?= -n 2 --dist loadfile
 DETECTRON2_COPY := labgym==3.1.2
-EXTRAS := test,report,fast-eval,slurm
+EXTRAS := test,report,fast-eval,slurm,turbo
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -24,6 +24,18 @@ declare(
         ),
     },
 )
+declare(
+    PRETRAINING,
+    {
+        "CLASSIFICATION.STREAM_CROPS": Key(
+            "exact",
+            "How the crops of images that stream are cut. exact: the image is decoded in full, and Pillow resizes the"
+            " crop. fast: a JPEG is decoded at 1/2, 1/4 or 1/8 of its size where every crop keeps at least as many"
+            " pixels as its view, and PyTorch resizes the crop; the views differ a little from those of exact.",
+            one_of("exact", "fast"),
+        ),
+    },
+)
 # What pretraining trains on, and the probes' bank and queries in both stages.
 declare(
     BOTH,

@@ -11,7 +11,8 @@ from __future__ import annotations
 import io
 import struct
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -137,14 +138,29 @@ def decode(content: bytes, name: str, turn: bool = True) -> Image.Image:
         UnreadableImage: not an image of a format that is read, a damaged one, one of floating-point numbers, of grey
             values beyond INPUT.GREY_BITS, or of more pixels than INPUT.MAX_PIXELS.
     """
+    with refused(name), open_header(io.BytesIO(content)) as opened:
+        check_header(opened)
+        opened.load()  # here, and not in what reads EXIF: that must not hide what is damaged
+        return to_rgb(upright(opened) if turn else opened)
+
+
+def check_header(opened: Image.Image) -> None:
+    """Refuse what an image's header says of it.
+
+    Raises:
+        ValueError: more pixels than INPUT.MAX_PIXELS, or floating-point numbers.
+    """
+    if said := oversize(opened.width, opened.height):
+        raise TooManyPixels(said)
+    if opened.mode.startswith("F"):
+        raise ValueError("it holds floating-point numbers, which have no black and no white")
+
+
+@contextmanager
+def refused(name: str) -> Iterator[None]:
+    """What Pillow and this module raise for an image that cannot be read becomes an `UnreadableImage` with its name."""
     try:
-        with open_header(io.BytesIO(content)) as opened:
-            if said := oversize(opened.width, opened.height):
-                raise TooManyPixels(said)
-            if opened.mode.startswith("F"):
-                raise ValueError("it holds floating-point numbers, which have no black and no white")
-            opened.load()  # here, and not in what reads EXIF: that must not hide what is damaged
-            return to_rgb(upright(opened) if turn else opened)
+        yield
     except BROKEN as error:
         reason = "not an image of a known format" if isinstance(error, UnidentifiedImageError) else error
         named = isinstance(error, TooManyPixels | BeyondGreyBits)
@@ -210,4 +226,4 @@ def to_rgb(image: Image.Image) -> Image.Image:
                 f" {highest.bit_length()}, or the bits that the images have"
             )
         image = Image.fromarray((values.clip(0) >> (_grey_bits - 8)).astype(np.uint8))
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

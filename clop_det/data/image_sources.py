@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from clop_det.data.crops import Choice, ReducedImage, reduced, whole
 from clop_det.data.decoding import Pixels, UnreadableImage, decode, extent_of
 from clop_det.files import read_ordinary
 
@@ -69,6 +70,10 @@ class ImageSource(ABC):
         """Image `index`, upright RGB; raises as `content` and `decode`."""
         return self.decode(index, self.content(index))
 
+    def reduced(self, index: int, choose: Choice) -> ReducedImage:
+        """Image `index`, at the fraction 1 / `choose`(width, height) where that takes less work; raises as `image`."""
+        return whole(self.image(index))
+
 
 @dataclass(frozen=True)
 class FileSource(ImageSource):
@@ -94,6 +99,9 @@ class FileSource(ImageSource):
 
     def decode(self, index: int, content: bytes) -> Image.Image:
         return decode(content, str(self.root / self.files[index]))
+
+    def reduced(self, index: int, choose: Choice) -> ReducedImage:
+        return reduced(self.content(index), str(self.root / self.files[index]), choose)
 
     def extent(self, index: int) -> tuple[int, int]:
         return extent_of(self.root / self.files[index])
@@ -181,6 +189,10 @@ class JoinedSource(ImageSource):
     def decode(self, index: int, content: bytes) -> Image.Image:
         source, place = self._place(index)
         return source.decode(place, content)
+
+    def reduced(self, index: int, choose: Choice) -> ReducedImage:
+        source, place = self._place(index)
+        return source.reduced(place, choose)
 
     def extent(self, index: int) -> tuple[int, int]:
         source, place = self._place(index)

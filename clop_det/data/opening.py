@@ -86,7 +86,7 @@ def open_images(settings: Mapping[str, Any], listed: ImageList, workers: int = 0
         " %d worker processes (DATALOADER.NUM_WORKERS)",
         *(len(listed), listed.root, size, limit, workers),
     )
-    return open_stream(listed, size, workers, unreadable)
+    return open_stream(listed, size, workers, unreadable, settings["STREAM_CROPS"])
 
 
 def probe_indices(labels: Tensor, limit: int = 0, seed: int = 0, purpose: str = "probe bank") -> Tensor:

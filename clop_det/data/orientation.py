@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from PIL import Image
 
 _TAG = 0x0112
@@ -36,6 +37,18 @@ def upright(image: Image.Image) -> Image.Image:
     image.load()  # first: Pillow turns a TIFF itself while it loads
     turn = _TURNS.get(orientation(image))
     return image if turn is None else image.transpose(turn)
+
+
+def turned(pixels: np.ndarray, number: int) -> np.ndarray:  # type: ignore[type-arg]
+    """`pixels` (H, W, C) of a file turned as the orientation `number` says, as `upright` would; a view of them."""
+    pixels = pixels.swapaxes(0, 1) if number >= 5 else pixels
+    from_right, from_below = mirrored(number)
+    return pixels[:: -1 if from_below else 1, :: -1 if from_right else 1]
+
+
+def mirrored(number: int) -> tuple[bool, bool]:
+    """Whether x and y of the upright image count from the end of a side of the file, under the orientation `number`."""
+    return number in (2, 3, 6, 7), number in (3, 4, 7, 8)
 
 
 def upright_extent(image: Image.Image) -> tuple[int, int]:

@@ -8,21 +8,20 @@ alone: not on the workers, nor on which of them is quick. A run that resumes at 
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import torch
 from detectron2.utils import comm
 from torch import Tensor
-from torch.utils.data import Dataset
 
-from clop_det.data.decoding import CarriesDecoding, Pixels, UnreadableImage, centre_square, resized_box, whole_pixels
+from clop_det.data.crops import EXACT
+from clop_det.data.decoding import Pixels, UnreadableImage, centre_square
 from clop_det.data.image_list import ImageList
 from clop_det.data.images import Index
+from clop_det.data.shards import Cutter, Shard, Tasks
 from clop_det.data.unreadable import Replacements, Unreadable
 from clop_det.data.views import BatchViews, ReadBatch, ViewPlan, Views
 from clop_det.engine.device import host_buffer
@@ -61,90 +60,6 @@ class StreamedImages:
         return index, used, centre_square(image, self.shape[-1])
 
 
-@dataclass(frozen=True)
-class _Shard:
-    """Some neighbours of a batch as a worker hands them over.
-
-    Attributes:
-        crops: of each group of views (V, m, 3, S, S) uint8, first all first views.
-        boxes: of each group (V, m, 4) float32, where they were cut: x0, y0, x1, y1 in pixels of the upright image.
-        replaced: index of each unreadable image among them -> index of the image that stands in.
-        error: what a worker cannot raise without a traceback of its own.
-    """
-
-    crops: tuple[Tensor, ...]
-    boxes: tuple[Tensor, ...]
-    replaced: dict[int, int] = field(default_factory=dict)
-    error: str = ""
-
-
-_Task = tuple[int, int, int]  # iteration, first place and end in this process's part of the batch
-
-
-class _Cutter(CarriesDecoding, Dataset[_Shard]):
-    """The shard of a task, each image cut as soon as it is decoded."""
-
-    def __init__(self, listed: ImageList, plan: ViewPlan, unreadable: Unreadable) -> None:
-        self._listed, self._plan, self._unreadable = listed, plan, unreadable
-
-    def __getitem__(self, task: _Task) -> _Shard:
-        iteration, start, stop = task
-        indices = self._plan.indices(iteration)[start:stop].tolist()
-        shard = _Shard(*_empty(self._plan, len(indices)))
-        aspect = torch.ones(self._plan.local)
-        aspect[start:stop] = torch.tensor([self._aspect(index) for index in indices])
-        shares = self._shares(iteration, aspect)
-        for place, index in enumerate(indices):
-            try:
-                image, used = self._unreadable.read(index, self._listed.labels, self._listed.source.image)
-            except UnreadableImage as error:
-                return replace(shard, error=str(error))
-            if used != index:
-                shard.replaced[index] = used
-            found = torch.tensor(image.width / image.height)
-            if found != aspect[start + place]:  # another image stands in, or the header is wrong
-                aspect[start + place] = found
-                shares = self._shares(iteration, aspect)
-            for crops, boxes, of_group in zip(shard.crops, shard.boxes, shares, strict=True):
-                for view, share in enumerate(of_group[start + place]):
-                    crops[view, place] = torch.from_numpy(resized_box(image, share, crops.shape[-1]))
-                    boxes[view, place] = torch.tensor(whole_pixels(share, image.width, image.height))
-        return shard
-
-    def _aspect(self, index: int) -> float:
-        """Width by height of an image as its header says; 1 if that cannot be read."""
-        try:
-            width, height = self._listed.source.extent(index)
-        except UnreadableImage:
-            return 1.0
-        return width / height
-
-    def _shares(self, iteration: int, aspect: Tensor) -> list[Any]:
-        """Of each group of views, of each image, of each view: the crop's box in shares of the image."""
-        return [plan.parameters(iteration, aspect).boxes.tolist() for plan in self._plan.groups]
-
-
-def _empty(plan: ViewPlan, count: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Room for the crops and the boxes of `count` images, of each group of views."""
-    return (
-        tuple(torch.empty((len(p.group.kinds), count, 3, p.augment.size, p.augment.size), dtype=torch.uint8)
-              for p in plan.groups),
-        tuple(torch.empty((len(p.group.kinds), count, 4)) for p in plan.groups),
-    )  # fmt: skip
-
-
-class _Tasks:
-    """The tasks of batches `first`, `first` + 1, ... without end, each batch of `count` images in `shards` of them."""
-
-    def __init__(self, first: int, count: int, shards: int) -> None:
-        self._first, self._count, self._size = first, count, -(-count // shards)
-
-    def __iter__(self) -> Iterator[_Task]:
-        for iteration in itertools.count(self._first):
-            for start in range(0, self._count, self._size):
-                yield iteration, start, min(start + self._size, self._count)
-
-
 class StreamedViews(BatchViews):
     """The views of batch i, cut by `workers` processes (0: by this one) and finished on `device`.
 
@@ -155,12 +70,18 @@ class StreamedViews(BatchViews):
     """
 
     def __init__(
-        self, listed: ImageList, plan: ViewPlan, device: torch.device, replacements: Replacements, workers: int
+        self,
+        listed: ImageList,
+        plan: ViewPlan,
+        device: torch.device,
+        replacements: Replacements,
+        workers: int,
+        crops: str = EXACT,
     ) -> None:
         super().__init__(plan, device)
-        self._listed, self._replacements, self._workers = listed, replacements, workers
+        self._listed, self._replacements, self._workers, self._crops = listed, replacements, workers, crops
         self._next = -1
-        self._shards: Iterator[_Shard] = iter(())
+        self._shards: Iterator[Shard] = iter(())
         if workers:
             count, size = plan.local * comm.get_local_size(), plan.augment.size
             pixels = sum(len(group.group.kinds) * group.augment.size**2 for group in plan.groups)
@@ -200,10 +121,10 @@ class StreamedViews(BatchViews):
         )
         return replace(first, further=tuple(further))
 
-    def _start(self, iteration: int) -> Iterator[_Shard]:
+    def _start(self, iteration: int) -> Iterator[Shard]:
         loader = batch_loader(
-            _Cutter(self._listed, self.plan, self._replacements.policy),
-            _Tasks(iteration, self.plan.local, max(1, self._workers)),
+            Cutter(self._listed, self.plan, self._replacements.policy, self._crops),
+            Tasks(iteration, self.plan.local, max(1, self._workers)),
             self._workers,
             prefetch_factor=_PREFETCH if self._workers else None,
         )
@@ -218,6 +139,7 @@ class ImageStream:
     images: StreamedImages
     replacements: Replacements
     workers: int
+    crops: str = EXACT
 
     @property
     def labels(self) -> Tensor:
@@ -239,11 +161,16 @@ class ImageStream:
 
     def views(self, plan: ViewPlan, device: torch.device) -> StreamedViews:
         """The views of the batches of `plan`."""
-        return StreamedViews(self.listed, plan, device, self.replacements, self.workers)
+        return StreamedViews(self.listed, plan, device, self.replacements, self.workers, self.crops)
 
 
-def open_stream(listed: ImageList, size: int, workers: int = 0, unreadable: Unreadable | None = None) -> ImageStream:
+def open_stream(
+    listed: ImageList, size: int, workers: int = 0, unreadable: Unreadable | None = None, crops: str = EXACT
+) -> ImageStream:
     """The images of `listed` as squares and views of `size` pixels; views are cut by `workers` processes.
+
+    Args:
+        crops: how they are cut, "exact" or "fast" (CLASSIFICATION.STREAM_CROPS).
 
     Raises:
         UserError: there is no image.
@@ -251,4 +178,4 @@ def open_stream(listed: ImageList, size: int, workers: int = 0, unreadable: Unre
     if len(listed) == 0:
         raise UserError(f"no image in {listed.root}")
     replacements = Replacements(unreadable or Unreadable(), listed.files)
-    return ImageStream(listed, StreamedImages(listed, size, replacements), replacements, workers)
+    return ImageStream(listed, StreamedImages(listed, size, replacements), replacements, workers, crops)

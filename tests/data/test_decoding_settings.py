@@ -19,8 +19,8 @@ from clop_det.data.decoding import CarriesDecoding, use_decoding, used_decoding
 from clop_det.data.image_list import ImageList
 from clop_det.data.image_sources import FileSource
 from clop_det.data.layouts import read_images
+from clop_det.data.shards import Cutter
 from clop_det.data.store import open_store
-from clop_det.data.streaming import _Cutter
 from clop_det.data.unreadable import Unreadable
 from clop_det.detection.loader import _Batches
 
@@ -69,7 +69,7 @@ def test_what_is_pickled_decodes_elsewhere_as_here(settings: dict[str, int], sai
     assert said in done.stdout.decode()
 
 
-@pytest.mark.parametrize("data_set", [_Batches, _Cutter])
+@pytest.mark.parametrize("data_set", [_Batches, Cutter])
 def test_the_data_sets_of_both_loaders_carry_the_settings(data_set: type) -> None:
     use_decoding({"MAX_PIXELS": 77, "GREY_BITS": 11})
     content = pickle.dumps(data_set.__new__(data_set))

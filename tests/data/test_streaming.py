@@ -22,8 +22,9 @@ from clop_det.data.decoding import centre_square
 from clop_det.data.image_list import ImageList
 from clop_det.data.image_sources import FileSource, ImageSource
 from clop_det.data.layouts import read_images
+from clop_det.data.shards import Cutter, Tasks
 from clop_det.data.store import open_store
-from clop_det.data.streaming import _Cutter, _Tasks, open_stream
+from clop_det.data.streaming import open_stream
 from clop_det.data.unreadable import Unreadable
 from clop_det.data.view_parameters import draw_parameters
 from clop_det.data.views import ViewPlan
@@ -230,8 +231,8 @@ def test_after_a_batch_that_failed_the_next_one_has_its_own_images(listed: Image
 
 def test_a_worker_hands_over_a_part_of_a_batch(listed: ImageList) -> None:
     plan = _plan(listed)
-    cutter = _Cutter(listed, plan, Unreadable())
-    tasks = [task for task, _ in zip(_Tasks(4, 8, 3), range(4), strict=False)]
+    cutter = Cutter(listed, plan, Unreadable())
+    tasks = [task for task, _ in zip(Tasks(4, 8, 3), range(4), strict=False)]
     assert tasks == [(4, 0, 3), (4, 3, 6), (4, 6, 8), (5, 0, 3)]
     whole, parts = cutter[4, 0, 8], [cutter[task] for task in tasks[:3]]
     assert [part.crops[0].shape[1] for part in parts] == [3, 3, 2]
