@@ -17,7 +17,7 @@ PREFIX = "timm:"
 FORM = "timm:NAME"
 # Arguments of timm's constructors that a name may set, as timm:vit_tiny_patch16_224:img_size=64:patch_size=8.
 SETTINGS = (
-    *("class_token", "global_pool", "img_size", "init_values", "no_embed_class", "num_heads"),
+    *("class_token", "embed_dim", "global_pool", "img_size", "init_values", "no_embed_class", "num_heads"),
     *("patch_size", "qkv_bias", "reg_tokens", "window_size"),
 )
 # What makes timm's networks take images of any size, by the first that a constructor has. Swin's windows keep their
