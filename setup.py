@@ -74,7 +74,7 @@ setup(
         "wandb": ["wandb>=0.17"],
         "fast-eval": ["faster-coco-eval>=1.6", "hotcoco"],
         "docs": ["latex2mathml>=3.77", "mkdocs-material>=9.5", "mkdocs>=1.6", "mkdocstrings[python]>=0.26"],
-        "bench": ["lightly>=1.5", "pytorch-metric-learning>=2.5", "kornia>=0.7"],
+        "bench": ["lightly>=1.5", "pytorch-metric-learning>=2.5", "kornia>=0.7", "transformers>=5"],
         "test": [
             "hypothesis>=6",
             "ipykernel>=6",  # runs docs/tutorial.ipynb
