@@ -75,7 +75,9 @@ setup(
         "fast-eval": ["faster-coco-eval>=1.6", "hotcoco"],
         "turbo": ["simplejpeg>=1.9"],
         "docs": ["latex2mathml>=3.77", "mkdocs-material>=9.5", "mkdocs>=1.6", "mkdocstrings[python]>=0.26"],
-        "bench": ["lightly>=1.5", "pytorch-metric-learning>=2.5", "kornia>=0.7", "simplejpeg>=1.9"],
+        "bench": [
+            *("lightly>=1.5", "pytorch-metric-learning>=2.5", "kornia>=0.7", "simplejpeg>=1.9", "transformers>=5"),
+        ],
         "test": [
             "hypothesis>=6",
             "ipykernel>=6",  # runs docs/tutorial.ipynb

@@ -1,6 +1,10 @@
 #!/usr/bin/env python3
 """Convert a sample of every source and network, prove it, and write the table to docs/results/conversion.md.
 
+    make benchmarks                                    # once: what the rows need, transformers among it
+    python benchmarks/conversion_table.py --all
+    python benchmarks/conversion_table.py --only swin  # some rows, without the page
+
 The samples are random networks, with random numbers where an initialisation leaves one value, named and nested as each
 project saves them. The last line measures one ResNet-50 conversion as a user runs it: a process of its own, seconds and
 peak memory included.
@@ -19,6 +23,8 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +45,14 @@ from tests.conversion.samples import SAMPLES, random_network, write_sample  # no
 _INTRODUCTION = """\
 # Conversions, proved
 
-Written by `python benchmarks/conversion_table.py --all`. Every row is a file that was converted, loaded into the
-Detectron2 backbone that runs the network, and run against the source network on the same images; the limit of the
+Written by one run of `python benchmarks/conversion_table.py --all`. Every row is a file that was converted, loaded into
+the Detectron2 backbone that runs the network, and run against the source network on the same images; the limit of the
 relative error of any stage or block is 1e-5. FPN is a feature pyramid, C4 a detector without one, SFP ViTDet's simple
 feature pyramid; ViT, SwinTransformer and RegNet are Detectron2's own models. Networks of timm see images of another
 resolution than that of pretraining. "in float64" stands where a network amplifies rounding above 1e-5, so that it was
-compared in double precision. What is dropped is dropped for the reason named. {detectron2}, torch {torch}, commit
-{short}.
+compared in double precision. What is dropped is dropped for the reason named. torchvision, transformers and timm made
+the networks of their rows; the other files have the names under which their projects save networks. {detectron2},
+{libraries}, commit {short}.
 
 {summary}
 
@@ -57,13 +64,13 @@ _EVERY_SOURCE = "resnet18"  # the residual network of which there is a file of e
 
 @dataclass(frozen=True)
 class Case:
-    """One row: who saved the network, which it is, and how the file is made in an empty folder and converted."""
+    """One row: who saved the network, which it is, how the file is made in an empty folder and converted, with what."""
 
     source: str
     network: str
     write: Callable[[Path], Path]
     convert: Callable[[Path, Path], ConversionReport] = convert_checkpoint
-    skipped: str = ""
+    needs: str = "torch"
 
 
 def _back(source: Path, output: Path) -> ConversionReport:
@@ -102,10 +109,7 @@ def _timm() -> Iterator[Case]:
 
 def _transformers() -> Iterator[Case]:
     for name in transformers_samples.NETWORKS:
-        try:
-            yield Case(f"transformers {name}", "", transformers_samples.writer(name))
-        except ImportError:
-            yield Case(f"transformers {name}", "", Path, skipped="the library transformers is not installed")
+        yield Case(f"transformers {name}", "", partial(transformers_samples.write, name), needs="transformers")
 
 
 def cases() -> Iterator[Case]:
@@ -115,11 +119,8 @@ def cases() -> Iterator[Case]:
     yield from _transformers()
 
 
-def _row(case: Case) -> tuple[str, ConversionReport | None]:
-    """A line of the table; the report, unless it was skipped."""
-    if case.skipped:
-        print(f"{case.network:>40}  {case.source:<30}  skipped: {case.skipped}", flush=True)
-        return f"| {case.source} | | {case.network} | | | skipped: {case.skipped} | |", None
+def _row(case: Case) -> tuple[str, ConversionReport]:
+    """A line of the table, and the report."""
     with tempfile.TemporaryDirectory() as folder:
         report = case.convert(case.write(Path(folder)), Path(folder) / "out.pth")
     targets = ", ".join(report.parity)
@@ -131,13 +132,20 @@ def _row(case: Case) -> tuple[str, ConversionReport | None]:
     return f"| {' | '.join(map(str, cells))} |", report
 
 
-def _summary(reports: list[ConversionReport], skipped: list[Case]) -> str:
+def _summary(reports: list[ConversionReport]) -> str:
     networks, sources = {report.arch for report in reports}, {report.source for report in reports}
     text = f"{len(networks)} networks, {len(sources)} sources (by the second column), {len(reports)} conversions. The"
-    text += f" largest error is {max(report.worst_error for report in reports):.1e}."
-    for reason in dict.fromkeys(case.skipped for case in skipped):
-        text += f" {sum(case.skipped == reason for case in skipped)} rows were skipped because {reason}."
-    return text
+    return f"{text} largest error is {max(report.worst_error for report in reports):.1e}."
+
+
+def _check_installed(chosen: list[Case]) -> None:
+    for library in {case.needs for case in chosen}:
+        if find_spec(library) is None:
+            count = sum(case.needs == library for case in chosen)
+            sys.exit(
+                f"{library} is not installed, which {count} of {len(chosen)} rows need. Install what they need"
+                " with `make benchmarks` or `pip install -e '.[bench]'`. --only TEXT prints rows without it."
+            )
 
 
 def measure_resnet50(folder: Path) -> str:
@@ -164,16 +172,18 @@ def main() -> None:
     which.add_argument("--only", metavar="TEXT", help="print the rows whose source or network contains TEXT")
     args = parser.parse_args()
     chosen = [case for case in cases() if args.all or args.only in case.source or args.only in case.network]
+    if not chosen:
+        parser.error(f"no row has {args.only!r} in its source or network")
+    _check_installed(chosen)
     rows = [_row(case) for case in chosen]
-    reports = [report for _, report in rows if report is not None]
-    if reports:
-        print(summary := _summary(reports, [case for case in chosen if case.skipped]))
+    print(summary := _summary([report for _, report in rows]))
     if not args.all:
         return
     with tempfile.TemporaryDirectory() as folder:
         cost = measure_resnet50(Path(folder))
     made = collect_provenance()
-    text = _INTRODUCTION.format(**made, summary=summary, short=(made["commit"] or "unknown")[:12])
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "torchvision", "timm", "transformers"))
+    text = _INTRODUCTION.format(**made, summary=summary, libraries=libraries, short=(made["commit"] or "unknown")[:12])
     write_text(args.output, text + "\n".join(line for line, _ in rows) + f"\n\n{cost}\n")
     print(cost, f"table in {args.output}", sep="\n")
 

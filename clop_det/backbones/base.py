@@ -112,6 +112,9 @@ class Family(ABC):
         """Give such parts random values, in place; the proof is then repeated with them."""
         stir_batch_norm(network, generator)
 
+    def check_size(self, arch: str, size: int, key: str) -> None:  # noqa: B027  (most networks take any size)
+        """Refuse, with UserError, square images of `size` pixels, which `key` sets, if a network cannot take them."""
+
     # --- tensors ---
 
     def identify(self, state: Mapping[str, Tensor], hints: Iterable[str] = ()) -> Network:
@@ -260,6 +263,9 @@ class Family(ABC):
 
     def check_detector(self, cfg: CfgNode) -> None:  # noqa: B027  (most families have nothing to refuse)
         """Refuse, with UserError, a detector that would hold a part of the network and something else."""
+
+    def check_other(self, cfg: CfgNode) -> None:  # noqa: B027
+        """Refuse, with UserError, a config that names a network of this family for a detector of another family."""
 
     def check_way_back(self, path: Path, record: Mapping[str, Any]) -> None:  # noqa: B027
         """Refuse, with UserError, a file that under own names would compute something else."""

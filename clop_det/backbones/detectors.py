@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from clop_det.config import add_clop_config
 from clop_det.config.imports import IMPORTED
 
+_WITH_ROI_HEADS = ("GeneralizedRCNN", "PanopticFPN")
+
 
 class TargetDetector(nn.Module):
     """The parts of a detector that hold backbone weights, under the names that a detector gives them."""
@@ -36,6 +38,11 @@ def last_map(detector: Any, images: Tensor) -> Tensor:
     strides = {name: shape.stride for name, shape in network.output_shape().items()}
     last: Tensor = network(images)[max(strides, key=lambda name: strides[name])]
     return last.float()
+
+
+def has_res5_head(cfg: CfgNode) -> bool:
+    """Whether a detector's box head is the last stage of a ResNet, as in a C4 detector."""
+    return cfg.MODEL.META_ARCHITECTURE in _WITH_ROI_HEADS and "Res5" in str(cfg.MODEL.ROI_HEADS.NAME)
 
 
 def fpn_config(builder: str) -> CfgNode:

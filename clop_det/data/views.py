@@ -31,11 +31,13 @@ class ViewGroup:
             of AUGMENT.WEAK_CROP_SCALE and a flip.
         size: side in pixels; None: CLASSIFICATION.IMAGE_SIZE.
         crop_scale: area of the standard crops as shares of the image, (low, high); None: AUGMENT.CROP_SCALE.
+        size_key: the config key that says the size, for messages.
     """
 
     kinds: tuple[str, ...] = (STANDARD, STANDARD)
     size: int | None = None
     crop_scale: tuple[float, float] | None = None
+    size_key: str = "the size of its views"
 
 
 TWO_VIEWS = (ViewGroup(),)

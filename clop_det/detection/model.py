@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import clop_det.detection.roi_heads  # noqa: F401  (registers the heads that configs name)
 from clop_det.backbones.detectors import last_map
-from clop_det.backbones.registry import family_of_config, family_of_detector
+from clop_det.backbones.registry import families, family_of_config, family_of_detector
 from clop_det.conversion.conventions import get_key
 from clop_det.detection.frozen import freeze_backbone
 from clop_det.detection.roi_align import use_small_map_roi_align
@@ -36,7 +36,10 @@ def build_detector(cfg: CfgNode) -> nn.Module:
     try:
         model: nn.Module = build_model(cfg)
     except (AssertionError, KeyError) as error:
-        raise UserError(f"Detectron2 cannot build this model: {error}") from error
+        what = f"Detectron2 cannot build this model: {error}"
+        if isinstance(error, KeyError) and str(error.args[0]).isidentifier():  # a map; of a registry it says more
+            what += " is no map of its backbone. Look at the keys that end in IN_FEATURES."
+        raise UserError(what) from error
     if cfg.MODEL.FREEZE:
         freeze_backbone(model)
     keep_last_layers_in_fp32(model)
@@ -63,8 +66,12 @@ def check_model(cfg: CfgNode) -> None:
 
 def _check_backbone(cfg: CfgNode) -> None:
     family = family_of_config(cfg)
-    if family is not None:
-        family.check_detector(cfg)
+    if family is None:  # a backbone of the user's own may read any key
+        return
+    family.check_detector(cfg)
+    for other in families():
+        if other is not family:
+            other.check_other(cfg)
 
 
 def _check_frozen_layers(cfg: CfgNode) -> None:

@@ -73,7 +73,8 @@ class Dino(TeacherMethod):
         self.freeze, self.local_views = freeze, local_views
         if local_views:
             low, high = local_crop_scale
-            self.views_needed = (*TWO_VIEWS, ViewGroup((STANDARD,) * local_views, local_size, (low, high)))
+            small = ViewGroup((STANDARD,) * local_views, local_size, (low, high), "METHOD.DINO.LOCAL_SIZE")
+            self.views_needed = (*TWO_VIEWS, small)
         self.head = nn.Linear(self.encoder.embedding_dim, prototypes, bias=False)
         self.teacher_head = copy.deepcopy(self.head)
         self.register_buffer("centre", torch.zeros(prototypes))

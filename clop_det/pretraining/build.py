@@ -10,7 +10,7 @@ from detectron2.config import CfgNode
 from detectron2.engine import create_ddp_model
 from detectron2.utils import comm
 
-from clop_det.backbones.registry import backbone_options
+from clop_det.backbones.registry import backbone_options, find_architecture
 from clop_det.data.augment import check_pixel_statistics
 from clop_det.engine.compiler import check_compiler
 from clop_det.engine.device import check_device
@@ -98,6 +98,7 @@ def build_method(cfg: CfgNode, num_classes: int, device: torch.device) -> Method
         raise
     except ValueError as error:
         raise UserError(f"METHOD.NAME {name}: {error}") from error
+    _check_view_sizes(cfg, method)
     smallest = min(group.size or size for group in method.views_needed)
     if smallest < size:
         method.half_type = _half_type(cfg, device, stride, smallest)
@@ -108,6 +109,13 @@ def build_method(cfg: CfgNode, num_classes: int, device: torch.device) -> Method
         )
     _freeze_the_rest(method)
     return method
+
+
+def _check_view_sizes(cfg: CfgNode, method: Method) -> None:
+    family, _ = find_architecture(cfg.ENCODER.ARCH)
+    for group in method.views_needed:
+        if group.size is not None:
+            family.check_size(cfg.ENCODER.ARCH, group.size, group.size_key)
 
 
 def _loss(cfg: CfgNode, num_classes: int) -> Loss:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from detectron2 import model_zoo
 from detectron2.checkpoint import DetectionCheckpointer
-from detectron2.modeling.backbone.fpn import LastLevelMaxPool
-from detectron2.modeling.backbone.vit import SimpleFeaturePyramid, ViT
+from detectron2.config import instantiate
 from timm.models import register_model
 from timm.models.swin_transformer import _create_swin_transformer
 from torch import nn
@@ -38,14 +37,12 @@ class Detector(nn.Module):
         self.backbone = backbone
 
 
-def vitdet(**size: Any) -> SimpleFeaturePyramid:
-    """The backbone of Detectron2's `configs/common/models/mask_rcnn_vitdet.py`, at another size."""
-    net = ViT(
-        img_size=1024, patch_size=16, drop_path_rate=0.1, window_size=14, qkv_bias=True,
-        norm_layer=partial(nn.LayerNorm, eps=1e-6), residual_block_indexes=[], use_rel_pos=True,
-        out_feature="last_feat", **size,
-    )  # fmt: skip
-    return SimpleFeaturePyramid(net, "last_feat", 256, (4.0, 2.0, 1.0, 0.5), LastLevelMaxPool(), "LN", 1024)
+def vitdet(**size: Any) -> nn.Module:
+    """The backbone of Detectron2's own `mask_rcnn_vitdet.py`, at another size."""
+    backbone = model_zoo.get_config("common/models/mask_rcnn_vitdet.py").model.backbone
+    backbone.net.update(size)
+    made: nn.Module = instantiate(backbone)
+    return made
 
 
 @pytest.mark.parametrize("options", [{}, {"init_values": 0.5}, {"qkv_bias": False}, {"reg_tokens": 1}])

@@ -20,7 +20,8 @@ NETWORKS = {
     **dict.fromkeys(("resnet18d", "resnet26t", "seresnet18", "ecaresnet26t", "regnetx_002", "regnety_002"), False),
     **dict.fromkeys(("vit_tiny_patch16_224", "vit_small_patch16_224", "vit_small_patch14_dinov2"), False),
     **dict.fromkeys(("vit_small_patch14_reg4_dinov2", "vit_small_patch16_dinov3"), False),
-    **dict.fromkeys(("swin_tiny_patch4_window7_224",), False),
+    **dict.fromkeys(("vit_base_patch32_clip_224", "swin_tiny_patch4_window7_224"), False),
+    **dict.fromkeys(("eva02_tiny_patch14_224", "vit_small_patch16_rope_224"), True),
     **dict.fromkeys(("resnetblur18", "sam2_hiera_tiny", "pvt_v2_b0", "mobilenetv3_small_100"), True),
 }  # fmt: skip
 STOCK = ("vit_tiny_patch16_224", "vit_small_patch14_reg4_dinov2", "swin_tiny_patch4_window7_224", "regnety_002")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +29,12 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 
 
-def writer(name: str) -> Callable[[Path], Path]:
-    """What writes a random network of that name to a folder, and gives the folder.
-
-    Raises:
-        ImportError: transformers is not installed.
-    """
+def write(name: str, folder: Path) -> Path:
+    """Write a random network of that name to a folder, and give the folder."""
     import transformers
 
-    def write(folder: Path) -> Path:
-        torch.manual_seed(0)
-        network = getattr(transformers, f"{name}Model")(getattr(transformers, f"{name}Config")(**NETWORKS[name]))
-        BACKBONES["timm"].stir(network, torch.Generator().manual_seed(0))
-        network.save_pretrained(folder / "hub")
-        return folder / "hub"
-
-    return write
+    torch.manual_seed(0)
+    network = getattr(transformers, f"{name}Model")(getattr(transformers, f"{name}Config")(**NETWORKS[name]))
+    BACKBONES["timm"].stir(network, torch.Generator().manual_seed(0))
+    network.save_pretrained(folder / "hub")
+    return folder / "hub"

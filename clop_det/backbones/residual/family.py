@@ -14,7 +14,7 @@ from detectron2.modeling.roi_heads import build_roi_heads
 from torch import Tensor, nn
 
 from clop_det.backbones.base import Family, shapes_of
-from clop_det.backbones.detectors import TargetDetector, bottom_up, fpn_config
+from clop_det.backbones.detectors import TargetDetector, bottom_up, fpn_config, has_res5_head
 from clop_det.backbones.parts import NUMBERED, TRANSFORMERS, Network, Root, Setting
 from clop_det.backbones.registry import register_backbone
 from clop_det.backbones.residual.architectures import (
@@ -31,8 +31,6 @@ from clop_det.backbones.residual.statements import contradiction
 from clop_det.backbones.small_maps import use_small_map_convolutions
 from clop_det.errors import UserError
 from clop_det.keys import PRETRAINING, Key, declare, one_of
-
-_WITH_ROI_HEADS = ("GeneralizedRCNN", "PanopticFPN")
 
 # A detector's tensor: backbone.stem, backbone.bottom_up.res2, roi_heads.res5. An extra norm behind res5
 # (roi_heads.res5.norm) is not part of the network.
@@ -205,8 +203,7 @@ class ResidualFamily(Family):
 
     def check_detector(self, cfg: CfgNode) -> None:
         """Refuse ResNet-18 and 34 as C4: Detectron2's default head is Res5ROIHeads, also where no box head is used."""
-        in_use = cfg.MODEL.META_ARCHITECTURE in _WITH_ROI_HEADS and "Res5" in str(cfg.MODEL.ROI_HEADS.NAME)
-        if cfg.MODEL.RESNETS.DEPTH < 50 and in_use:
+        if cfg.MODEL.RESNETS.DEPTH < 50 and has_res5_head(cfg):
             raise UserError(
                 f"MODEL.RESNETS.DEPTH is {cfg.MODEL.RESNETS.DEPTH} and MODEL.ROI_HEADS.NAME {cfg.MODEL.ROI_HEADS.NAME}:"
                 " the res5 head is made of bottleneck blocks, so it would hold a mixture of two networks. Use an FPN"

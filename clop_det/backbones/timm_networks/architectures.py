@@ -17,7 +17,7 @@ PREFIX = "timm:"
 FORM = "timm:NAME"
 # Arguments of timm's constructors that a name may set, as timm:vit_tiny_patch16_224:img_size=64:patch_size=8.
 SETTINGS = (
-    *("class_token", "global_pool", "img_size", "init_values", "no_embed_class", "num_heads"),
+    *("class_token", "embed_dim", "global_pool", "img_size", "init_values", "no_embed_class", "num_heads"),
     *("patch_size", "qkv_bias", "reg_tokens", "window_size"),
 )
 # What makes timm's networks take images of any size, by the first that a constructor has. Swin's windows keep their
@@ -53,6 +53,7 @@ class Facts:
         size: side of the square images that it was made for, in pixels.
         refuses: why it takes images of no other size; "" where it does.
         unused: parameters that no map depends on, such as those of the last normalisation.
+        windows: whether its attention can be kept within windows: a plain VisionTransformer.
     """
 
     feature_dim: int
@@ -61,6 +62,7 @@ class Facts:
     size: int
     refuses: str
     unused: frozenset[str]
+    windows: bool
 
     @property
     def stride(self) -> int:
@@ -140,6 +142,8 @@ def facts_of(architecture: TimmArchitecture) -> Facts:
     Raises:
         UserError: the network gives no maps.
     """
+    import timm
+
     with torch.device("meta"):
         network: Any = create(architecture).eval()
     size = int(dict(architecture.settings).get("img_size", network.pretrained_cfg["input_size"][-1]))
@@ -167,7 +171,9 @@ def facts_of(architecture: TimmArchitecture) -> Facts:
         refuses = str(error).splitlines()[0]
     with torch.no_grad():
         pooled = network(torch.zeros(1, 3, size, size, device="meta"))
-    return Facts(pooled.shape[-1], maps, plain, size, refuses, _unused(network, size, [i for i, _ in maps.values()]))
+    unused = _unused(network, size, [index for index, _ in maps.values()])
+    windows = plain and isinstance(network, timm.models.VisionTransformer)
+    return Facts(pooled.shape[-1], maps, plain, size, refuses, unused, windows)
 
 
 def _maps(network: Any, height: int, width: int) -> list[tuple[int, int]]:
@@ -202,6 +208,7 @@ def check_size(architecture: TimmArchitecture, size: int, key: str) -> None:
             near = max(unit, round(size / unit) * unit)
             remedy = f"Set {key} {facts.size}" if facts.refuses else f"Set {key} to a multiple of {unit}, e.g. {near}"
             own = ", or give the network another patch size (:patch_size=P behind its name)" if facts.plain else ""
+            said = str(error).splitlines()[0].removesuffix(".")
             raise UserError(
-                f"{key} is {size}, which {architecture.name} cannot take: {str(error).splitlines()[0]} {remedy}{own}."
+                f"{key} is {size}, which {architecture.name} cannot take: {said}. {remedy}{own}."
             ) from error

@@ -58,6 +58,38 @@ def check_carried(architecture: TimmArchitecture) -> Facts:
     return facts
 
 
+def check_backbone(cfg: CfgNode) -> tuple[TimmArchitecture, Facts]:
+    """The network of a config whose backbone can be built.
+
+    Raises:
+        UserError: no network, one that no detector carries, another pyramid than the builder's, attention that takes
+            no windows, or maps that the network does not have.
+    """
+    architecture, builder = architecture_of(cfg), str(cfg.MODEL.BACKBONE.NAME)
+    facts = facts_of(architecture)
+    right, wrong = ("_sfp_", "_fpn_") if facts.plain else ("_fpn_", "_sfp_")
+    if builder.startswith("build_timm_") and wrong in builder:
+        what = "is a plain transformer, whose maps have one stride" if facts.plain else "has stages of its own"
+        raise UserError(
+            f"MODEL.BACKBONE.NAME is {builder}, but {architecture.name} {what}. Set MODEL.BACKBONE.NAME"
+            f" {builder.replace(wrong, right)}."
+        )
+    if cfg.MODEL.TIMM.WINDOW_SIZE and not facts.windows:
+        raise UserError(
+            f"MODEL.TIMM.WINDOW_SIZE is {cfg.MODEL.TIMM.WINDOW_SIZE}, but {architecture.name} has no attention that"
+            " windows could hold: they need timm's VisionTransformer (no rotary embeddings, no stages). Set"
+            " MODEL.TIMM.WINDOW_SIZE 0."
+        )
+    wanted = {"MODEL.TIMM.OUT_FEATURES": list(cfg.MODEL.TIMM.OUT_FEATURES)}
+    wanted |= {} if facts.plain else {"MODEL.FPN.IN_FEATURES": list(cfg.MODEL.FPN.IN_FEATURES)}
+    known = list(facts.maps)
+    for key, names in wanted.items():
+        if unknown := [name for name in names if name not in known]:
+            raise UserError(f"{key} names {unknown[0]}, but {architecture.name} has {', '.join(known)}. Set {key} [].")
+        known = names or known
+    return architecture, facts
+
+
 def pyramid_stride(facts: Facts) -> int:
     """The largest stride of a map, or the next power of two: what a pyramid can carry."""
     return 1 << (facts.stride - 1).bit_length()
@@ -73,17 +105,11 @@ class TimmBottomUp(Backbone):
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__()
         settings = cfg.MODEL.TIMM
-        architecture = architecture_of(cfg)
-        facts = facts_of(architecture)
+        architecture, facts = check_backbone(cfg)
         self.timm: Any = build_network(architecture, settings.DROP_PATH)
         self.windowed = facts.plain and settings.WINDOW_SIZE > 0
         names = list(facts.maps)
         self.out_features = list(settings.OUT_FEATURES) or (names[-1:] if facts.plain else names)
-        unknown = [name for name in self.out_features if name not in facts.maps]
-        if unknown:
-            raise UserError(
-                f"MODEL.TIMM.OUT_FEATURES names {unknown[0]}, but {architecture.name} has {', '.join(names)}."
-            )
         if settings.WINDOW_SIZE:
             use_windows(self.timm, settings.WINDOW_SIZE, settings.GLOBAL_BLOCKS)
         self.shrink = facts.stride / pyramid_stride(facts)
@@ -163,11 +189,6 @@ def _top(retina: bool, last: str, channels: int) -> nn.Module:
 def _fpn(cfg: CfgNode, retina: bool) -> FPN:
     settings = cfg.MODEL.FPN
     network = TimmBottomUp(cfg)
-    if facts_of(network.timm.architecture).plain:
-        raise UserError(
-            f"MODEL.BACKBONE.NAME is {cfg.MODEL.BACKBONE.NAME}, but {cfg.MODEL.TIMM.ARCH} is a plain transformer,"
-            f" whose maps have one stride. Set MODEL.BACKBONE.NAME {cfg.MODEL.BACKBONE.NAME.replace('fpn', 'sfp')}."
-        )
     names = list(settings.IN_FEATURES) or list(network.map_shapes)
     last = f"p{network.map_shapes[names[-1]].stride.bit_length() - 1}"
     top = _top(retina, last, settings.OUT_CHANNELS)
@@ -177,11 +198,6 @@ def _fpn(cfg: CfgNode, retina: bool) -> FPN:
 def _sfp(cfg: CfgNode, retina: bool) -> SimpleFeaturePyramid:
     settings = cfg.MODEL.FPN
     network = TimmBottomUp(cfg)
-    if not facts_of(network.timm.architecture).plain:
-        raise UserError(
-            f"MODEL.BACKBONE.NAME is {cfg.MODEL.BACKBONE.NAME}, but {cfg.MODEL.TIMM.ARCH} has stages of its own. Set"
-            f" MODEL.BACKBONE.NAME {cfg.MODEL.BACKBONE.NAME.replace('sfp', 'fpn')}."
-        )
     name, stage = list(network.map_shapes.items())[-1]
     scales = [scale for scale in (4.0, 2.0, 1.0, 0.5) if stage.stride / scale >= (8 if retina else 4)]
     last = f"p{round(stage.stride / scales[-1]).bit_length() - 1}"

@@ -11,7 +11,7 @@ from detectron2.config import CfgNode
 from torch import Tensor, nn
 
 from clop_det.backbones.base import NETWORK_KEYS, Family
-from clop_det.backbones.detectors import TargetDetector, bottom_up, fpn_config
+from clop_det.backbones.detectors import TargetDetector, bottom_up, fpn_config, has_res5_head
 from clop_det.backbones.parts import DETECTRON2, OWN, Network, Root, Setting, Stock
 from clop_det.backbones.registry import register_backbone
 from clop_det.backbones.timm_networks import config  # noqa: F401  (declares the detector's keys)
@@ -22,7 +22,7 @@ from clop_det.backbones.timm_networks.architectures import (
     facts_of,
     find,
 )
-from clop_det.backbones.timm_networks.detector import architecture_of, check_carried, layers, pyramid_stride
+from clop_det.backbones.timm_networks.detector import check_backbone, check_carried, layers, pyramid_stride
 from clop_det.backbones.timm_networks.identify import ANCHORS, PARTS, identify, meant
 from clop_det.backbones.timm_networks.joining import prepared
 from clop_det.backbones.timm_networks.layouts import CONSTANTS
@@ -92,8 +92,11 @@ class TimmFamily(Family):
         return build_network(self._architecture(arch), options.get("drop_path", 0.0))
 
     def options(self, cfg: CfgNode, own: Mapping[str, Any]) -> dict[str, Any]:
-        check_size(self._architecture(cfg.ENCODER.ARCH), cfg.CLASSIFICATION.IMAGE_SIZE, "CLASSIFICATION.IMAGE_SIZE")
+        self.check_size(cfg.ENCODER.ARCH, cfg.CLASSIFICATION.IMAGE_SIZE, "CLASSIFICATION.IMAGE_SIZE")
         return dict(own)
+
+    def check_size(self, arch: str, size: int, key: str) -> None:
+        check_size(self._architecture(arch), size, key)
 
     def _architecture(self, arch: str) -> TimmArchitecture:
         found = find(arch)
@@ -193,12 +196,12 @@ class TimmFamily(Family):
         return 5 * cells * facts.stride, 6 * cells * facts.stride
 
     def check_detector(self, cfg: CfgNode) -> None:
-        architecture = architecture_of(cfg)
-        facts = facts_of(architecture)
-        if cfg.MODEL.TIMM.WINDOW_SIZE and not facts.plain:
+        architecture, facts = check_backbone(cfg)
+        if has_res5_head(cfg):
             raise UserError(
-                f"MODEL.TIMM.WINDOW_SIZE is {cfg.MODEL.TIMM.WINDOW_SIZE}, but {architecture.name} has stages and no"
-                " plain attention. Set MODEL.TIMM.WINDOW_SIZE 0."
+                f"MODEL.ROI_HEADS.NAME is {cfg.MODEL.ROI_HEADS.NAME}, whose head is a stage of a ResNet, but"
+                f" MODEL.TIMM.ARCH is {architecture.name}. Set MODEL.ROI_HEADS.NAME StandardROIHeads and"
+                " MODEL.ROI_BOX_HEAD.NAME FastRCNNConvFCHead."
             )
         sides = {
             "PROBE.OBJECTS.SIZE": cfg.PROBE.OBJECTS.SIZE,
@@ -212,13 +215,21 @@ class TimmFamily(Family):
                     f" to a multiple of {unit}, or PROBE.ENABLED False."
                 )
 
+    def check_other(self, cfg: CfgNode) -> None:
+        if arch := str(cfg.MODEL.TIMM.ARCH):
+            builder = f"build_timm_{self.targets(self._architecture(arch))[0].lower()}_backbone"
+            raise UserError(
+                f"MODEL.TIMM.ARCH is {arch}, but MODEL.BACKBONE.NAME {cfg.MODEL.BACKBONE.NAME} builds another network."
+                f" Set MODEL.BACKBONE.NAME {builder}, or MODEL.TIMM.ARCH ''."
+            )
+
     def lr_factors(self, detector: nn.Module, cfg: CfgNode) -> dict[str, float]:
         decay, network = cfg.MODEL.TIMM.LR_DECAY, bottom_up(detector).timm
         if decay == 1:
             return {}
         prefix = next(name for name, module in detector.named_modules() if module is network)
-        layer = layers(network)
-        last = max(layer.values()) + 1
+        layer, unused = layers(network), facts_of(network.architecture).unused
+        last = max(index for name, index in layer.items() if name not in unused) + 1
         return {f"{prefix}.{name}": decay ** (last - index) for name, index in layer.items()}
 
     def detector_features(self, detector: nn.Module, images: Tensor) -> Tensor:

@@ -8,8 +8,6 @@ from typing import Any
 from detectron2.modeling.backbone.utils import window_partition, window_unpartition
 from torch import Tensor
 
-from clop_det.errors import UserError
-
 
 def global_blocks(depth: int, count: int) -> list[int]:
     """Indices of the blocks with global attention: the last of each of `count` equal groups, as ViTDet places them."""
@@ -22,20 +20,10 @@ def use_windows(network: Any, size: int, count: int) -> None:
     A token that belongs to no place, such as the class token, belongs to no window. Parameters keep their names.
 
     Args:
-        network: a VisionTransformer of timm.
+        network: a VisionTransformer of timm (`Facts.windows`).
         size: side of the windows, in patches.
         count: blocks that attend over the whole image.
-
-    Raises:
-        UserError: another kind of network.
     """
-    from timm.models.vision_transformer import VisionTransformer
-
-    if not isinstance(network, VisionTransformer):
-        raise UserError(
-            f"MODEL.TIMM.WINDOW_SIZE is {size}, but {network.architecture.name} has no attention that windows could"
-            " hold: they need timm's VisionTransformer (no rotary embeddings, no stages). Set MODEL.TIMM.WINDOW_SIZE 0."
-        )
     without_prefix(network)
     grid = _Grid()
     network.patch_embed.register_forward_hook(lambda _, __, out: grid.take(out))

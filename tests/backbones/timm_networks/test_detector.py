@@ -96,6 +96,16 @@ def test_layer_wise_decay_is_vitdets() -> None:
         assert factors.get(name, 1.0) == pytest.approx(expected), name
 
 
+def test_the_last_block_has_the_rate_next_to_that_of_the_pyramid() -> None:
+    cfg = config("FPN", "timm:test_convnext", "MODEL.TIMM.LR_DECAY", 0.5)
+    detector = torch.nn.Module()
+    detector.backbone = build_backbone(cfg)
+    factors = FAMILY.lr_factors(detector, cfg)
+    blocks = 2 + sum("conv_dw.weight" in name for name in factors)  # timm's layers: the stem, blocks, the heads above
+    assert factors["backbone.bottom_up.timm.stages.3.blocks.1.mlp.fc2.weight"] == 0.5
+    assert factors["backbone.bottom_up.timm.stem.0.weight"] == pytest.approx(0.5 ** (blocks - 1))
+
+
 def test_layers_of_a_network_with_stages_count_blocks_or_stages() -> None:
     network = build_network(FAMILY.find("timm:test_convnext"))  # type: ignore[arg-type]
     assert layers(network, coarse=True)["stages.3.blocks.0.conv_dw.weight"] == 4
@@ -152,14 +162,34 @@ def test_global_blocks_are_where_vitdet_has_them() -> None:
         ("SFP", "timm:test_convnext", (), "stages of its own. Set MODEL.BACKBONE.NAME build_timm_fpn_backbone"),
         ("FPN", "timm:mixer_s32_224", (), "no detector carries timm:mixer_s32_224: it takes images of 224 px alone"),
         ("FPN", "timm:test_convnext", ("MODEL.TIMM.WINDOW_SIZE", 7), "Set MODEL.TIMM.WINDOW_SIZE 0"),
+        ("SFP", "timm:vit_tiny_patch16_dinov3_qkvb", ("MODEL.TIMM.WINDOW_SIZE", 7), "no rotary .*WINDOW_SIZE 0"),
         ("FPN", "timm:test_convnext", ("MODEL.TIMM.OUT_FEATURES", ["res2"]), "has stage1, stage2"),
+        ("FPN", "timm:test_convnext", ("MODEL.FPN.IN_FEATURES", ["res2"]), r"stage4. Set MODEL.FPN.IN_FEATURES \[\]"),
+        ("FPN", "timm:test_convnext", ("MODEL.ROI_HEADS.NAME", "Res5ROIHeads"), "Set .*NAME StandardROIHeads"),
     ],
 )
 def test_a_detector_that_cannot_carry_the_network_is_refused(
     target: str, arch: str, options: tuple[Any, ...], message: str
 ) -> None:
+    cfg = config(target, arch, *options)
     with pytest.raises(UserError, match=message):
-        build_backbone(config(target, arch, *options))
+        FAMILY.check_detector(cfg)
+    if "Standard" not in message:
+        with pytest.raises(UserError, match=message):
+            build_backbone(cfg)
+
+
+def test_a_network_that_is_named_for_a_detector_of_another_family_is_refused() -> None:
+    cfg = config("FPN", "timm:test_vit", "MODEL.BACKBONE.NAME", "build_resnet_fpn_backbone", "SEED", 0)
+    with pytest.raises(UserError, match="builds another network. Set MODEL.BACKBONE.NAME build_timm_sfp_backbone"):
+        build_detector(cfg)
+
+
+def test_a_level_that_the_pyramid_does_not_have_is_named() -> None:
+    cfg = config("SFP", "timm:test_vit:patch_size=8:img_size=64", "MODEL.RPN.IN_FEATURES", ["p6"], "SEED", 0)
+    cfg.MODEL.ROI_HEADS.IN_FEATURES = ["p4"]
+    with pytest.raises(UserError, match="'p6' is no map of its backbone. Look at the keys that end in IN_FEATURES"):
+        build_detector(cfg)
 
 
 def test_probes_of_images_that_are_no_whole_patches_are_refused() -> None:
