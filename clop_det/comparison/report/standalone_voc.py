@@ -10,8 +10,11 @@ import numpy as np
 from verify import check  # type: ignore[import-not-found]
 
 
-def by_voc(truth: Any, found: Any) -> Any:
-    """Rule -> name -> percent, for the rules of 2007 and of 2010 to 2012; arguments as those of `by_coco`."""
+def by_voc(truth: Any, found: Any) -> dict[tuple[str, str], Any]:
+    """(rule, name) -> percent, by the rules of 2007 and of 2010 to 2012.
+
+    The columns of `found` are image, class, x1, y1, x2, y2, score and place in the file.
+    """
     table = np.zeros((2, len(truth["categories"]), 10))  # rule, class, overlap
     boxes = [
         [b["image_id"], b["category_id"], b["difficult"] or b["iscrowd"], *b["bbox"]] for b in truth["annotations"]
@@ -29,10 +32,11 @@ def by_voc(truth: Any, found: Any) -> Any:
             precision, recall = true / np.arange(1, len(true) + 1), true / max(1, (own[:, 2] == 0).sum())
             table[0, k, t] = np.mean([precision[recall >= level].max(initial=0) for level in np.arange(0, 1.1, 0.1)])
             table[1, k, t] = np.diff(recall, prepend=0) @ np.maximum.accumulate(precision[::-1])[::-1]
-    names = [f"AP-{entry['name']}" for entry in truth["categories"]]
-    means = [{"AP": t.mean(), "AP50": t[:, 0].mean(), "AP75": t[:, 5].mean()} for t in 100 * table]
-    figures = [mean | dict(zip(names, 100 * t.mean(1), strict=True)) for mean, t in zip(means, table, strict=True)]
-    return dict(zip(("voc07", "voc12"), figures, strict=True))
+    figures = {}
+    for rule, ap in zip(("voc07", "voc12"), 100 * table, strict=True):
+        figures |= {(rule, "AP"): ap.mean(), (rule, "AP50"): ap[:, 0].mean(), (rule, "AP75"): ap[:, 5].mean()}
+        figures |= {(rule, f"AP-{own['name']}"): ap[k].mean() for k, own in enumerate(truth["categories"])}
+    return figures
 
 
 def overlap_of(detection: Any, own: Any) -> tuple[float, int]:
