@@ -150,9 +150,11 @@ def correlations(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     return float(tau), float(rho)
 
 
-def expected_regret(rule: Rule, groups: Sequence[Group]) -> float:
-    """Mean regret, in deviations over seeds, over random halves of the candidates of each choice: what rules are
-    chosen by, since it moves with every candidate and not only with the best one."""
+def expected_regrets(rule: Rule, groups: Sequence[Group]) -> np.ndarray:
+    """(G,) mean regret, in deviations over seeds, over random halves of the candidates of each choice.
+
+    Rules are chosen by it, since it moves with every candidate and not only with the best one.
+    """
     found = []
     for index, group in enumerate(groups):
         scores, source = _scores(rule, group), np.random.default_rng(index)
@@ -161,7 +163,7 @@ def expected_regret(rule: Rule, groups: Sequence[Group]) -> float:
         chosen = np.where(taken, scores, -np.inf).argmax(axis=1)
         lost = np.where(taken, group.means, -np.inf).max(axis=1) - group.means[chosen]
         found.append(lost.mean() / (group.deviation if group.deviation > 0 else 1.0))
-    return float(np.mean(found))
+    return np.array(found)
 
 
 def _scores(rule: Rule, group: Group) -> np.ndarray:

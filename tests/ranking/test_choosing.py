@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import itertools
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from clop_det.errors import UserError
@@ -11,10 +14,12 @@ from clop_det.ranking import choosing
 from clop_det.ranking.calibration_report import markdown
 from clop_det.ranking.calibration_table import write_table
 from clop_det.ranking.choosing import calibration, candidate_rules, choose, learn, margin
-from clop_det.ranking.judging import groups_of
+from clop_det.ranking.judging import Group, groups_of
 from clop_det.ranking.measuring import RULE_MEASURES
 from clop_det.ranking.rule import PLAIN, Rule
 from tests.ranking.stored import LOSSES, stored
+
+THREE = ("object_linear_top1", "object_knn_top1", "object_logme")
 
 
 def test_the_measure_that_follows_ap_is_chosen_and_measures_of_the_spectrum_never() -> None:
@@ -23,6 +28,34 @@ def test_the_measure_that_follows_ap_is_chosen_and_measures_of_the_spectrum_neve
     candidates = candidate_rules(groups_of(stored()))
     assert PLAIN in candidates
     assert {name for rule in candidates for name in rule.measures} <= set(RULE_MEASURES)
+
+
+@pytest.mark.parametrize(
+    ("of_three", "chosen"),
+    [
+        ((0.0, 0.3, 0.25), ("object_knn_top1",)),  # better by .017 on the mean, with an error of .09
+        ((0.0, 0.0, 0.05), THREE),  # better on every task
+    ],
+)
+def test_several_measures_are_taken_only_where_they_are_told_from_one(
+    of_three: tuple[float, ...], chosen: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = ("digits", "cells", "fish")
+
+    def regrets(rule: Rule, groups: Sequence[Group]) -> np.ndarray:
+        found = {("object_knn_top1",): (0.2, 0.2, 0.2), THREE: of_three}.get(rule.measures, (1.0, 1.0, 1.0))
+        return np.array([found[tasks.index(group.rows[0].data)] for group in groups])
+
+    monkeypatch.setattr(choosing, "expected_regrets", regrets)
+    assert choose(groups_of(stored(seeds=2, data=tasks))).measures == chosen
+
+
+def test_tasks_of_one_seed_count_in_ap_but_not_in_deviations_over_seeds() -> None:
+    rows = [row for row in stored(seeds=3, data=("digits", "cells")) if row.data == "digits" or row.seed == 0]
+    found = calibration(rows)
+    assert found.by_data is not None
+    assert math.isnan(found.by_data.deviations["cells"])
+    assert found.by_data.mean[1] == found.by_data.deviations["digits"]
 
 
 def test_the_shipped_calibration_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,11 +76,11 @@ class _Bench:
             found = measure(objects, features, self._seed, splits=0)
             seconds = (time.monotonic() - started) * torch.get_num_threads()  # counted as those of jobs are
             content = keep(file, key, found, arch, seconds)
-        data = f"{'+'.join(run.cfg.DATASETS.TRAIN)} {of_objects[:8]}"
+        data, share = self._data(run.cfg)
         return CalibrationRow(
             comparison=run.comparison,
             run=run.folder.name,
-            task=f"{data} {arch} {run.cfg.MODEL.META_ARCHITECTURE} {run.cfg.SOLVER.MAX_ITER} iterations",
+            task=f"{data}{share} {arch} {run.cfg.MODEL.META_ARCHITECTURE} {run.cfg.SOLVER.MAX_ITER} iterations",
             data=data,
             init=run.init,
             loss="" if run.random else str(provenance.get("loss") or ""),  # a method of its own has none
@@ -93,6 +93,14 @@ class _Bench:
             ranking_seconds=float(content["seconds"]),
             figures={name: float(value) for name, value in content["figures"].items()},
         )
+
+    def _data(self, cfg: CfgNode) -> tuple[str, str]:
+        """The name of the data set, and the share of its images: the same for every seed, whose images differ."""
+        share, whole = float(cfg.DATASETS.TRAIN_FRACTION), cfg.clone()
+        whole.defrost()
+        whole.DATASETS.TRAIN_FRACTION = 1.0
+        named = f"{'+'.join(cfg.DATASETS.TRAIN)} {self._of(whole)[1][:8]}"
+        return named, f" {share:.4g} of the images" if share < 1 else ""
 
     def _of(self, cfg: CfgNode) -> tuple[Objects, str]:
         """The objects of a run's training images: those that it trained on, if it was a fraction."""
