@@ -48,7 +48,7 @@ def test_a_ranking_is_written_and_the_same_command_measures_nothing_again(
     again, err = capsys.readouterr()
     assert again == out
     assert err == ""
-    assert "Rule: shrunk H-score on boxes, chosen on 78 fine-tunings; scores less than" in out
+    assert "Rule: TransRate on boxes, chosen on 165 fine-tunings; scores less than" in out
     write_table(stored(), tmp_path / "calibration.csv")
     assert main([*words, "--calibration", str(tmp_path / "calibration.csv")]) == 0
     calibrated = capsys.readouterr().out
