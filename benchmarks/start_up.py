@@ -2,8 +2,8 @@
 
     python benchmarks/start_up.py            # about two minutes on two cores
 
-`import torch, torchvision` is measured beside them, in turns, without the end of its process. A figure is the least of the rounds; a ratio is one
-within the rounds.
+`import torch, torchvision` is measured beside them, in turns, without the end of its process. A figure is the least of
+the rounds; a ratio is one within the rounds.
 """
 
 from __future__ import annotations
