@@ -93,8 +93,8 @@ def page(name: str, parts: Stored) -> str:
         cells = [aim.what, f"{aim.value:g}", *([told(ratio), reached(aim, ratio)] if ratio else ["not measured", ""])]
         lines.append(f"| {' | '.join(cells)} |")
     for part, content in parts.items():
-        lines += ["", f"## {part}", "", "```", content["command"], "```", ""]
-        lines += [f"{content['clock']} time, {content['seconds']:.0f} s, commit {str(content['commit'])[:12]}.", ""]
+        facts = f"{content['clock']} time, {content['seconds']:.0f} s, commit {str(content['commit'])[:12]}."
+        lines += ["", f"## {part}", "", f"`{content['command']}`", "", facts, ""]
         lines += ["| ratio | better | before | now | |", "|---|---|---|---|---|"]
         for what, now in content["ratios"].items():
             before = content["before"].get(what)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from clop_det.files import write_json
-from clop_det.provenance import collect_provenance
 
 CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 HIGHER, LOWER = "higher", "lower"
@@ -71,6 +70,8 @@ def write_figures(
         figures: what else there is to keep.
     """
     if path is not None:
+        from clop_det.provenance import collect_provenance  # torch: whoever measures a process's memory starts small
+
         settings = {k: str(v) if isinstance(v, Path) else v for k, v in vars(arguments).items() if k != "output"}
         content = {**figures, "ratios": ratios, "settings": settings, "provenance": collect_provenance()}
         write_json(path, content)

@@ -3,16 +3,16 @@
     python benchmarks/voc_metric.py --output docs/results/voc_metric.json
 
 The default is as large as VOC07 test: 4,952 images, 14,976 boxes of 20 classes (a fifth of them difficult), and 30
-detections an image. The images are not needed. Both sides have read the annotations before the clock starts; each
-round times both, and the ratios are those within the rounds. Ours computes both of VOC's rules, Detectron2 one.
+detections an image. Both sides have read the annotations before the clock starts; each round times both, and the
+ratios are those within the rounds. Ours computes both of VOC's rules, Detectron2 one.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
+import functools
+import io
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,20 +25,21 @@ import torch
 from detectron2.evaluation import PascalVOCDetectionEvaluator
 from detectron2.evaluation.pascal_voc_evaluation import parse_rec
 from detectron2.structures import Boxes, Instances
+from PIL import Image
+from turns import CLOCKS, HIGHER, in_turns, ratio, seconds_of, spread, told, write_figures
 
 from clop_det.annotations.datasets import class_names, load_dataset, register_datasets
 from clop_det.detection.ground_truth import ground_truth, join_detections, pack_instances
 from clop_det.detection.voc_metric import voc_metrics
-from clop_det.files import write_json
-from clop_det.provenance import collect_provenance
 
 CLASSES = [f"class{k:02d}" for k in range(20)]
 WIDTH, HEIGHT = 500, 375
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def write_set(root: Path, images: int, boxes: int, rng: np.random.Generator) -> None:
-    """A VOC folder without pictures."""
+    """A VOC folder of black pictures."""
+    picture = io.BytesIO()
+    Image.new("RGB", (WIDTH, HEIGHT)).save(picture, "JPEG")
     for part in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (root / part).mkdir(parents=True)
     owner = np.concatenate([np.arange(images), rng.integers(0, images, boxes - images)])
@@ -54,7 +55,7 @@ def write_set(root: Path, images: int, boxes: int, rng: np.random.Generator) -> 
                 f"<xmax>{x + w}</xmax><ymax>{y + h}</ymax></bndbox></object>"
             )
         (root / "Annotations" / f"{i:06d}.xml").write_text(f"<annotation>{size}{objects}</annotation>")
-        (root / "JPEGImages" / f"{i:06d}.jpg").touch()
+        (root / "JPEGImages" / f"{i:06d}.jpg").write_bytes(picture.getvalue())
     (root / "ImageSets" / "Main" / "test.txt").write_text("\n".join(f"{i:06d}" for i in range(images)))
 
 
@@ -99,24 +100,17 @@ def measure(arguments: argparse.Namespace, root: Path) -> dict[str, Any]:
         figures: dict[str, float] = evaluator.evaluate()["bbox"]
         return figures
 
-    clock = CLOCKS[arguments.clock]
-    seconds: dict[str, list[float]] = {"ours": [], "detectron2": []}
-    figures = {}
-    for _ in range(arguments.rounds):
-        for name, function in (("ours", ours), ("detectron2", theirs)):
-            seconds[name].append(timed(clock, function, figures, name))
-            print(f"{name}: {seconds[name][-1]:.2f} s", flush=True)
+    figures: dict[str, dict[str, float]] = {}
+
+    def run(name: str, function: Callable[[], dict[str, float]]) -> float:
+        seconds = seconds_of(lambda: figures.update({name: function()}), CLOCKS[arguments.clock])
+        print(f"{name}: {seconds:.2f} s", flush=True)
+        return seconds
+
+    runs = {name: functools.partial(run, name, function) for name, function in (("ours", ours), ("detectron2", theirs))}
+    seconds = in_turns(runs, arguments.rounds)
     gap = max(abs(figures["ours"][key] - value) for key, value in figures["detectron2"].items())
     return {"seconds": seconds, "largest_difference": gap, "AP": figures["ours"]["AP"]}
-
-
-def timed(
-    clock: Callable[[], float], function: Callable[[], dict[str, float]], figures: dict[str, Any], name: str
-) -> float:
-    """Seconds of one call; its result goes to figures[name]."""
-    start = clock()
-    figures[name] = function()
-    return clock() - start
 
 
 def main() -> None:
@@ -132,18 +126,14 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         result = measure(arguments, Path(folder))
-    ours, theirs = result["seconds"]["ours"], result["seconds"]["detectron2"]
-    ratios = sorted(b / a for a, b in zip(ours, theirs, strict=True))
-    result["ratio"] = {"median": statistics.median(ratios), "min": ratios[0], "max": ratios[-1]}
+    seconds = result["seconds"]
+    speed = ratio(seconds["detectron2"], seconds["ours"], HIGHER)
     print(f"\n{arguments.images} images, {arguments.boxes} boxes, {arguments.detections} detections an image")
-    for name, values in result["seconds"].items():
-        print(f"{name:12} {statistics.median(values):8.2f} s  ({min(values):.2f} to {max(values):.2f})")
-    ratio = result["ratio"]
-    print(f"ratio        {ratio['median']:8.1f}    ({ratio['min']:.1f} to {ratio['max']:.1f})")
+    for name, values in seconds.items():
+        print(f"{name:12} {told(spread(values))} s")
+    print(f"ratio        {told(speed, 1)}")
     print(f"largest difference of AP, AP50, AP75: {result['largest_difference']:.1e} (AP {result['AP']:.2f})")
-    if arguments.output:
-        settings = {key: value for key, value in vars(arguments).items() if key != "output"}
-        write_json(arguments.output, {**result, "settings": settings, "provenance": collect_provenance()})
+    write_figures(arguments.output, arguments, {"VOC's AP: speed over Detectron2": speed}, **result)
 
 
 if __name__ == "__main__":
