@@ -52,7 +52,7 @@ def measure(
             while (elapsed := clock() - start) < seconds or not calls:
                 batches[name]()
                 calls += 1
-            rates[name].append(2 * IMAGES * calls / elapsed)
+            rates[name].append(round(2 * IMAGES * calls / elapsed, 1))
     return rates
 
 

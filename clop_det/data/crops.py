@@ -95,7 +95,7 @@ class ReducedImage:
         box = whole_pixels(share, self.width, self.height)
         x0, x1 = self._nearest(box[0] - self.left, box[2] - self.left, self.pixels.shape[1])
         y0, y1 = self._nearest(box[1] - self.top, box[3] - self.top, self.pixels.shape[0])
-        cut = torch.from_numpy(np.array(self.pixels[y0:y1, x0:x1])).permute(2, 0, 1)
+        cut = torch.from_numpy(np.array(self.pixels[y0:y1, x0:x1], order="C")).permute(2, 0, 1)
         if cut.shape[1:] != (size, size):
             cut = torch.nn.functional.interpolate(cut[None], (size, size), mode="bilinear", antialias=True)[0]
         corners = ((self.left + self.factor * x, self.top + self.factor * y) for x, y in ((x0, y0), (x1, y1)))
