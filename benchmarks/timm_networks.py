@@ -73,7 +73,7 @@ def contenders(name: str) -> list[str]:
 
 def pretraining_steps(name: str, arguments: argparse.Namespace, folder: Path) -> dict[str, Step]:
     """One step of each contender, on the same views."""
-    data = f"digits://cluttered?train={2 * arguments.batch}&val=20&size=32"
+    data = f"digits://cluttered?train={max(10, 2 * arguments.batch)}&val=20&size=32"
     options = ["ENCODER.ARCH", name, "CLASSIFICATION.ROOT", data, "SOLVER.IMS_PER_BATCH", str(arguments.batch)]
     options += ["LOSS.NAME", "info_nce", "MODEL.DEVICE", "cpu", "SOLVER.MAX_ITER", "1000000", "OUTPUT_DIR", str(folder)]
     cfg = read_config("pretrain/convnext_atto_digits.yaml", [*options, "SOLVER.PRECISION", "fp32"])

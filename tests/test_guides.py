@@ -113,10 +113,15 @@ def test_the_backbone_of_the_examples(tmp_path: Path) -> None:
 def test_the_readmes_commands_for_networks_of_timm(network: str, tmp_path: Path) -> None:
     _, block = [text for text in blocks("README.md", "") if text.startswith("clop-det pretrain")]
     pretrain, convert, train, predict = [line for line in block.splitlines() if f"output/{network}" in line]
+    doctor = train.replace("clop-det train", "clop-det doctor")
     Image.new("RGB", (64, 48), "grey").save(tmp_path / "photo.jpg")
-    _, proof, _, _ = run(tmp_path, (pretrain, PRETRAIN), (convert, []), (train, TRAIN), (predict, []))
+    commands = [(pretrain, PRETRAIN), (convert, []), (doctor, TRAIN), (train, TRAIN), (predict, [])]
+    _, proof, findings, _, _ = run(tmp_path, *commands)
     assert "proof" in proof
-    assert (tmp_path / "output" / f"{network}_found" / "pictures").is_dir()
+    assert re.search(r"(\d+) of \1 backbone tensors will load", findings)
+    assert "0 error(s)" in findings
+    assert list((tmp_path / "output" / f"{network}_found" / "pictures").iterdir())
+    assert (tmp_path / "output" / f"{network}_found" / "detections.json").is_file()
 
 
 def test_my_own_loss(tmp_path: Path) -> None:

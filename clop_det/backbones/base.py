@@ -257,6 +257,10 @@ class Family(ABC):
         """Parameters of a detector whose learning rate is not that of the others, and by which factor."""
         return {}
 
+    def has_batch_norm(self, cfg: CfgNode) -> bool:
+        """Whether the network of a config has batch normalisations, of which `norm_key` speaks."""
+        return True
+
     def carried_by(self, cfg: CfgNode) -> bool:
         """Whether the detector of a config carries a network of this family."""
         return cfg.MODEL.BACKBONE.NAME in self.builders

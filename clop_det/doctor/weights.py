@@ -150,10 +150,10 @@ def check_architecture(situation: Situation) -> Iterator[Finding]:
 
 def check_norm(situation: Situation) -> Iterator[Finding]:
     """Normalisation and frozen layers."""
-    if "frozen layers" in situation.refused:
+    if situation.refused & {"frozen layers", "backbone"}:
         return
     cfg, family = situation.cfg, family_of_config(situation.cfg)
-    if family is not None and family.norm_key:
+    if family is not None and family.norm_key and family.has_batch_norm(cfg):
         yield _norm(situation, family.norm_key)
     frozen = int(cfg.MODEL.BACKBONE.FREEZE_AT)
     if frozen > 0:

@@ -11,7 +11,9 @@ import timm
 import torch
 import torchvision
 from safetensors.torch import load_file
+from timm.layers import SwiGLUPacked
 from torch import Tensor, nn
+from torch.nn import functional
 from torchvision.models.convnext import CNBlockConfig, ConvNeXt
 from torchvision.models.swin_transformer import SwinTransformer
 from torchvision.models.vision_transformer import VisionTransformer
@@ -127,6 +129,22 @@ def test_the_class_tokens_position_is_added_to_it() -> None:
     assert torch.allclose(back["cls_token"], state["cls_token"], atol=1e-6)
 
 
+GATED: dict[str, Any] = {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU, "mlp_ratio": 1024 / 192, "init_values": 1.0}
+
+
+@pytest.mark.parametrize("chunks", ["", "0."])
+def test_the_gated_layers_of_dinov2s_giant(chunks: str) -> None:
+    options = {**GATED, "depth": 2, "img_size": 64}
+    state = bare("vit_tiny_patch16_224", **options)
+    theirs = {name.replace("mlp.fc1", "mlp.w12").replace("mlp.fc2", "mlp.w3"): tensor for name, tensor in state.items()}
+    theirs = {name.replace("blocks.", f"blocks.{chunks}"): tensor for name, tensor in theirs.items()}
+    tokens, part = torch.randn(1, 5, 192), f"blocks.{chunks}1.mlp."
+    first, second = (tokens @ theirs[f"{part}w12.weight"].T + theirs[f"{part}w12.bias"]).chunk(2, dim=-1)
+    expected = (functional.silu(first) * second) @ theirs[f"{part}w3.weight"].T + theirs[f"{part}w3.bias"]
+    network = loaded("vit_tiny_patch16_224", theirs, **options)
+    assert torch.allclose(network.blocks[1].mlp(tokens), expected, atol=1e-5)
+
+
 def test_every_source_that_is_named_here_is_in_the_catalogue() -> None:
     assert {"mae", "dinov2", "huggingface", "torchvision", "timm"} <= {source.name for source in SOURCES}
 
@@ -144,6 +162,11 @@ def _transformers_networks(library: Any) -> dict[str, tuple[Any, str, dict[str, 
     return {
         "ViT": (library.ViTConfig(intermediate_size=768, **size, **image), "vit_tiny_patch16_224", vit),
         "Dinov2": (library.Dinov2Config(mlp_ratio=4, **size, **image), "vit_tiny_patch16_224", scaled),
+        "Dinov2, gated": (
+            library.Dinov2Config(mlp_ratio=4, use_swiglu_ffn=True, **size, **image),
+            "vit_tiny_patch16_224",
+            {**vit, **GATED},
+        ),
         "Dinov2WithRegisters": (
             library.Dinov2WithRegistersConfig(mlp_ratio=4, num_register_tokens=4, **size, **image),
             "vit_tiny_patch16_224",
@@ -166,7 +189,7 @@ def _transformers_networks(library: Any) -> dict[str, tuple[Any, str, dict[str, 
 @pytest.mark.parametrize(
     "name",
     [
-        *("ViT", "Dinov2", "Dinov2WithRegisters", "DINOv3ViT", "DINOv3ViT, gated", "DINOv3ConvNext"),
+        *("ViT", "Dinov2", "Dinov2, gated", "Dinov2WithRegisters", "DINOv3ViT", "DINOv3ViT, gated", "DINOv3ConvNext"),
         *("ConvNext", "ConvNextV2", "Swin", "RegNet"),
     ],
 )

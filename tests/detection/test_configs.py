@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from detectron2.config import CfgNode
+from detectron2 import model_zoo
+from detectron2.config import CfgNode, instantiate
 from detectron2.modeling import build_model
+from torch import nn
 
 import clop_det.detection.roi_heads  # noqa: F401  (registers Res5ROIHeadsExtraNorm)
 from clop_det.annotations.datasets import load_dataset, register_datasets
@@ -119,6 +121,16 @@ def test_variants_differ_in_what_their_names_say_alone(name: str, same_as: str) 
         schedule = {"SOLVER.STEPS", "SOLVER.MAX_ITER", "SOLVER.CHECKPOINT_PERIOD"}
         allowed |= {"DATASETS.TRAIN", "TEST.EVAL_PERIOD", *schedule}
     assert {key for key in one if one[key] != other[key]} <= allowed
+
+
+def test_pyramid_and_heads_of_vitdet_are_those_of_detectron2s_own() -> None:
+    def shapes(model: nn.Module) -> dict[str, torch.Size]:
+        return {name: t.shape for name, t in model.state_dict().items() if not name.startswith("backbone.net.")}
+
+    cfg = read("coco/mask_rcnn_vitdet_ViT_B_coco_1x.yaml", "MODEL.DEVICE", "meta")
+    with torch.device("meta"):
+        stock = instantiate(model_zoo.get_config("common/models/mask_rcnn_vitdet.py").model)
+        assert shapes(build_model(cfg)) == shapes(stock)
 
 
 def test_retinanet_is_the_papers_head_with_half_the_learning_rate() -> None:

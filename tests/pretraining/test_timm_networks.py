@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from clop_det.commands.pretrain import main
+from clop_det.conversion.convert import convert_checkpoint
 from clop_det.engine.metrics import read_metrics
 from clop_det.errors import UserError
 from clop_det.methods import METHODS
@@ -26,6 +27,10 @@ def test_a_step_of_every_method(method: str, tmp_path: Path, tiny_options: list[
     assert main(arguments(tmp_path / "run", options)) == 0
     (line,) = read_metrics(tmp_path / "run")
     assert line["total_loss"] > 0
+    if method in ("single", "dino", "moco_v3"):  # other methods save their networks in the same two forms
+        report = convert_checkpoint(tmp_path / "run" / "model_final.pth", tmp_path / "d2.pth")
+        assert (report.source, report.arch, report.mapped) == ("clop_det", VIT, 78)
+        assert report.worst_error < 1e-5
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,7 @@ class Facts:
         refuses: why it takes images of no other size; "" where it does.
         unused: parameters that no map depends on, such as those of the last normalisation.
         windows: whether its attention can be kept within windows: a plain VisionTransformer.
+        batch_norm: whether it has batch normalisations.
     """
 
     feature_dim: int
@@ -63,6 +64,7 @@ class Facts:
     refuses: str
     unused: frozenset[str]
     windows: bool
+    batch_norm: bool
 
     @property
     def stride(self) -> int:
@@ -173,7 +175,8 @@ def facts_of(architecture: TimmArchitecture) -> Facts:
         pooled = network(torch.zeros(1, 3, size, size, device="meta"))
     unused = _unused(network, size, [index for index, _ in maps.values()])
     windows = plain and isinstance(network, timm.models.VisionTransformer)
-    return Facts(pooled.shape[-1], maps, plain, size, refuses, unused, windows)
+    batch_norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+    return Facts(pooled.shape[-1], maps, plain, size, refuses, unused, windows, batch_norm)
 
 
 def _maps(network: Any, height: int, width: int) -> list[tuple[int, int]]:

@@ -22,7 +22,13 @@ from clop_det.backbones.timm_networks.architectures import (
     facts_of,
     find,
 )
-from clop_det.backbones.timm_networks.detector import check_backbone, check_carried, layers, pyramid_stride
+from clop_det.backbones.timm_networks.detector import (
+    architecture_of,
+    check_backbone,
+    check_carried,
+    layers,
+    pyramid_stride,
+)
 from clop_det.backbones.timm_networks.identify import ANCHORS, PARTS, identify, meant
 from clop_det.backbones.timm_networks.joining import prepared
 from clop_det.backbones.timm_networks.layouts import CONSTANTS
@@ -214,6 +220,9 @@ class TimmFamily(Family):
                     f"{key} is {side}, but the probes' images must be whole patches of {architecture.name}. Set {key}"
                     f" to a multiple of {unit}, or PROBE.ENABLED False."
                 )
+
+    def has_batch_norm(self, cfg: CfgNode) -> bool:
+        return facts_of(architecture_of(cfg)).batch_norm
 
     def check_other(self, cfg: CfgNode) -> None:
         if arch := str(cfg.MODEL.TIMM.ARCH):

@@ -32,7 +32,8 @@ PARTS = re.compile(
     r"|pos_embed_win(dow)?|reg_token|rope|s\d|stages(_\d)?|stem)(?![^.])"
 )
 Shapes = dict[str, tuple[int, ...]]
-_WIDTHS = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1280: "huge", 4096: "7b", 64: "test"}
+_WIDTHS = {64: "test", 192: "tiny", 384: "small", 512: "medium", 768: "base", 1024: "large", 1280: "huge"}
+_WIDTHS |= {1536: "giant", 4096: "7b"}
 
 
 def identify(state: Mapping[str, Tensor], hints: Iterable[str], is_own_name: Callable[[str], bool]) -> TimmArchitecture:

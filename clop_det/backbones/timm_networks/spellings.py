@@ -101,6 +101,8 @@ _HUGGING_FACE = (
         f"""{_EMBEDDED}
         encoder.layer.<b>.norm<n>.*                         blocks.<b>.norm<n>.*
         encoder.layer.<b>.mlp.fc<n>.*                       blocks.<b>.mlp.fc<n>.*
+        encoder.layer.<b>.mlp.weights_in.*                  blocks.<b>.mlp.fc1.*
+        encoder.layer.<b>.mlp.weights_out.*                 blocks.<b>.mlp.fc2.*
         encoder.layer.<b>.layer_scale<n>.lambda1            blocks.<b>.ls<n>.gamma
         """,
     ),
@@ -225,12 +227,16 @@ _PROJECTS = (
     Layout(
         OWN,
         "the names of DINOv2's own code",
-        r"((?:.+\.)?)(?:(?<!embeddings\.)register_tokens|blocks\.0\.0\.norm1\.weight)",
+        r"((?:.+\.)?)(?:(?<!embeddings\.)register_tokens|blocks\.0\.0\.norm1\.weight|blocks\.0\.mlp\.w12\.weight)",
         """
         register_tokens                 reg_token
         cls_token
         pos_embed
         patch_embed.*
+        blocks.<c>.<b>.mlp.w12.*        blocks.<b>.mlp.fc1.*
+        blocks.<c>.<b>.mlp.w3.*         blocks.<b>.mlp.fc2.*
+        blocks.<b>.mlp.w12.*            blocks.<b>.mlp.fc1.*
+        blocks.<b>.mlp.w3.*             blocks.<b>.mlp.fc2.*
         blocks.<c>.<b>.*                blocks.<b>.*
         blocks.*
         norm.*
