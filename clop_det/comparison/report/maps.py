@@ -6,11 +6,13 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import matplotlib
 from matplotlib import figure as plots
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.patches import Rectangle
 
-from clop_det.comparison.report.labels import conditions, legend, on_axis
+from clop_det.comparison.report.labels import conditions, legend, marked, on_axis
 from clop_det.comparison.report.style import Ink, Picture, colours, render
 from clop_det.comparison.results.rows import Setting
 from clop_det.comparison.results.statistics import mean_interval
@@ -41,39 +43,38 @@ def grid_figures(comparison: Comparison) -> list[Picture]:
             if len(shown) > 1 and len(keys) == 1:
                 pictures.append(_curve(comparison, shown, keys[0], metric, name, where))
             elif len(shown) > 1 and len(keys) == 2:
-                pictures.append(_heat_maps(shown, (keys[0], keys[1]), metric, name, where))
+                pictures.append(_heat_maps(comparison, shown, (keys[0], keys[1]), metric, name, where))
     return pictures
 
 
-def _heat_maps(group: Sequence[Summary], keys: tuple[str, str], metric: Figure, name: str, where: str) -> Picture:
+def _heat_maps(
+    comparison: Comparison, group: Sequence[Summary], keys: tuple[str, str], metric: Figure, name: str, where: str
+) -> Picture:
     inits = list(dict.fromkeys(summary.setting.init for summary in group))[:_PANELS]
-    cells = {
-        (s.setting.init, *(dict(grid_point(s.setting)).get(key, "") for key in keys)): s.metrics[metric.name]
-        for s in group
-    }
+    cells = {(s.setting.init, *(dict(grid_point(s.setting)).get(key, "") for key in keys)): s for s in group}
     xs, ys = (_ordered({cell[place] for cell in cells}) for place in (1, 2))
-    low = min(interval.mean for interval in cells.values())
-    high = max(interval.mean for interval in cells.values())
-    colour_map = matplotlib.colormaps["viridis"]
+    means = [summary.metrics[metric.name].mean for summary in group]
+    colours_of = ScalarMappable(Normalize(min(means), max(means)), "viridis")
 
     def draw(figure: plots.Figure, ink: Ink) -> None:
-        for axes, init in zip(_axes(figure, len(inits)), inits, strict=True):
-            means = [[cells[init, x, y].mean if (init, x, y) in cells else math.nan for x in xs] for y in ys]
-            image = axes.imshow(means, cmap=colour_map, vmin=low, vmax=high, origin="lower", aspect="auto")
-            for row, line in enumerate(means):
-                for column, value in enumerate(line):
-                    bright = (value - low) > 0.6 * (high - low)
-                    text = "" if math.isnan(value) else metric.text(value)
-                    axes.text(
-                        column, row, text, ha="center", va="center", color="#10141a" if bright else "#ffffff", size=9
-                    )
+        panels = dict(zip(inits, _axes(figure, len(inits)), strict=True))
+        for (init, x, y), summary in cells.items():
+            if init in panels:
+                mean, gid = summary.metrics[metric.name].mean, marked(comparison, [summary.setting])
+                place, bright = (xs.index(x), ys.index(y)), colours_of.norm(mean) > 0.6
+                corner = (place[0] - 0.5, place[1] - 0.5)
+                panels[init].add_patch(Rectangle(corner, 1, 1, color=colours_of.to_rgba(mean), linewidth=0, gid=gid))
+                ink_of_text = "#10141a" if bright else "#ffffff"
+                text = metric.text(mean)
+                panels[init].text(*place, text, ha="center", va="center", color=ink_of_text, size=9, gid=gid)
+        for init, axes in panels.items():
             axes.set_xticks(range(len(xs)), xs)
             axes.set_yticks(range(len(ys)), ys)
+            axes.set(xlim=(-0.5, len(xs) - 0.5), ylim=(-0.5, len(ys) - 0.5), title=init)
             axes.grid(visible=False)
-            axes.set_title(init)
             axes.set_xlabel(short_name(keys[0]))
             axes.set_ylabel(short_name(keys[1]))
-        figure.colorbar(image, ax=figure.axes, shrink=0.85, label=on_axis(metric))
+        figure.colorbar(colours_of, ax=figure.axes, shrink=0.85, label=on_axis(metric))
 
     title = f"{metric.label} over {short_name(keys[0])} and {short_name(keys[1])}{where}"
     return render(name, title, "Means over seeds; one scale of colours for all.", draw, _size(len(inits)), wide=True)
