@@ -37,6 +37,7 @@ def render_page(comparison: Comparison, pictures: Sequence[Picture], galleries: 
         if (text := tables.verdict(summary, comparison))
     ]
     family_header, families = tables.family_table(comparison)
+    further = tables.further_tables(comparison)
     difference_header, differences = setting_differences(comparison)
     cost_header, costs = cost_table(comparison)
     class_header, classes = tables.class_table(comparison)
@@ -61,9 +62,8 @@ def render_page(comparison: Comparison, pictures: Sequence[Picture], galleries: 
         family_header=family_header,
         families=_lines(comparison, families),
         source_line=provenance.source_line(comparison),
-        further=[
-            (title, header, _lines(comparison, lines)) for title, header, lines in tables.further_tables(comparison)
-        ],
+        further=[(title, header, _lines(comparison, lines)) for title, header, lines in further],
+        meanings=tables.meanings(header for _, header, _ in further),
         chosen=[choice.sentence for choice in comparison.choices],
         cost_header=cost_header,
         costs=_lines(comparison, costs),

@@ -16,6 +16,13 @@ from clop_det.figures import ACCURACY, AFTER, BOX, CLASSES, FAMILIES, LOWER, ON_
 
 _OF_CLASS = "AP-"
 _MOST_SETTINGS = 12  # columns of a table whose columns are settings
+_MEANING = {  # of columns of the further tables
+    "RankMe": "in how many directions the features spread",
+    "nc1": "the spread within classes over the spread of the class means",
+    "orthogonal frame gap": "how far the class means are from standing at right angles (0: they do)",
+    "simplex etf gap": "how far the centred class means are from standing equally far apart (0: they do)",
+    "within class effective rank": "in how many directions a class spreads around its mean",
+}
 MISSING = "–"  # noqa: RUF001 (a dash)
 
 
@@ -149,6 +156,12 @@ def further_tables(comparison: Comparison) -> list[tuple[str, list[str], list[li
         title = ("after" if after else "before") + " fine-tuning" + ", on annotated boxes" * boxes
         tables += [(title, header, lines)] if own else []
     return tables
+
+
+def meanings(headers: Iterable[Sequence[str]]) -> str:
+    """What the columns of the further tables mean, as far as their names do not say it."""
+    names = {name for header in headers for name in header}
+    return " ".join(f"{name}: {text}." for name, text in _MEANING.items() if name in names)
 
 
 def class_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
