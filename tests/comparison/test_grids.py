@@ -117,5 +117,7 @@ def test_two_settings_make_heat_maps(workplace: Workplace, tmp_path: Path) -> No
 
 def test_one_setting_makes_a_curve(workplace: Workplace, tmp_path: Path) -> None:
     comparison = grid_comparison(tmp_path, {"SOLVER.BASE_LR": [0.1, 0.2, 1.6]}, workplace)
-    names = [picture.name for picture in all_figures(comparison)]
-    assert "knn_top1_over_grid_pretraining_0.1" in names
+    pictures = {picture.name: picture for picture in all_figures(comparison)}
+    curve = pictures["knn_top1_over_grid_pretraining_0.1"].svg
+    # The dots of a setting light up with its line in the tables, the curve with each of its settings.
+    assert set(re.findall(r'data-row="([\d ]+)"', curve)) == {*"012345", "0 1 2", "3 4 5"}
