@@ -65,13 +65,9 @@ def _heat_maps(
                 column, row, share = xs.index(x), ys.index(y), (mean - low) / ((high - low) or 1.0)
                 cell = Rectangle((column - 0.5, row - 0.5), 1, 1, color=colour_map(share), linewidth=0, gid=gid)
                 panels[init].add_patch(cell)
-                look: dict[str, Any] = {
-                    "ha": "center",
-                    "va": "center",
-                    "size": 9,
-                    "color": "#10141a" if share > 0.6 else "#ffffff",
-                }
-                panels[init].text(column, row, metric.text(mean), gid=gid, **look)
+                ink_on = "#10141a" if share > 0.6 else "#ffffff"
+                text = metric.text(mean)
+                panels[init].text(column, row, text, ha="center", va="center", color=ink_on, size=9, gid=gid)
         for init, axes in panels.items():
             axes.set_xticks(range(len(xs)), xs)
             axes.set_yticks(range(len(ys)), ys)
