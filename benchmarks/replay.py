@@ -2,16 +2,19 @@
 
 python benchmarks/replay.py output/digits_ten_seeds [more output folders ...]
 python benchmarks/replay.py output/digits_ten_seeds --orders 1000 --output replay.json
+python benchmarks/replay.py output/digits_ten_seeds --metric AP AP50 linear_top1 --baseline random info_nce clop
 
 A folder is the OUTPUT_DIR of a finished comparison with at least four seeds (or an unpacked report.zip). The seeds are
 taken one after the other, in the order of the matrix and then in other orders. Printed are, for every row, the verdict
 of the whole matrix (paired t test, Holm's correction) and that of the sequence, the seeds that the row took, and which
-share of the jobs and of their computing time the sequence ran, pretrainings and the baseline's runs included.
+share of the jobs and of their computing time the sequence ran, pretrainings and the baseline's runs included. Several
+metrics and baselines are replayed each with each.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -65,7 +68,13 @@ def replay(comparison: Comparison, orders: int = 0) -> dict[str, Any]:
         }
         for name, pair in pairs.items()
     ]
-    shown = {"name": comparison.name, "metric": comparison.metric, "seeds": seeds, "rows": rows}
+    shown = {
+        "name": comparison.name,
+        "metric": comparison.metric,
+        "baseline": comparison.baseline,
+        "seeds": seeds,
+        "rows": rows,
+    }
     return {
         **shown,
         "jobs": spent(comparison, pairs, seeds, took),
@@ -150,19 +159,35 @@ def table(found: Mapping[str, Any]) -> str:
     return text
 
 
+def average(found: Sequence[Mapping[str, Any]]) -> str:
+    """Several replays in a line."""
+    shares = [one["orders"]["share"] for one in found]
+    every = [one["orders"]["all_same"] for one in found]
+    same = [share for one in found for share in one["orders"]["same"]]
+    called = sum(row["whole"] in ("ahead", "behind") for one in found for row in one["rows"])
+    return (
+        f"{np.mean(shares):.1%} of the jobs, all verdicts those of the whole matrix in {np.mean(every):.1%},"
+        f" {np.mean(same):.1%} of {len(same)} verdicts ({called} of them differences)"
+    )
+
+
 def main() -> None:
     """Replay each comparison and print what came of it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+", help="OUTPUT_DIR of finished comparisons")
     parser.add_argument("--orders", type=int, default=200, help="further orders of the seeds (default: 200)")
-    parser.add_argument("--baseline", default="", help="initialisation to compare with (default: the comparison's)")
-    parser.add_argument("--metric", default="", help="column of results.csv (default: the comparison's)")
+    parser.add_argument(
+        "--baseline", nargs="+", default=[""], help="initialisations to compare with (default: the comparison's)"
+    )
+    parser.add_argument("--metric", nargs="+", default=[""], help="columns of results.csv (default: the comparison's)")
     parser.add_argument("--output", type=Path, help="write what was found as JSON, too")
     args = parser.parse_args()
     found = []
-    for folder in args.folders:
-        found.append(replay(read_comparison([folder], args.baseline, args.metric), args.orders))
+    for folder, baseline, metric in itertools.product(args.folders, args.baseline, args.metric):
+        found.append(replay(read_comparison([folder], baseline, metric), args.orders))
         print(table(found[-1]), end="\n\n")
+    if len(found) > 1 and args.orders:
+        print(f"{len(found)} comparisons, on average over orders: {average(found)}")
     if args.output:
         args.output.write_text(json.dumps(found, indent=1) + "\n")
 

@@ -29,8 +29,8 @@ from clop_det.comparison.results.statistics import holm, t_test
 
 OUTPUT = Path(__file__).parents[1] / "docs" / "results" / "statistics.json"
 ROWS = 4  # beside the baseline
-# Effects of four rows in units of the spread of one paired difference: none, small, clear, large.
-EFFECTS = (0.0, 0.5, 2.0, 5.0)
+# Effects of the rows in units of the spread of one paired difference: none, small, of one spread, clear, large.
+EFFECTS = (0.0, 0.5, 1.0, 2.0, 5.0)
 # Mean over spread of the paired differences of stored comparisons with three seeds each (docs/results): digits (InfoNCE
 # and CLOP against random) and blood cells (CLOP against random).
 STORED = {"digits": (3.03 / 3.04, 11.3 / 0.61), "bccd": (7.5 / 7.3,)}
@@ -103,17 +103,13 @@ def agreement(trials: int, seeds: int, effects: tuple[float, ...] = EFFECTS) -> 
 
 
 def alternatives(trials: int, seeds: int = 10) -> list[dict[str, Any]]:
-    """Agreement and jobs under other levels of the early looks, and other chances at which a row is given up."""
-    kept = sequential._EARLY, sequential._HOPELESS
+    """Agreement and jobs where other shares of the futures call a row, or give it up."""
+    kept = sequential._SURE, sequential._HOPELESS
     found = []
-    for early, hopeless in itertools.product((0.1, 0.2, 0.3, 1.0), (0.1, 0.2, 0.3)):
-        sequential._EARLY, sequential._HOPELESS = early, hopeless
-        sequential.level_of.cache_clear()
-        sequential._smallest.cache_clear()
-        found.append({"early": early, "hopeless": hopeless, **agreement(trials, seeds)})
-    sequential._EARLY, sequential._HOPELESS = kept
-    sequential.level_of.cache_clear()
-    sequential._smallest.cache_clear()
+    for sure, hopeless in itertools.product((0.99, 0.995, 0.999), (0.2, 0.3, 0.4, 0.5)):
+        sequential._SURE, sequential._HOPELESS = sure, hopeless
+        found.append({"sure": sure, "hopeless": hopeless, **agreement(trials, seeds)})
+    sequential._SURE, sequential._HOPELESS = kept
     return found
 
 

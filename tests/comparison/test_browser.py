@@ -57,7 +57,9 @@ addEventListener("load", () => {
   const shown = () => all(".scene img").filter(image => image.offsetWidth).length;
   for (let click = 0; click < 2; click++) { buttons[3].click(); steps.push(column(3)); }
   all("#results tbody tr")[5].click();
-  const lit = all(".lit:not(svg *)").map(element => element.tagName).sort(), pictures = shown();
+  const lit = all(".lit:not(svg *, td, #jobs *)").map(element => element.tagName).sort(), pictures = shown();
+  const cells = [...new Set(all("td.lit").map(cell => `${cell.closest("table").id} ${cell.dataset.row}`))].sort();
+  const jobs = all("#jobs tr.lit").length;
   const opacity = element => used.defaultView.getComputedStyle(element).opacity;
   const drawings = all("svg.plot").map(svg => [...svg.querySelectorAll("[data-row]")].map(mark =>
     [mark.dataset.row, mark.classList.contains("lit"), Number(opacity(mark))]));
@@ -70,7 +72,7 @@ addEventListener("load", () => {
   const fewer = shown();
   const paired = all(".tools label input")[all(".tools label input").length - 1];
   paired.click();
-  document.title = JSON.stringify([{ steps, lit, drawings, clicked, ended, pictures,
+  document.title = JSON.stringify([{ steps, lit, cells, jobs, drawings, clicked, ended, pictures,
     fewer, pairs: all(".pair img").length, under: shown(),
     cut: used.querySelector(".gallery").style.getPropertyValue("--cut"), sort: buttons[3].parentElement.ariaSort,
     plain: all(".tools, button, .pair, svg.plot", plain).length,
@@ -105,12 +107,13 @@ def chromium(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_page_at_every_width(finished: Workplace, tmp_path: Path) -> None:
-    page = (finished.output / "report" / "report.html").read_text()
+    page = (finished.output / "report" / "report.html").read_text().replace("<details>", "<details open>")
     seen, console = look(page, tmp_path, (1400, 768, 390))
     assert console == []
     assert [entry["inner"] for entry in seen] == [1400, 768, 390]
     assert seen[0]["wide"] == []
-    assert not {"results", "families", "further", "costs"} & set(seen[2]["wide"])  # a phone shows a block a row
+    stacked = {"results", "families", "further", "further2", "further3", "costs", "classes", "settings"}
+    assert not stacked & set(seen[2]["wide"])  # a phone shows a block a row
     for entry in seen:
         assert entry["images"] >= 12
         assert entry["broken"] == 0
@@ -118,7 +121,7 @@ def test_page_at_every_width(finished: Workplace, tmp_path: Path) -> None:
         assert entry["overflow"] <= 0  # wide tables scroll inside their frames, the page does not
         assert entry["small"] == 0
         rows = entry["rows"]
-        assert rows["results"] == rows["families"] == rows["further"] == rows["costs"] == 6
+        assert rows["results"] == rows["families"] == rows["further"] == rows["further3"] == rows["costs"] == 6
         assert rows["runs"] == 18
         assert rows["jobs"] == 18 + 2 * 15 + 6  # detections, pretrainings and conversions, inspections
         assert rows["settings"] >= 1
@@ -132,8 +135,8 @@ def test_the_page_answers_a_reader_and_needs_no_script(finished: Workplace, tmp_
     assert down == sorted(down, reverse=True)
     assert up == sorted(down) != down
     assert used["sort"] == "ascending"
-    # In the gallery, the sentence, the tables of results, families, further figures and costs, and the three runs.
-    assert used["lit"] == ["FIGURE", "LI", *["TR"] * 7]
+    # In the gallery, the sentence, the tables of results, families, further figures (3) and costs, and the three runs.
+    assert used["lit"] == ["FIGURE", "LI", *["TR"] * 9]
     # In most drawings; there the marks of the other rows fade.
     rows = [drawing for drawing in used["drawings"] if drawing]
     assert len(rows) >= 0.6 * len(used["drawings"]) > 4
@@ -143,6 +146,8 @@ def test_the_page_answers_a_reader_and_needs_no_script(finished: Workplace, tmp_
         assert not any(lit for of, lit, _ in drawing if row not in of.split())
         if any(lit for _, lit, _ in drawing):
             assert {opacity for _, lit, opacity in drawing if not lit} <= {0.15}
+    assert used["cells"] == [f"settings {row}"]  # the column of the row
+    assert used["jobs"] >= 3  # its fine-tunings
     assert used["clicked"] == ["2"]
     assert used["ended"] == 0
     assert used["plots"] == len(used["drawings"])  # without a script they are pictures

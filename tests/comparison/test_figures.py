@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -46,6 +47,9 @@ def test_class_cosines_are_drawn_for_each_label_fraction(
     monkeypatch.setitem(comparison.rows[0].results, "inspect", inspected)
     assert [picture.name for picture in class_cosines(comparison)] == ["class_cosines_10pct", "class_cosines_50pct"]
     assert all(">cat<" in picture.svg for picture in class_cosines(comparison))
+    shown = [set(re.findall(r'data-row="([\d ]+)"', picture.svg)) for picture in class_cosines(comparison)]
+    assert all(shown)
+    assert set.union(*shown) <= {str(row) for row in range(len(comparison.summaries))}  # a panel for each line
 
 
 def test_related_classes_stand_together_in_one_order_for_all() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import pytest
@@ -106,6 +107,8 @@ def test_two_settings_make_heat_maps(workplace: Workplace, tmp_path: Path) -> No
     for text in ("info_nce", "clop", "0.2", "16"):
         assert f">{text}<" in maps.svg
     assert "rankme_over_grid_pretraining_0.1" in pictures
+    # A cell's colour and its number light up with the line of its setting.
+    assert sorted(re.findall(r'data-row="(\d+)"', maps.svg)) == sorted(2 * [str(row) for row in range(8)])
     # Differences are taken at the same learning rate and batch size.
     clop = [summary for summary in comparison.summaries if summary.setting.init == "clop"]
     assert len(clop) == 4
@@ -114,5 +117,7 @@ def test_two_settings_make_heat_maps(workplace: Workplace, tmp_path: Path) -> No
 
 def test_one_setting_makes_a_curve(workplace: Workplace, tmp_path: Path) -> None:
     comparison = grid_comparison(tmp_path, {"SOLVER.BASE_LR": [0.1, 0.2, 1.6]}, workplace)
-    names = [picture.name for picture in all_figures(comparison)]
-    assert "knn_top1_over_grid_pretraining_0.1" in names
+    pictures = {picture.name: picture for picture in all_figures(comparison)}
+    curve = pictures["knn_top1_over_grid_pretraining_0.1"].svg
+    # The dots of a setting light up with its line in the tables, the curve with each of its settings.
+    assert set(re.findall(r'data-row="([\d ]+)"', curve)) == {*"012345", "0 1 2", "3 4 5"}

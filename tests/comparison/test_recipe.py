@@ -86,6 +86,7 @@ def test_values_that_differ_are_all_named(comparison: Comparison) -> None:
     config = comparison.rows[0].folders["detect"] / "config.yaml"
     before = config.read_text()
     config.write_text(yaml.safe_dump({**CONFIG, "SOLVER": {**CONFIG["SOLVER"], "BASE_LR": 0.1}}))
+    comparison.configs.clear()  # a config is read once
     assert "learning rate 0.1 or 0.01" in dict(shared(comparison))["fine-tuning"]
     for odd in (
         "DATASETS: 3",
@@ -94,9 +95,11 @@ def test_values_that_differ_are_all_named(comparison: Comparison) -> None:
         "- a",
     ):
         config.write_text(odd)
+        comparison.configs.clear()
         assert dict(shared(comparison))["detector"] == "GeneralizedRCNN with fpn"
         assert measured(comparison)
     config.write_text(before)
+    comparison.configs.clear()
 
 
 def test_what_a_row_costs(comparison: Comparison) -> None:

@@ -20,7 +20,7 @@ from clop_det.comparison.report.style import colours, render
 from clop_det.comparison.report.tables import (
     class_table,
     family_table,
-    further_table,
+    further_tables,
     latex_table,
     main_table,
     notes,
@@ -97,9 +97,9 @@ def test_families_and_probes_on_boxes_have_columns(comparison: Comparison, finis
     assert len(body) == 6
     names, _ = main_table(comparison)
     assert names[-4:] == ["kNN on boxes", "linear on boxes", "kNN after", "linear after"]
-    names, _ = further_table(comparison)
-    after_on_boxes = ["kNN on boxes after", "linear on boxes after"]
-    assert names == ["initialisation", "labels", "nc1", "RankMe after", "nc1 after", *after_on_boxes]
+    further = {title: header[2:] for title, header, _ in further_tables(comparison)}
+    after_on_boxes = {"after fine-tuning, on annotated boxes": ["kNN", "linear"]}
+    assert further == {"before fine-tuning": ["nc1"], "after fine-tuning": ["RankMe", "nc1"], **after_on_boxes}
     pictures = {path.stem for path in (finished.output / REPORT / "figures").glob("*.png")}
     for probe in ("knn_top1", "linear_top1", "rankme", "object_knn_top1", "object_linear_top1"):
         assert f"{probe}_against_metric_scenes" in pictures

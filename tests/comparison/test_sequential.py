@@ -11,7 +11,8 @@ import scipy.stats
 
 from clop_det.comparison.planning.config import load_compare_config
 from clop_det.comparison.planning.matrix import read_matrix
-from clop_det.comparison.results.sequential import LEVEL, chance, decide, level_of
+from clop_det.comparison.results.sequential import LEVEL, chances_of, decide
+from clop_det.comparison.results.statistics import holm
 from clop_det.comparison.results.summary import read_comparison
 from clop_det.errors import UserError
 from tests.comparison.workplace import Workplace, results
@@ -24,17 +25,16 @@ def row(mean: float, spread: float = 1.0, seeds: int = 8, seed: int = 0) -> dict
     return dict(zip(SEEDS, map(float, mean + spread * draw.normal(size=seeds)), strict=False))
 
 
-def test_all_looks_together_spend_the_level() -> None:
-    draw, trials = np.random.default_rng(7), 60_000
-    for seeds, comparisons in ((4, 1), (10, 1), (10, 4)):
-        values, called = draw.normal(size=(trials, seeds)), np.zeros(trials, bool)
-        for look in range(3, seeds + 1):
-            p = scipy.stats.ttest_1samp(values[:, :look], 0, axis=1).pvalue
-            called |= p < level_of(look, seeds, comparisons)
-        wanted = LEVEL / comparisons
-        assert abs(called.mean() - wanted) < 4 * math.sqrt(wanted / trials)
-        assert level_of(3, seeds, comparisons) < level_of(seeds, seeds, comparisons) < wanted
-    assert (level_of(3, 3), level_of(3, 3, 2)) == (LEVEL, LEVEL / 2)
+def test_what_is_open_to_the_end_gets_the_verdict_of_the_whole_matrix() -> None:
+    draw, to_the_end = np.random.default_rng(7), 0
+    for _ in range(40):
+        rows = {effect: dict(enumerate(map(float, effect + draw.normal(size=8)))) for effect in (0.9, 1.0)}
+        found = decide(rows, SEEDS)
+        if all(decision.seeds == 8 for decision in found.values()):
+            to_the_end += 1
+            whole = holm([scipy.stats.ttest_1samp(list(own.values()), 0).pvalue for own in rows.values()])
+            assert [decision.p for decision in found.values()] == pytest.approx(whole)
+    assert to_the_end > 3
 
 
 def test_a_large_difference_is_settled_at_the_first_look_and_a_small_one_is_not() -> None:
@@ -64,16 +64,26 @@ def test_equal_differences_are_never_called() -> None:
 
 
 def test_the_chance_of_a_verdict_agrees_with_futures_that_are_drawn_one_by_one() -> None:
-    values = [0.9, 0.2, 1.4, 0.5]
-    draw = np.random.default_rng(5)
-    hits, trials = 0, 4000
+    values, other = [0.9, 0.2, 1.4, 0.5], [0.1, -0.8, 1.1, 0.9]
+    draw, trials = np.random.default_rng(5), 1500
+    common = math.sqrt(np.var(values, ddof=1) * np.var(other, ddof=1))
+    up, both = np.zeros(2), np.zeros(2)
     for _ in range(trials):  # the posterior of mean and spread, then four seeds more
-        sigma = math.sqrt(3 * np.var(values, ddof=1) / draw.chisquare(3))
-        mean = draw.normal(np.mean(values), sigma / 2)
-        whole = np.array([*values, *draw.normal(mean, sigma, 4)])
-        t = whole.mean() / (whole.std(ddof=1) / math.sqrt(8))
-        hits += abs(t) > scipy.stats.t.isf(level_of(8, 8) / 2, 7)
-    assert abs(chance(values, 8, 1) - hits / trials) < 0.06
+        means, p = [], []
+        for own in (values, other):
+            sigma = math.sqrt((3 * np.var(own, ddof=1) + common) / draw.chisquare(4))
+            whole = [*own, *draw.normal(draw.normal(np.mean(own), sigma / 2), sigma, 4)]
+            means.append(np.mean(whole))
+            p.append(scipy.stats.ttest_1samp(whole, 0).pvalue)
+        called = np.array(p) < (LEVEL if min(p) < LEVEL / 2 else 0)
+        called |= np.array([own == min(p) < LEVEL / 2 for own in p])
+        up, both = up + (called & (np.array(means) > 0)), both + called
+    found = np.array(chances_of([values, other], [], 8))
+    assert found == pytest.approx(np.array([up, both]).T / trials, abs=0.06)
+    # One that has been called does not count in Holm's correction, one that was given up does.
+    alone = chances_of([values], [], 8)[0][1]
+    assert chances_of([values], [True], 8)[0][1] == alone
+    assert chances_of([values], [False, False], 8)[0][1] < alone - 0.05
 
 
 def test_false_verdicts_are_as_rare_as_promised() -> None:
@@ -101,7 +111,7 @@ def test_a_comparison_runs_later_seeds_only_where_a_verdict_is_open(
     out = capsys.readouterr().out
     runs = sum(map(len, seeds.values()))
     assert f"(COMPARE.SEQUENTIAL): {18 - runs} of 18 runs were not needed" in out
-    assert "after each seed, scaled so that all looks" in out
+    assert "over the seeds that the row took, Holm-corrected over 2 comparisons" in out
     comparison = read_comparison([workplace.output])
     assert comparison.complete
     assert len(comparison.rows) == runs == len(results(workplace))

@@ -10,8 +10,9 @@ from matplotlib import figure as plots
 from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
 from scipy.spatial.distance import squareform
 
-from clop_det.comparison.report.labels import by_fraction, conditions, fraction_suffix, label_of, left_out
+from clop_det.comparison.report.labels import by_fraction, conditions, fraction_suffix, label_of, left_out, marked
 from clop_det.comparison.report.style import Ink, Picture, render
+from clop_det.comparison.results.rows import Setting
 from clop_det.comparison.results.summary import Comparison
 
 _PANELS, _COLUMNS = 9, 3
@@ -26,6 +27,7 @@ def class_cosines(comparison: Comparison) -> list[Picture]:
     pictures = []
     for fraction, group in by_fraction(comparison):
         panels: dict[str, Panel] = {}
+        settings: dict[str, list[Setting]] = {}
         for summary in group:
             for row in summary.rows:
                 results = row.results.get("inspect", {})
@@ -33,8 +35,10 @@ def class_cosines(comparison: Comparison) -> list[Picture]:
                 if isinstance(cosines, list) and cosines:
                     names = [str(name) for name in results.get("classes", [])]
                     panels.setdefault(label_of(summary, group), (cosines, names))
+            settings.setdefault(label_of(summary, group), []).append(summary.setting)
         if panels:
-            pictures.append(_picture(comparison, panels, fraction))
+            ids = {label: marked(comparison, settings[label]) for label in panels}
+            pictures.append(_picture(comparison, panels, ids, fraction))
     return pictures
 
 
@@ -53,7 +57,9 @@ def related(cosines: Sequence[Sequence[Sequence[float]]]) -> list[int]:
     return order
 
 
-def _picture(comparison: Comparison, panels: Mapping[str, Panel], fraction: float | None) -> Picture:
+def _picture(
+    comparison: Comparison, panels: Mapping[str, Panel], ids: Mapping[str, str], fraction: float | None
+) -> Picture:
     shown = dict(list(panels.items())[:_PANELS])
     first, names = next(iter(shown.values()))
     alike = all(len(cosines) == len(first) and other == names for cosines, other in shown.values())
@@ -65,7 +71,7 @@ def _picture(comparison: Comparison, panels: Mapping[str, Panel], fraction: floa
 
     def draw(figure: plots.Figure, ink: Ink) -> None:
         for place, (label, (cosines, _)) in enumerate(shown.items()):
-            axes = figure.add_subplot(math.ceil(len(shown) / columns), columns, place + 1)
+            axes = figure.add_subplot(math.ceil(len(shown) / columns), columns, place + 1, gid=ids[label])
             own = order if alike else list(range(len(cosines)))
             image = axes.imshow(np.asarray(cosines)[np.ix_(own, own)], cmap="RdBu_r", vmin=-1, vmax=1)
             axes.set_title(label)

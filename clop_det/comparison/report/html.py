@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -36,7 +37,7 @@ def render_page(comparison: Comparison, pictures: Sequence[Picture], galleries: 
         if (text := tables.verdict(summary, comparison))
     ]
     family_header, families = tables.family_table(comparison)
-    further_header, further = tables.further_table(comparison)
+    further = tables.further_tables(comparison)
     difference_header, differences = setting_differences(comparison)
     cost_header, costs = cost_table(comparison)
     class_header, classes = tables.class_table(comparison)
@@ -61,8 +62,8 @@ def render_page(comparison: Comparison, pictures: Sequence[Picture], galleries: 
         family_header=family_header,
         families=_lines(comparison, families),
         source_line=provenance.source_line(comparison),
-        further_header=further_header,
-        further=_lines(comparison, further),
+        further=[(title, header, _lines(comparison, lines)) for title, header, lines in further],
+        meanings=tables.meanings(header for _, header, _ in further),
         chosen=[choice.sentence for choice in comparison.choices],
         cost_header=cost_header,
         costs=_lines(comparison, costs),
@@ -80,7 +81,7 @@ def render_page(comparison: Comparison, pictures: Sequence[Picture], galleries: 
         provenance=provenance.common_facts(comparison),
         provenance_warnings=provenance.warnings(comparison),
         job_header=provenance.JOB_HEADER,
-        job_lines=provenance.job_lines(comparison),
+        job_lines=_job_lines(comparison),
         bundle=BUNDLE_NAME,
         footer="Made by clop_det from the run folders alone.",
     )
@@ -200,6 +201,17 @@ def _run_line(comparison: Comparison, row: Row) -> dict[str, Any]:
         "status": row.status,
         "folder": row.folder.name if row.folder else "",
     }
+
+
+def _job_lines(comparison: Comparison) -> list[tuple[str, list[str]]]:
+    """(Numbers of the lines in the tables that a job has a part in, cells) of each job."""
+    numbers: dict[Path, dict[str, None]] = {}
+    place = _row_of(comparison)
+    for row in comparison.rows:
+        for folder in row.folders.values():
+            numbers.setdefault(folder, {})[str(place.get(row.setting, ""))] = None
+    rows = [" ".join(numbers[run.folder]) for run in provenance.used_runs(comparison)]
+    return list(zip(rows, provenance.job_lines(comparison), strict=True))
 
 
 def _columns(comparison: Comparison) -> list[str]:

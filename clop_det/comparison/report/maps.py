@@ -9,8 +9,11 @@ from typing import Any
 import matplotlib
 from matplotlib import figure as plots
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.patches import Rectangle
 
-from clop_det.comparison.report.labels import conditions, legend, on_axis
+from clop_det.comparison.report.labels import conditions, legend, marked, on_axis
 from clop_det.comparison.report.style import Ink, Picture, colours, render
 from clop_det.comparison.results.rows import Setting
 from clop_det.comparison.results.statistics import mean_interval
@@ -41,39 +44,39 @@ def grid_figures(comparison: Comparison) -> list[Picture]:
             if len(shown) > 1 and len(keys) == 1:
                 pictures.append(_curve(comparison, shown, keys[0], metric, name, where))
             elif len(shown) > 1 and len(keys) == 2:
-                pictures.append(_heat_maps(shown, (keys[0], keys[1]), metric, name, where))
+                pictures.append(_heat_maps(comparison, shown, (keys[0], keys[1]), metric, name, where))
     return pictures
 
 
-def _heat_maps(group: Sequence[Summary], keys: tuple[str, str], metric: Figure, name: str, where: str) -> Picture:
+def _heat_maps(
+    comparison: Comparison, group: Sequence[Summary], keys: tuple[str, str], metric: Figure, name: str, where: str
+) -> Picture:
     inits = list(dict.fromkeys(summary.setting.init for summary in group))[:_PANELS]
-    cells = {
-        (s.setting.init, *(dict(grid_point(s.setting)).get(key, "") for key in keys)): s.metrics[metric.name]
-        for s in group
-    }
+    cells = {(s.setting.init, *(dict(grid_point(s.setting)).get(key, "") for key in keys)): s for s in group}
     xs, ys = (_ordered({cell[place] for cell in cells}) for place in (1, 2))
-    low = min(interval.mean for interval in cells.values())
-    high = max(interval.mean for interval in cells.values())
-    colour_map = matplotlib.colormaps["viridis"]
+    means = [summary.metrics[metric.name].mean for summary in group]
+    low, high, colour_map = min(means), max(means), matplotlib.colormaps["viridis"]
 
     def draw(figure: plots.Figure, ink: Ink) -> None:
-        for axes, init in zip(_axes(figure, len(inits)), inits, strict=True):
-            means = [[cells[init, x, y].mean if (init, x, y) in cells else math.nan for x in xs] for y in ys]
-            image = axes.imshow(means, cmap=colour_map, vmin=low, vmax=high, origin="lower", aspect="auto")
-            for row, line in enumerate(means):
-                for column, value in enumerate(line):
-                    bright = (value - low) > 0.6 * (high - low)
-                    text = "" if math.isnan(value) else metric.text(value)
-                    axes.text(
-                        column, row, text, ha="center", va="center", color="#10141a" if bright else "#ffffff", size=9
-                    )
+        panels = dict(zip(inits, _axes(figure, len(inits)), strict=True))
+        for (init, x, y), summary in cells.items():
+            if init in panels:
+                mean, gid = summary.metrics[metric.name].mean, marked(comparison, [summary.setting])
+                column, row, share = xs.index(x), ys.index(y), (mean - low) / ((high - low) or 1.0)
+                cell = Rectangle((column - 0.5, row - 0.5), 1, 1, color=colour_map(share), linewidth=0, gid=gid)
+                panels[init].add_patch(cell)
+                ink_on = "#10141a" if share > 0.6 else "#ffffff"
+                text = metric.text(mean)
+                panels[init].text(column, row, text, ha="center", va="center", color=ink_on, size=9, gid=gid)
+        for init, axes in panels.items():
             axes.set_xticks(range(len(xs)), xs)
             axes.set_yticks(range(len(ys)), ys)
+            axes.set(xlim=(-0.5, len(xs) - 0.5), ylim=(-0.5, len(ys) - 0.5), title=init)
             axes.grid(visible=False)
-            axes.set_title(init)
             axes.set_xlabel(short_name(keys[0]))
             axes.set_ylabel(short_name(keys[1]))
-        figure.colorbar(image, ax=figure.axes, shrink=0.85, label=on_axis(metric))
+        scale = ScalarMappable(Normalize(low, high), colour_map)
+        figure.colorbar(scale, ax=figure.axes, shrink=0.85, label=on_axis(metric))
 
     title = f"{metric.label} over {short_name(keys[0])} and {short_name(keys[1])}{where}"
     return render(name, title, "Means over seeds; one scale of colours for all.", draw, _size(len(inits)), wide=True)
@@ -83,10 +86,14 @@ def _curve(
     comparison: Comparison, group: Sequence[Summary], key: str, metric: Figure, name: str, where: str
 ) -> Picture:
     points = grid_points(group, key, metric.name)
+    settings = {(s.setting.init, dict(grid_point(s.setting)).get(key)): s.setting for s in group}
+
+    def gid(init: str, values: Sequence[str]) -> str:
+        return marked(comparison, [settings[init, value] for value in values])
 
     def draw(figure: plots.Figure, ink: Ink) -> None:
         axes = figure.add_subplot()
-        draw_points(axes, points, colours(comparison.inits))
+        draw_points(axes, points, colours(comparison.inits), gid)
         axes.set_xlabel(short_name(key))
         axes.set_ylabel(on_axis(metric))
         legend(axes)
@@ -108,17 +115,27 @@ def grid_points(
     return points
 
 
-def draw_points(axes: Axes, points: Points, palette: Mapping[str, str]) -> None:
-    """A line through the means over the seeds for each label, and the seeds as small dots."""
+def draw_points(
+    axes: Axes,
+    points: Points,
+    palette: Mapping[str, str],
+    gid: Callable[[str, Sequence[str]], str | None] = lambda label, values: None,
+) -> None:
+    """A line through the means over the seeds for each label, and the seeds as small dots.
+
+    Args:
+        gid: the id of what shows some values of a label.
+    """
     xs = _ordered({x for seeds in points.values() for x in seeds})
     numeric = all(_number(x) is not None for x in xs)
     places = {x: (_number(x) or 0.0) if numeric else float(index) for index, x in enumerate(xs)}
     for label, seeds in points.items():
         known = [x for x in xs if x in seeds]
         means = [mean_interval(seeds[x]).mean for x in known]
-        axes.plot([places[x] for x in known], means, "o-", color=palette[label], label=label, markersize=4)
+        look: dict[str, Any] = {"color": palette[label], "markersize": 4}
+        axes.plot([places[x] for x in known], means, "o-", label=label, gid=gid(label, known), **look)
         for x in known:
-            axes.plot([places[x]] * len(seeds[x]), seeds[x], ".", color=palette[label], alpha=0.5, markersize=4)
+            axes.plot([places[x]] * len(seeds[x]), seeds[x], ".", alpha=0.5, gid=gid(label, [x]), **look)
     if numeric and min(places.values()) > 0 and max(places.values()) >= 8 * min(places.values()):
         axes.set_xscale("log")
     axes.set_xticks(list(places.values()), xs)

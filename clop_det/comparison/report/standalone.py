@@ -37,7 +37,7 @@ def check(path: str, rules: Any) -> None:
     manifest, names = json.loads(bundle.read("manifest.json")), {*bundle.namelist()}
     for test in (test for test in manifest["tests"] if {test["truth"], test["detections"]} <= names):
         truth, results = (json.loads(bundle.read(test[name])) for name in ("truth", "results"))
-        table = np.genfromtxt(bundle.open(test["detections"]), "f4", None, ",", 1, usecols=range(8))
+        table = np.loadtxt(bundle.open(test["detections"]), "f4", delimiter=",", skiprows=1, usecols=range(8))
         for (rule, name), value in rules(truth, table.reshape(-1, 8).astype(float)).items():
             for family in {rule, "bbox" if rule == truth["info"]["headline"] else rule}:
                 gaps.append(abs(value - results["metrics"].get(f"{truth['info']['prefix']}{family}/{name}", np.nan)))

@@ -32,7 +32,7 @@ def by_voc(truth: Any, found: Any) -> dict[tuple[str, str], Any]:
             precision, recall = true / np.arange(1, len(true) + 1), true / max(1, (own[:, 2] == 0).sum())
             table[0, k, t] = np.mean([precision[recall >= level].max(initial=0) for level in np.arange(0, 1.1, 0.1)])
             table[1, k, t] = np.diff(recall, prepend=0) @ np.maximum.accumulate(precision[::-1])[::-1]
-    figures = {}
+    figures: dict[tuple[str, str], Any] = {}
     for rule, ap in zip(("voc07", "voc12"), 100 * table, strict=True):
         figures |= {(rule, "AP"): ap.mean(), (rule, "AP50"): ap[:, 0].mean(), (rule, "AP75"): ap[:, 5].mean()}
         figures |= {(rule, f"AP-{own['name']}"): ap[k].mean() for k, own in enumerate(truth["categories"])}

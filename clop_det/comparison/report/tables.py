@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 
@@ -11,10 +12,17 @@ from clop_det.comparison.report.escaping import latex, markdown
 from clop_det.comparison.results.overlap import overlap_notes
 from clop_det.comparison.results.statistics import Interval, PairedDifference
 from clop_det.comparison.results.summary import Comparison, Summary
-from clop_det.figures import ACCURACY, AFTER, BOX, CLASSES, FAMILIES, LOWER, PRECISION, SETTING, Figure
+from clop_det.figures import ACCURACY, AFTER, BOX, CLASSES, FAMILIES, LOWER, ON_BOXES, PRECISION, SETTING, Figure
 
 _OF_CLASS = "AP-"
 _MOST_SETTINGS = 12  # columns of a table whose columns are settings
+_MEANING = {  # of columns of the further tables
+    "RankMe": "in how many directions the features spread",
+    "nc1": "the spread within classes over the spread of the class means",
+    "orthogonal frame gap": "how far the class means are from standing at right angles (0: they do)",
+    "simplex etf gap": "how far the centred class means are from standing equally far apart (0: they do)",
+    "within class effective rank": "in how many directions a class spreads around its mean",
+}
 MISSING = "–"  # noqa: RUF001 (a dash)
 
 
@@ -130,11 +138,30 @@ def family_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     return _table(comparison, [column for column in columns if column in _found(comparison)])
 
 
-def further_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    """Header and cells of what the other tables have no room for: probes, geometry, sizes; no classes, no settings."""
+def further_tables(comparison: Comparison) -> list[tuple[str, list[str], list[list[str]]]]:
+    """What the other tables have no room for: probes, geometry, sizes; no classes, no settings.
+
+    Returns:
+        (title, header, cells): a table for whole images and one for annotated boxes, before and after fine-tuning.
+        The title says which, so the names of the columns do not.
+    """
     shown, apart = main_columns(comparison), (BOX, *FAMILIES, CLASSES, SETTING)
     columns = [column for column in _found(comparison) if column not in shown]
-    return _table(comparison, [column for column in columns if comparison.catalogue.find(column).group not in apart])
+    columns = [column for column in columns if comparison.catalogue.find(column).group not in apart]
+    tables = []
+    for after, boxes in itertools.product((False, True), repeat=2):
+        own = [c for c in columns if (c.endswith(AFTER), c.startswith(ON_BOXES)) == (after, boxes)]
+        header, lines = _table(comparison, own)
+        header = [name.removesuffix(" after").removesuffix(" on boxes") for name in header]
+        title = ("after" if after else "before") + " fine-tuning" + ", on annotated boxes" * boxes
+        tables += [(title, header, lines)] if own else []
+    return tables
+
+
+def meanings(headers: Iterable[Sequence[str]]) -> str:
+    """What the columns of the further tables mean, as far as their names do not say it."""
+    names = {name for header in headers for name in header}
+    return " ".join(f"{name}: {text}." for name, text in _MEANING.items() if name in names)
 
 
 def class_table(comparison: Comparison) -> tuple[list[str], list[list[str]]]:

@@ -36,8 +36,9 @@ class Rules:
             )
         if self.seeds:
             return (
-                "Differences are paired by seed; p from the paired t test after each seed, scaled so that all looks"
-                f" together call a difference by chance in 5 %, Holm-corrected over {comparisons} comparisons."
+                "Differences are paired by seed and judged after each seed. A row takes no further seed once more seeds"
+                " would hardly change its verdict, or would probably show no difference. p from the paired t test over"
+                f" the seeds that the row took, Holm-corrected over {comparisons} comparisons."
             )
         return (
             f"Differences are paired by seed; p from the paired t test, Holm-corrected over {comparisons} comparisons."

@@ -88,7 +88,7 @@ def _ended(row: Any, detection: str) -> bool:
 def _precision(comparison: Comparison, runs: Sequence[Path], detection: str) -> str:
     kept = next(filter(None, map(truth_of, runs)), {})
     info: dict[str, Any] = _get(kept, "info") if isinstance(_get(kept, "info"), dict) else {}
-    names = _texts([info.get("data_set")] if info else _get(_config(runs[0]), "DATASETS.TEST")) or [""]
+    names = _texts([info.get("data_set")] if info else _get(_config(comparison, runs[0]), "DATASETS.TEST")) or [""]
     headline = info.get("headline") or _family(comparison, detection)
     rule = _RULES.get(str(headline), "a rule that the runs do not name (")
     most = info.get("most")
@@ -162,14 +162,16 @@ def _of(points: Iterable[Sequence[tuple[str, str]]], key: str) -> set[str]:
 
 def _configs(comparison: Comparison, kind: str) -> dict[Path, Mapping[str, Any]]:
     folders = dict.fromkeys(row.folders[kind] for row in comparison.rows if kind in row.folders)
-    return {folder: cfg for folder in folders if (cfg := _config(folder))}
+    return {folder: cfg for folder in folders if (cfg := _config(comparison, folder))}
 
 
-def _config(folder: Path) -> Mapping[str, Any]:
-    try:
-        return load_yaml(folder / CONFIG_NAME)
-    except UserError:
-        return {}
+def _config(comparison: Comparison, folder: Path) -> Mapping[str, Any]:
+    if folder not in comparison.configs:
+        try:
+            comparison.configs[folder] = load_yaml(folder / CONFIG_NAME)
+        except UserError:
+            comparison.configs[folder] = {}
+    return comparison.configs[folder]
 
 
 def _texts(value: Any) -> list[str]:

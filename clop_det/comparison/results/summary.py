@@ -64,6 +64,7 @@ class Comparison:
         boundary: which pretraining images the comparison itself compared with the test images; empty: it did not.
         ranking: the rule, and the scores of the initialisations that a ranking chose; empty: none did.
         sources: the folders that all this was read from.
+        configs: those of run folders that were read so far, which takes longer than all the rest.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Comparison:
     cost: Mapping[str, float] = field(default_factory=dict)
     boundary: Mapping[str, Any] = field(default_factory=dict)
     ranking: Mapping[str, Any] = field(default_factory=dict)
+    configs: dict[Path, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
     def first_lines(self) -> list[str]:
