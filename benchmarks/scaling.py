@@ -51,7 +51,7 @@ class Machine:
     latency: tuple[float, float] = (20e-6, 40e-6)
     cores: int = 14
     store: float = 1.8e9
-    decoded: float = 700
+    decoded: float = 460
     disk: float = 6e9
     file: float = 110e3
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,12 @@ PARTS = [
         ["--rounds", "3"],
     ),
 ]
+# Real photographs beside the checkout, where they are there.
+PHOTOGRAPHS = Path(__file__).resolve().parents[2] / "shared" / "data"
+if PHOTOGRAPHS.is_dir():
+    streaming = ["--data", "../shared/data", "--clock", "{clock}"]
+    rounds = ["--rounds", "3", "--seconds", "0.2"]
+    PARTS.append(Part("streaming", "benchmarks/streaming.py", streaming, rounds, ["--rounds", "8"]))
 FIRST = "first step: clop-det {} over import torch, torchvision"
 SPEED = "training speed of ours over Detectron2"
 AIMS = [
@@ -124,6 +131,7 @@ AIMS = [
     Aim("start on COCO's annotations, over Detectron2's reader", "annotations", "coco: first start over Detectron2", 1),
     Aim("pretraining step, fp32: speed over lightly", "pretraining", "resnet18:32: ours over lightly", 2.0),
     Aim("pretraining step, bf16: speed over our fp32", "precision", "resnet18:32: ours over ours, fp32", 1.5),
+    Aim("crops of 224 px a second, over the best peer", "streaming", "500 x 375: ours over the best peer", 1.5),
     Aim("evaluation with probes, over one without", "detection", "evaluation with probes over without", 1.1),
     Aim("detection step, 128 px: speed over Detectron2", "detection", SPEED, 1.22),
     Aim("detection step, R50-FPN, 640 px: speed over Detectron2", "detection at 640 px", SPEED, 1.0),

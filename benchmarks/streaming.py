@@ -15,6 +15,7 @@ picture of that size), and as a mosaic of 1600 x 1200 (which has more).
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.metadata
 import io
 import statistics
@@ -28,32 +29,29 @@ import numpy as np
 import torch
 from PIL import Image
 from streaming_cases import FAST, IMAGES, OURS, SIMPLEJPEG, SIZE, Batch, contenders, make_sets, our_plan
+from turns import CLOCKS, HIGHER, in_turns, ratio, spread, told, write_figures
 
 from clop_det.data.crops import factor_for
 from clop_det.data.decoding import centre_square, decode, resized_box
 from clop_det.data.layouts import read_images
 from clop_det.data.streaming import open_stream
-from clop_det.files import write_json
-
-CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def measure(
     batches: dict[str, Batch], rounds: int, seconds: float, clock: Callable[[], float]
 ) -> dict[str, list[float]]:
     """Crops per second of each contender in each round."""
-    rates: dict[str, list[float]] = {name: [] for name in batches}
+
+    def rate(batch: Batch) -> float:
+        start, calls = clock(), 0
+        while (elapsed := clock() - start) < seconds or not calls:
+            batch()
+            calls += 1
+        return round(2 * IMAGES * calls / elapsed, 1)
+
     for batch in batches.values():
         batch()
-    for turn in range(rounds):
-        order = [*batches][turn % len(batches) :] + [*batches][: turn % len(batches)]
-        for name in order:
-            start, calls = clock(), 0
-            while (elapsed := clock() - start) < seconds or not calls:
-                batches[name]()
-                calls += 1
-            rates[name].append(round(2 * IMAGES * calls / elapsed, 1))
-    return rates
+    return in_turns({name: functools.partial(rate, batch) for name, batch in batches.items()}, rounds)
 
 
 def differences(root: Path) -> dict[str, Any]:
@@ -101,16 +99,18 @@ def store_gain(root: Path, size: int) -> dict[str, float]:
     return found
 
 
-def table(rates: dict[str, list[float]]) -> tuple[str, dict[str, list[float]]]:
-    """Markdown, and of each contender the median, least and greatest ratio of ours (fast) to it."""
-    lines, ratios = ["| | crops/s of a core | ours (fast) is faster by |", "|---|---:|---:|"], {}
+BEST = "the best peer"
+
+
+def table(rates: dict[str, list[float]]) -> tuple[str, dict[str, dict[str, Any]]]:
+    """Markdown, and ours (fast) over each contender."""
+    ratios = {name: ratio(rates[FAST], values, HIGHER) for name, values in rates.items()}
+    best = max((name for name in rates if name not in OURS), key=lambda name: spread(rates[name])["median"])
+    lines = ["| | crops/s of a core | ours (fast) is faster by |", "|---|---:|---:|"]
     for name, values in rates.items():
-        of_rounds = [mine / other for mine, other in zip(rates[FAST], values, strict=True)]
-        ratios[name] = [round(f(of_rounds), 3) for f in (statistics.median, min, max)]
-        told = "" if name == FAST else "{:.2f} ({:.2f} to {:.2f})".format(*ratios[name])
-        lines.append(f"| {name} | {statistics.median(values):,.0f} | {told} |")
-    best = max((name for name in rates if name not in OURS), key=lambda name: statistics.median(rates[name]))
-    return "\n".join([*lines, f"\nbest peer: {best}, ratio {ratios[best]}"]), ratios
+        lines.append(f"| {name} | {spread(values)['median']:,.0f} | {'' if name == FAST else told(ratios[name])} |")
+    del ratios[FAST]
+    return "\n".join([*lines, f"\nbest peer: {best}, {told(ratios[best])}"]), {**ratios, BEST: ratios[best]}
 
 
 def main() -> None:
@@ -125,15 +125,16 @@ def main() -> None:
     torch.set_num_threads(1)
     packages = ("torch", "torchvision", "pillow", "lightly", *(["simplejpeg"] if SIMPLEJPEG else []))
     results: dict[str, Any] = {}
+    found: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, root in make_sets(arguments.data, Path(folder)).items():
             rates = measure(contenders(root), arguments.rounds, arguments.seconds, CLOCKS[arguments.clock])
             text, ratios = table(rates)
+            found |= {f"{name}: ours over {other}": own for other, own in ratios.items()}
             sizes = [path.stat().st_size for path in root.rglob("*.jpg")]
             results[name] = {
                 "kilobytes an image": round(statistics.mean(sizes) / 1000),
                 "crops per second": rates,
-                "ours over theirs: median, least, greatest": ratios,
                 "difference in grey levels": differences(root),
                 "store of 64 px, ms an image": store_gain(root, 64),
             }
@@ -142,9 +143,8 @@ def main() -> None:
                 {key: value for key, value in results[name].items() if key.startswith(("difference", "store"))},
                 flush=True,
             )
-    if arguments.output is not None:
-        versions = {package: importlib.metadata.version(package) for package in packages}
-        write_json(arguments.output, {"clock": arguments.clock, "versions": versions, "sets": results})
+    versions = {package: importlib.metadata.version(package) for package in packages}
+    write_figures(arguments.output, arguments, found, versions=versions, sets=results)
 
 
 if __name__ == "__main__":
