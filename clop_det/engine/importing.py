@@ -13,8 +13,12 @@ def without_collecting() -> Iterator[None]:
 
     For imports: nearly all that a million objects of torch's and Detectron2's modules are stays as long as the process.
     A fifth of the time of these imports went into looking for what might go. Before a fork it also keeps the pages of
-    the imported modules shared.
+    the imported modules shared. Only the first time in a process: later there is little left to import, and what a
+    caller of several commands has left behind would be kept for good.
     """
+    if gc.get_freeze_count():
+        yield
+        return
     collects = gc.isenabled()
     gc.disable()
     try:

@@ -20,6 +20,7 @@ class Knot:
 
 @pytest.fixture(autouse=True)
 def _collector() -> Iterator[None]:
+    gc.unfreeze()
     yield
     gc.enable()
     gc.unfreeze()
@@ -35,6 +36,16 @@ def test_nothing_is_collected_within_and_what_comes_later_is() -> None:
     later = weakref.ref(Knot())
     gc.collect()
     assert later() is None
+
+
+def test_what_commands_leave_behind_is_collected_from_the_second_on() -> None:
+    with without_collecting():
+        pass
+    left = weakref.ref(Knot())
+    with without_collecting():
+        assert gc.isenabled()
+    gc.collect()
+    assert left() is None
 
 
 def test_the_collector_works_again_after_a_failed_import() -> None:
