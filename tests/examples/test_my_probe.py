@@ -74,7 +74,8 @@ def test_a_report_that_does_not_know_the_probe_shows_its_label_and_decimals(runs
     words = [ROOT / "tools" / "compare.py", "report", runs, "--output", tmp_path]
     assert run_python(words, tmp_path).returncode == 0
     page = (tmp_path / "report.html").read_text()
-    for label in ("within-class spread", "within-class spread after", "within-class spread on boxes after"):
-        assert f'<th scope="col">{label}</th>' in page
+    for features in ("before fine-tuning", "after fine-tuning", "after fine-tuning, on annotated boxes"):
+        table = page.partition(f"Features {features}:")[2].partition("</table>")[0]
+        assert '<th scope="col">within-class spread</th>' in table
     value = results["metrics"][f"probe/object_{NAME}"]
     assert f">{value:.4f}</td>" in page
