@@ -34,36 +34,54 @@ class SmallMapConv2d(nn.Conv2d):
 
 @torch.fx.wrap  # one node to a symbolic tracer, as nn.Conv2d is: which way to take depends on the shape
 def _convolve(x: Tensor, kernel: Tensor, stride: int) -> Tensor:
-    height, width = ((length - 1) // stride + 1 for length in x.shape[-2:])
-    if x.device.type != "cpu" or height * width > MOST_PIXELS:
+    if x.device.type != "cpu" or not goes_short(x.shape[-2:], stride):
         return functional.conv2d(x, kernel, stride=stride, padding=1)
     kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else kernel.dtype
-    meetings = _meetings(x.shape[-2:], stride)
+    return through_taps(x, cut_taps(kernel, x.shape[-2:], stride, kind), stride)
+
+
+def goes_short(size: Sequence[int], stride: int) -> bool:
+    """Whether the output of a map of `size` (H, W) is small enough."""
+    height, width = _output_size(size, stride)
+    return height * width <= MOST_PIXELS
+
+
+def cut_taps(kernel: Tensor, size: Sequence[int], stride: int, kind: torch.dtype) -> tuple[Tensor, ...]:
+    """For each pixel of the output of a map of `size` (H,W) the taps of a kernel (O,C,3,3) that count: (O, taps*C)."""
+    taps: tuple[Tensor, ...] = _Taps.apply(kernel, _meetings(size, stride), kind)
+    return taps
+
+
+def through_taps(x: Tensor, taps: Sequence[Tensor], stride: int, shift: Tensor | None = None) -> Tensor:
+    """The convolution of maps (N,C,H,W) with the taps that `cut_taps` gives for their size, plus `shift` (O,)."""
     pixels = x.permute(0, 2, 3, 1)
     outputs = [
-        functional.linear(pixels[:, rows, columns].flatten(1), taps)
-        for (rows, columns, *_), taps in zip(meetings, _Taps.apply(kernel, meetings, kind), strict=True)
+        functional.linear(pixels[:, rows, columns].flatten(1), own, shift)
+        for (rows, columns, *_), own in zip(_meetings(x.shape[-2:], stride), taps, strict=True)
     ]
-    return torch.stack(outputs, 1).view(len(x), height, width, len(kernel)).permute(0, 3, 1, 2)
+    return torch.stack(outputs, 1).view(len(x), *_output_size(x.shape[-2:], stride), -1).permute(0, 3, 1, 2)
+
+
+def _output_size(size: Sequence[int], stride: int) -> tuple[int, int]:
+    return (size[0] - 1) // stride + 1, (size[1] - 1) // stride + 1
 
 
 def use_small_map_convolutions(network: nn.Module) -> None:
     """Put `SmallMapConv2d` in the place of every convolution of `network` that it can stand for; weights are kept."""
     for module in list(network.modules()):
         for name, child in module.named_children():
-            if isinstance(child, nn.Conv2d) and _replaceable(child):
+            if type(child) is nn.Conv2d and child.bias is None and has_short_way(child):
                 setattr(module, name, _small_map(child))
 
 
-def _replaceable(module: nn.Conv2d) -> bool:
+def has_short_way(conv: nn.Conv2d) -> bool:
+    """Whether products can stand for a convolution: 3x3, padding 1, equal strides, no dilation, one group."""
     return (
-        type(module) is nn.Conv2d
-        and module.kernel_size == (3, 3)
-        and module.padding == (1, 1)
-        and module.dilation == (1, 1)
-        and module.stride[0] == module.stride[1]
-        and module.groups == 1
-        and module.bias is None
+        conv.kernel_size == (3, 3)
+        and conv.padding == (1, 1)
+        and conv.dilation == (1, 1)
+        and conv.stride[0] == conv.stride[1]
+        and conv.groups == 1
     )
 
 

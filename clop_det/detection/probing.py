@@ -11,6 +11,8 @@ import torch
 from detectron2.config import CfgNode
 from torch import Tensor, nn
 
+from clop_det.backbones.detectors import bottom_up
+from clop_det.backbones.folded import folded
 from clop_det.data.images import Subset
 from clop_det.data.opening import list_images, open_images, probe_indices
 from clop_det.detection.loader import training_records
@@ -80,7 +82,8 @@ class Probes:
         model.eval()
         try:
             sources = {need: {prefix: data(read) for prefix, read in sets.items()} for need, sets in self._sets.items()}
-            return run_tasks(self._tasks, sources)
+            with folded(bottom_up(model)):
+                return run_tasks(self._tasks, sources)
         finally:
             model.train(was_training)
 

@@ -84,5 +84,5 @@ def test_the_probe_is_the_one_of_evaluation_on_the_same_crops(tiny_cfg: CfgNode)
 
     data = encode_sets(encode, bank, queries)
     expected = run_tasks(build_tasks(tiny_cfg), {IMAGES: {"probe/object_": lambda: data}})
-    assert figures == pytest.approx(expected)
+    assert figures == pytest.approx(expected, rel=1e-5)  # probes run folded convolutions: another order of sums
     assert figures["probe/object_knn_top1"] > 0  # coloured squares on noise

@@ -38,24 +38,33 @@ class LogisticRegression:
         noise = 10 * torch.finfo(features.dtype).eps * features.abs().amax(dim=0)
         self.scale = torch.where(deviation > noise, 1 / deviation, torch.zeros_like(deviation))
         standard = (features - self.mean) * self.scale
-        covariance = (standard.T @ standard).double() / len(standard)
-        curvature, axes = torch.linalg.eigh(covariance)
-        self.curvature, self.axes = curvature.clamp(min=0).to(features), axes.to(features)
+        # Features (N, D) = left * sqrt(N curvature) * axes^T; the smaller product, of N or of D, gives all three.
+        few = len(standard) < standard.shape[1]
+        product = (standard @ standard.T if few else standard.T @ standard).double() / len(standard)
+        curvature, vectors = torch.linalg.eigh(product)
+        self.curvature, vectors = curvature.clamp(min=0).to(features), vectors.to(features)
+        if few:  # what lies outside the span of the features has no slope, and its weights are zero
+            kept = self.curvature > len(standard) * torch.finfo(features.dtype).eps * self.curvature[-1]
+            self.curvature = self.curvature[kept]
+            vectors = standard.T @ (vectors[:, kept] * (len(standard) * self.curvature).rsqrt())
+        self.axes = vectors
         self.rotated = standard @ self.axes
+        self.reached = features.new_zeros(num_classes, len(self.curvature)), features.new_zeros(num_classes, 1)
 
     def fit(self, l2: float, max_iterations: int = 100, tolerance: float = 1e-7) -> tuple[Tensor, Tensor]:
         """Weights (D, K) on raw features, and biases (K,), at the minimum for the penalty `l2`.
 
-        It stops when a step changes the loss by less than `tolerance`, or after `max_iterations`.
+        It starts where the last fit of this problem ended, for the minima of neighbouring penalties lie close, and
+        stops when a step changes the loss by less than `tolerance`, or after `max_iterations`.
         """
         stretch = (self.curvature / 2 + l2).rsqrt()
         inputs = self.rotated * stretch
         # Classes come first, in weights and logits: products of tall matrices with narrow ones, and above all the one
         # that gives the gradient, take two to five times as long on CPUs as those of flat matrices with wide ones.
-        weight = inputs.new_zeros(self.num_classes, inputs.shape[1], requires_grad=True)
-        bias = inputs.new_zeros(self.num_classes, 1, requires_grad=True)
-        solver = torch.optim.LBFGS(
-            [weight, bias], max_iter=max_iterations, history_size=20, line_search_fn="strong_wolfe",
+        weight = (self.reached[0] / stretch).requires_grad_()
+        bias = self.reached[1].clone().requires_grad_()
+        solver = torch.optim.LBFGS(  # pairs beyond the eighth save no iteration here, and each costs time
+            [weight, bias], max_iter=max_iterations, history_size=8, line_search_fn="strong_wolfe",
             tolerance_grad=100 * tolerance, tolerance_change=tolerance,
         )  # fmt: skip
         missed = inputs.new_zeros(1, self.num_classes, len(self.labels))  # gradient of the loss in its logarithms
@@ -73,8 +82,9 @@ class LogisticRegression:
             return loss
 
         solver.step(closure)  # type: ignore[no-untyped-call]
-        raw = self.scale[:, None] * (self.axes @ (stretch * weight.detach()).T)
-        return raw, bias.detach()[:, 0] - self.mean @ raw
+        self.reached = stretch * weight.detach(), bias.detach()
+        raw = self.scale[:, None] * (self.axes @ self.reached[0].T)
+        return raw, self.reached[1][:, 0] - self.mean @ raw
 
 
 def held_out_split(labels: Tensor, fraction: float = HELD_OUT) -> Tensor:

@@ -21,17 +21,28 @@ def noisy_classes(n: int, seed: int, classes: int = 5, dim: int = 20, noise: flo
 
 
 @pytest.mark.parametrize("l2", [1.0, 0.01, 1e-4])
-def test_the_fit_is_sklearns(l2: float) -> None:
+@pytest.mark.parametrize("images", [400, 15])  # more than the 20 features, and fewer
+def test_the_fit_is_sklearns(images: int, l2: float) -> None:
     linear_model = pytest.importorskip("sklearn.linear_model")
     preprocessing = pytest.importorskip("sklearn.preprocessing")
-    x, y = noisy_classes(400, 0)
+    x, y = noisy_classes(images, 0)
     test, _ = noisy_classes(200, 1)
     scaler = preprocessing.StandardScaler().fit(x.numpy())
     oracle = linear_model.LogisticRegression(C=1 / (l2 * len(x)), tol=1e-10, max_iter=5000)
     oracle.fit(scaler.transform(x.numpy()), y.numpy())
     expected = torch.from_numpy(oracle.predict_log_proba(scaler.transform(test.numpy())))
-    weight, bias = LogisticRegression(x, y, 5).fit(l2, max_iterations=1000, tolerance=1e-12)
+    weight, bias = LogisticRegression(x, y, 5).fit(l2, max_iterations=1000, tolerance=1e-15)
     torch.testing.assert_close((test @ weight + bias).log_softmax(dim=1), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("images", [300, 15])
+def test_a_fit_that_starts_at_another_penalty_ends_at_the_same_minimum(images: int) -> None:
+    x, y = noisy_classes(images, 11)
+    problem = LogisticRegression(x, y, 5)
+    for l2 in (1.0, 0.1, 0.01):
+        weight, bias = problem.fit(l2, max_iterations=1000, tolerance=1e-12)
+        fresh = LogisticRegression(x, y, 5).fit(l2, max_iterations=1000, tolerance=1e-12)
+        torch.testing.assert_close(x @ weight + bias, x @ fresh[0] + fresh[1], rtol=1e-4, atol=1e-4)
 
 
 def test_the_gradient_vanishes_at_the_fit() -> None:
@@ -62,9 +73,10 @@ def test_separable_classes_are_separated() -> None:
     assert linear_probe(x, y, test, truth)["linear_top1"] == 1.0
 
 
-def test_features_without_information_give_the_commonest_class() -> None:
+@pytest.mark.parametrize("dims", [8, 300])
+def test_features_without_information_give_the_commonest_class(dims: int) -> None:
     y = torch.tensor([0] * 30 + [1] * 50 + [2] * 20)
-    features = torch.full((100, 8), 0.1)
+    features = torch.full((100, dims), 0.1)
     # Rounding noise in a constant column must not be blown up to unit variance.
     features[:, 0] *= 1 + 1e-7 * torch.randn(100)
     assert len(features[:, 0].unique()) > 1
