@@ -29,6 +29,7 @@ from clop_det.data.views import ViewPlan
 SIZE, IMAGES, SCALE = 224, 32, (0.2, 1.0)
 FAST, PILLOW_ONLY, EXACT = "ours, fast", "ours, fast, without simplejpeg", "ours, exact"
 SIMPLEJPEG: Any = turbo.simplejpeg
+FLOOR = "decoding and resizing alone"  # not a loader: what is left if all else took no time
 OURS = (FAST, PILLOW_ONLY, EXACT)
 Batch = Callable[[], object]
 
@@ -137,6 +138,30 @@ def _by_simplejpeg(path: str) -> Tensor:
     return torch.from_numpy(SIMPLEJPEG.decode_jpeg(Path(path).read_bytes())).permute(2, 0, 1)
 
 
+def floor(root: Path) -> Batch:
+    """simplejpeg's decoding at full size of files in memory, and PyTorch's resizing of crops drawn before, in place."""
+    contents = [path.read_bytes() for path in sorted(root.rglob("*.jpg"))]
+    sizes = [SIMPLEJPEG.decode_jpeg_header(content)[:2] for content in contents]
+    drawn = [
+        [v2.RandomResizedCrop(SIZE, SCALE).make_params([torch.empty(3, *size)]) for _ in range(2)] for size in sizes
+    ]
+    room = torch.empty(2, IMAGES, SIZE, SIZE, 3, dtype=torch.uint8).movedim(-1, 2)
+    resize: Any = torch.ops.aten._upsample_bilinear2d_aa
+
+    def batch() -> Tensor:
+        for place, (content, boxes) in enumerate(zip(contents, drawn, strict=True)):
+            image = torch.from_numpy(SIMPLEJPEG.decode_jpeg(content)).permute(2, 0, 1)
+            for view, box in enumerate(boxes):
+                rows, columns = (
+                    slice(box[at], box[at] + box[side]) for at, side in (("top", "height"), ("left", "width"))
+                )
+                own = room[view, place : place + 1]
+                resize.out(image[None, :, rows, columns], [SIZE, SIZE], False, None, None, out=own)
+        return room
+
+    return batch
+
+
 def contenders(root: Path) -> dict[str, Batch]:
     """All that is installed, by name; ours first."""
     found = {
@@ -151,4 +176,4 @@ def contenders(root: Path) -> dict[str, Batch]:
     if SIMPLEJPEG is None:
         print("simplejpeg is not installed: left out")
         return {name: batch for name, batch in found.items() if name != PILLOW_ONLY}
-    return {**found, "simplejpeg, v2 crops": tensors(root, _by_simplejpeg)}
+    return {**found, "simplejpeg, v2 crops": tensors(root, _by_simplejpeg), FLOOR: floor(root)}

@@ -63,7 +63,7 @@ class ViewAugmentation:
         """Turn crops that were cut and resized elsewhere into views: flip, colour, blur, solarisation, normalisation.
 
         Args:
-            crops: (V, n, 3, S, S) uint8, RGB; first all first views, then all second views, ...
+            crops: (V, n, 3, S, S) uint8, RGB, in any order in memory; first all first views, then all second views, ...
             params: parameters for the same n images, on the same device; their boxes are not looked at.
 
         Returns:
@@ -72,7 +72,9 @@ class ViewAugmentation:
         expected = (params.views, len(params), 3, self.size, self.size)
         if crops.dtype != torch.uint8 or crops.shape != expected:
             raise ValueError(f"crops must be {expected} uint8, got {tuple(crops.shape)} {crops.dtype}")
-        return self._in_chunks(crops.unbind(0), params, lambda parts, chosen: _flip(torch.cat(parts), chosen))
+        return self._in_chunks(
+            crops.unbind(0), params, lambda parts, chosen: _flip(torch.cat(parts).contiguous(), chosen)
+        )
 
     def apply(self, images: Tensor, params: ViewParameters) -> Tensor:
         """Turn images into views.

@@ -24,11 +24,13 @@ from clop_det.data.decoding import (
     check_header,
     decode,
     open_header,
+    oversize,
     refused,
     resized_box,
     to_rgb,
     whole_pixels,
 )
+from clop_det.data.jpeg_header import ordinary_extent
 from clop_det.data.orientation import mirrored, orientation, turned, upright_extent
 
 Share = tuple[float, float, float, float]  # left, top, width and height as shares of an image's width and height
@@ -50,8 +52,8 @@ class Opened(Protocol):
     def height(self) -> int:
         """As `width`."""
 
-    def crop(self, share: Share, size: int) -> tuple[Tensor, Box]:
-        """(3, size, size) uint8, and what was cut for it."""
+    def cut(self, share: Share, room: Tensor) -> Box:
+        """Fill `room` (3, S, S) uint8, quickest if its colours lie next to each other, and say what was cut for it."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +70,9 @@ class WholeImage:
     def height(self) -> int:
         return int(self.image.height)
 
-    def crop(self, share: Share, size: int) -> tuple[Tensor, Box]:
-        box = whole_pixels(share, self.width, self.height)
-        return torch.from_numpy(resized_box(self.image, share, size)), box
+    def cut(self, share: Share, room: Tensor) -> Box:
+        room.copy_(torch.from_numpy(resized_box(self.image, share, room.shape[-1])))
+        return whole_pixels(share, self.width, self.height)
 
 
 @dataclass(frozen=True)
@@ -78,28 +80,34 @@ class ReducedImage:
     """An upright image that was decoded at a fraction of its size, whose crops PyTorch resizes.
 
     Attributes:
-        pixels: (h, w, 3) uint8 RGB; each stands for `factor` x `factor` pixels of the whole image.
+        pixels: (h, w, 3) uint8 RGB, contiguous; each stands for `factor` x `factor` pixels of the whole image.
         width, height: of the whole image, in pixels.
         factor: 1, 2, 4 or 8.
         left, top: where `pixels` begins in the whole image, in its pixels.
     """
 
-    pixels: Pixels
+    pixels: Tensor
     width: int
     height: int
     factor: int = 1
     left: int = 0
     top: int = 0
 
-    def crop(self, share: Share, size: int) -> tuple[Tensor, Box]:
+    def cut(self, share: Share, room: Tensor) -> Box:
         box = whole_pixels(share, self.width, self.height)
         x0, x1 = self._nearest(box[0] - self.left, box[2] - self.left, self.pixels.shape[1])
         y0, y1 = self._nearest(box[1] - self.top, box[3] - self.top, self.pixels.shape[0])
-        cut = torch.from_numpy(np.array(self.pixels[y0:y1, x0:x1], order="C")).permute(2, 0, 1)
-        if cut.shape[1:] != (size, size):
-            cut = torch.nn.functional.interpolate(cut[None], (size, size), mode="bilinear", antialias=True)[0]
-        corners = ((self.left + self.factor * x, self.top + self.factor * y) for x, y in ((x0, y0), (x1, y1)))
-        return cut, tuple(place for corner in corners for place in corner)  # type: ignore[return-value]
+        part = self.pixels[y0:y1, x0:x1].permute(2, 0, 1)
+        if part.shape == room.shape:
+            room.copy_(part)
+        else:  # `interpolate` has no room of the caller's
+            size = list(room.shape[-2:])
+            torch.ops.aten._upsample_bilinear2d_aa.out(part[None], size, False, None, None, out=room[None])
+        (left, right), (top, bottom) = (
+            (first + self.factor * start, first + self.factor * end)
+            for first, start, end in ((self.left, x0, x1), (self.top, y0, y1))
+        )
+        return left, top, right, bottom
 
     def _nearest(self, start: int, end: int, length: int) -> tuple[int, int]:
         """What comes nearest to a stretch of the whole image, in `pixels`; not fewer than fit into it."""
@@ -127,23 +135,34 @@ def reduced(content: bytes, name: str, choose: Choice) -> ReducedImage:
     Raises:
         UnreadableImage: as `decode`.
     """
+    plain = ordinary_extent(content)
+    if plain and not oversize(*plain):
+        factor = choose(*plain)
+        pixels = turbo.pixels(content, plain, factor)
+        if pixels is not None:
+            return ReducedImage(_inside(pixels, plain, factor), *plain, factor)
     with refused(name), open_header(io.BytesIO(content)) as opened:
         if isinstance(opened, JpegImageFile):
             check_header(opened)
-            (width, height), extent, turn = opened.size, upright_extent(opened), orientation(opened)
+            size, extent, turn = opened.size, upright_extent(opened), orientation(opened)
             factor = choose(*extent)
-            pixels = turbo.pixels(content, opened, factor)
+            alike = opened.format == "JPEG" and opened.mode in ("RGB", "L")
+            pixels = turbo.pixels(content, size, factor) if alike else None
             if pixels is None:
-                opened.draft(None, (width // factor, height // factor))
+                opened.draft(None, (size[0] // factor, size[1] // factor))
                 opened.load()
-                pixels = np.asarray(to_rgb(opened))
-            # The last column and row of the file may reach over the end of the image, into what the encoder made up.
-            inside = turned(pixels[: height // factor, : width // factor], turn)
+                pixels = np.array(to_rgb(opened))
             left, top = (side % factor if back else 0 for side, back in zip(extent, mirrored(turn), strict=True))
-            return ReducedImage(inside, *extent, factor, left, top)
+            return ReducedImage(_inside(pixels, size, factor, turn), *extent, factor, left, top)
     return whole(decode(content, name))
 
 
 def whole(image: Image.Image) -> ReducedImage:
     """An upright RGB image as one that was decoded in full."""
-    return ReducedImage(np.asarray(image), image.width, image.height)
+    return ReducedImage(torch.from_numpy(np.array(image)), image.width, image.height)
+
+
+def _inside(pixels: Pixels, extent: tuple[int, int], factor: int, turn: int = 1) -> Tensor:
+    """Upright, without a last column and row that reach over the end of the image, into what the encoder made up."""
+    width, height = extent
+    return torch.from_numpy(np.ascontiguousarray(turned(pixels[: height // factor, : width // factor], turn)))

@@ -13,15 +13,15 @@ import struct
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from clop_det.data.jpeg_header import ENOUGH, ordinary_extent
 from clop_det.data.orientation import upright, upright_extent
 from clop_det.errors import UserError
-from clop_det.files import open_ordinary
+from clop_det.files import StrPath, open_ordinary
 
 Pixels = np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
@@ -102,15 +102,19 @@ def open_header(file: IO[bytes]) -> Image.Image:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def extent_of(path: Path) -> tuple[int, int]:
+def extent_of(path: StrPath) -> tuple[int, int]:
     """Width and height in pixels of the image in a file once EXIF has turned it, by its header (see `upright_extent`).
 
     Raises:
         UnreadableImage: it has no header of a format that is read.
     """
     try:
-        with open_ordinary(path) as file, open_header(file) as opened:
-            return upright_extent(opened)
+        with open_ordinary(path) as file:
+            if plain := ordinary_extent(file.read(ENOUGH)):
+                return plain
+            file.seek(0)
+            with open_header(file) as opened:
+                return upright_extent(opened)
     except BROKEN as error:
         raise UnreadableImage(f"cannot read image {path}: {error}. Replace or remove the file.") from error
 

@@ -23,7 +23,8 @@ class Shard:
     """Some neighbours of a batch as a worker hands them over.
 
     Attributes:
-        crops: of each group of views (V, m, 3, S, S) uint8, first all first views.
+        crops: of each group of views (V, m, 3, S, S) uint8, first all first views; the colours of a pixel lie next to
+            each other in memory.
         boxes: of each group (V, m, 4) float32, where they were cut: x0, y0, x1, y1 in pixels of the upright image.
         replaced: index of each unreadable image among them -> index of the image that stands in.
         error: what a worker cannot raise without a traceback of its own.
@@ -60,8 +61,7 @@ class Cutter(CarriesDecoding, Dataset[Shard]):
             of_groups = shares.of(place, image.width, image.height)
             for views, where, of_group in zip(crops, boxes, of_groups, strict=True):
                 for view, share in enumerate(of_group):
-                    views[view, place], box = image.crop(share, views.shape[-1])
-                    where[view].append(box)
+                    where[view].append(image.cut(share, views[view, place]))
         return Shard(crops, tuple(torch.tensor(where, dtype=torch.float32) for where in boxes), replaced)
 
     def _load(self, shares: _Shares, place: int) -> Callable[[int], Opened]:
@@ -112,9 +112,9 @@ class _Shares:
 
 
 def _room(plan: ViewPlan, count: int) -> tuple[Tensor, ...]:
-    """Room for the crops of `count` images, of each group of views."""
+    """Room for the crops of `count` images, of each group of views, as images lie in memory: pixel after pixel."""
     return tuple(
-        torch.empty((len(p.group.kinds), count, 3, p.augment.size, p.augment.size), dtype=torch.uint8)
+        torch.empty((len(p.group.kinds), count, p.augment.size, p.augment.size, 3), dtype=torch.uint8).movedim(-1, 2)
         for p in plan.groups
     )
 

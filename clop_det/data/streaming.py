@@ -95,8 +95,8 @@ class StreamedViews(BatchViews):
         self.begin(iteration)
         self._next = -1  # a batch that fails leaves the rest of its shards behind
         plans, count = self.plan.groups, self.plan.local
-        sides = [(len(plan.group.kinds), count, 3, plan.augment.size, plan.augment.size) for plan in plans]
-        crops = tuple(host_buffer(side, torch.uint8, self.device) for side in sides)
+        sides = [(len(plan.group.kinds), count, plan.augment.size, plan.augment.size, 3) for plan in plans]
+        crops = tuple(host_buffer(side, torch.uint8, self.device).movedim(-1, 2) for side in sides)
         boxes = tuple(torch.empty((*side[:2], 4)) for side in sides)
         replaced: dict[int, int] = {}
         place = 0

@@ -11,7 +11,6 @@ import io
 
 import numpy as np
 from PIL import Image
-from PIL.JpegImagePlugin import JpegImageFile
 
 from clop_det.data.decoding import Pixels
 
@@ -21,17 +20,18 @@ except ImportError:
     simplejpeg = None
 
 
-def pixels(content: bytes, opened: JpegImageFile, factor: int) -> Pixels | None:
+def pixels(content: bytes, extent: tuple[int, int], factor: int) -> Pixels | None:
     """The pixels (ceil(H / factor), ceil(W / factor), 3) of a JPEG as Pillow would decode them, not turned; or None.
 
     Args:
-        content: of the file.
-        opened: the same file, of which Pillow has read the header.
+        content: of the file, of grey or of three colours.
+        extent: width W and height H that its header says.
         factor: 1, 2, 4 or 8.
     """
-    if opened.format != "JPEG" or opened.mode not in ("RGB", "L") or not is_used():
+    if not is_used():
         return None
-    return _decoded(content, -(-opened.width // factor), -(-opened.height // factor))
+    width, height = extent
+    return _decoded(content, -(-width // factor), -(-height // factor))
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as reference
 
 from clop_det.data.augment import AugmentSettings, ViewAugmentation
-from clop_det.data.crops import ReducedImage, WholeImage, factor_for, reduced
+from clop_det.data.crops import Box, Opened, ReducedImage, Share, WholeImage, factor_for, reduced
 from clop_det.data.decoding import UnreadableImage, decode
 from clop_det.data.image_list import ImageList
 from clop_det.data.image_sources import FileSource, JoinedSource
@@ -27,11 +27,25 @@ ALL = (0.0, 0.0, 1.0, 1.0)
 
 
 def jpeg(image: Image.Image, turn: int = 1, **options: object) -> bytes:
-    """The file of an image that EXIF turns."""
+    """The file of an image that EXIF turns; one that is upright has no EXIF."""
     file, exif = io.BytesIO(), Image.Exif()
-    exif[0x0112] = turn
-    image.save(file, "JPEG", exif=exif, **{"quality": 95, **options})  # type: ignore[arg-type]
+    if turn > 1:
+        exif[0x0112] = turn
+        options["exif"] = exif
+    image.save(file, "JPEG", **{"quality": 95, **options})  # type: ignore[arg-type]
     return file.getvalue()
+
+
+def cut(image: Opened, share: Share, size: int) -> tuple[torch.Tensor, Box]:
+    """The crop of an image, and what was cut; the same in rooms that lie otherwise in memory."""
+    rooms = [
+        torch.empty(2, size, size, 3, dtype=torch.uint8).movedim(-1, 1),
+        torch.empty(2, 3, size, size, dtype=torch.uint8),
+    ]
+    box, other = (image.cut(share, room[1]) for room in rooms)
+    assert box == other
+    assert torch.equal(rooms[0][1], rooms[1][1])
+    return rooms[0][1], box
 
 
 def smooth(width: int, height: int, seed: int = 0) -> Image.Image:
@@ -152,7 +166,7 @@ def test_what_a_box_says_is_where_the_view_was_cut(turn: int, factor: int) -> No
     assert (image.width, image.height, image.factor) == (width, height, factor)
     for share in [ALL, (0.13, 0.21, 0.55, 0.5), (0.4, 0.37, 0.6, 0.63), (0.0, 0.5, 0.5, 0.5)]:
         size = int(min(share[2] * width, share[3] * height)) // factor
-        view, (x0, y0, x1, y1) = image.crop(share, size)
+        view, (x0, y0, x1, y1) = cut(image, share, size)
         drawn = (share[0] * width, share[1] * height)
         assert abs(x0 - drawn[0]) <= factor + 0.51
         assert abs(y0 - drawn[1]) <= factor + 0.51
@@ -170,15 +184,23 @@ def test_what_a_box_says_is_where_the_view_was_cut(turn: int, factor: int) -> No
 @pytest.mark.parametrize("factor", [1, 2, 4, 8])
 def test_one_colour_stays_one_colour(factor: int) -> None:
     image = reduced(jpeg(Image.new("RGB", (150, 97), (200, 30, 90))), "x", lambda w, h: factor)
-    view, _ = image.crop((0.1, 0.1, 0.8, 0.8), 5)
+    view, _ = cut(image, (0.1, 0.1, 0.8, 0.8), 5)
     assert (view.double() - torch.tensor([200.0, 30, 90])[:, None, None]).abs().max() <= 2
+
+
+def test_a_crop_is_the_one_that_torch_interpolates() -> None:
+    image = reduced(jpeg(smooth(150, 97)), "x", lambda w, h: 1)
+    view, (x0, y0, x1, y1) = cut(image, (0.1, 0.2, 0.8, 0.7), 33)
+    part = image.pixels[y0:y1, x0:x1].permute(2, 0, 1).contiguous()
+    expected = torch.nn.functional.interpolate(part[None], (33, 33), mode="bilinear", antialias=True)[0]
+    assert torch.equal(view, expected)
 
 
 def test_a_crop_of_the_whole_image_is_within_one_level_of_pillows() -> None:
     content = jpeg(Image.fromarray(np.random.default_rng(0).integers(0, 256, (150, 190, 3), dtype=np.uint8)))
     fast, exact = reduced(content, "x", lambda w, h: 1), WholeImage(decode(content, "x"))
     for share in [ALL, (0.1, 0.2, 0.3, 0.7), (0.7, 0.7, 0.2, 0.2), (0.999, 0.999, 0.001, 0.001)]:
-        (one, box), (other, same) = fast.crop(share, 40), exact.crop(share, 40)
+        (one, box), (other, same) = cut(fast, share, 40), cut(exact, share, 40)
         assert box == same
         assert (one.int() - other.int()).abs().max() <= 1
 
@@ -189,7 +211,7 @@ def test_other_formats_are_decoded_in_full(form: str, tmp_path: Path) -> None:
     source = FileSource(tmp_path, ["x"])
     for image in (source.reduced(0, lambda w, h: 8), JoinedSource([source], [1]).reduced(0, lambda w, h: 8)):
         assert image.factor == 1
-        assert np.array_equal(image.pixels, np.asarray(source.image(0)))
+        assert np.array_equal(image.pixels.numpy(), np.asarray(source.image(0)))
 
 
 def test_the_first_picture_of_a_phones_file_of_several_is_cut() -> None:
@@ -197,7 +219,7 @@ def test_the_first_picture_of_a_phones_file_of_several_is_cut() -> None:
     first, file = smooth(120, 90), io.BytesIO()
     first.save(file, "MPO", quality=95, save_all=True, append_images=[first.rotate(180)])
     alone = reduced(jpeg(first), "x", lambda w, h: 2)
-    assert np.array_equal(reduced(file.getvalue(), "x", lambda w, h: 2).pixels, alone.pixels)
+    assert torch.equal(reduced(file.getvalue(), "x", lambda w, h: 2).pixels, alone.pixels)
 
 
 def test_what_is_refused_is_refused_in_the_same_words(monkeypatch: pytest.MonkeyPatch) -> None:
