@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from clop_det.keys import BOTH, Key, at_least, constrain, declare, one_of, with_remedy
 
+# Of a pretraining step on a processor: with fewer, bf16 is less than one and a half times as fast as fp32
+# (ResNet-18, docs/results/performance.md), since the update of the weights, in fp32 either way, counts for more.
+LEAST_PIXELS = 98_304  # 96 images of 32 px, 24 of 64 px
+
 declare(
     BOTH,
     {
         "SOLVER.OPTIMIZER": Key("SGD", "Optimiser; LARS in pretraining alone.", one_of("SGD", "LARS", "AdamW")),
         "SOLVER.PRECISION": Key(
             "auto",
-            "bf16 autocast: where the processor computes in it (auto), always (bf16) or never (fp32). GPUs also take"
-            " Detectron2's SOLVER.AMP.ENABLED instead: fp16, gradients scaled, for cards without bf16.",
+            "bf16 autocast: where the processor computes in it (auto), always (bf16) or never (fp32). Pretraining on a"
+            f" CPU is fp32 under auto, too, if fewer than {LEAST_PIXELS:,} pixels go through the network at once (96"
+            " images of 32 px), which gain less than half again. GPUs also take Detectron2's SOLVER.AMP.ENABLED"
+            " instead: fp16, gradients scaled, for cards without bf16.",
             one_of("auto", "bf16", "fp32"),
         ),
         "SOLVER.TF32": Key(

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from detectron2.config import CfgNode
 
+from clop_det.engine.config import LEAST_PIXELS
 from clop_det.errors import UserError
 
 
@@ -41,10 +42,23 @@ def check_half_precision(cfg: CfgNode) -> None:
         raise UserError('SOLVER.AMP.ENABLED (fp16) and SOLVER.PRECISION "bf16" ask for two precisions; keep one.')
 
 
-def use_bf16(setting: str, device: torch.device) -> bool:
-    """Resolve SOLVER.PRECISION ("auto", "bf16" or "fp32") for a device."""
-    chosen = computes_in_bf16(device) if setting == "auto" else setting == "bf16"
-    logging.getLogger(__name__).info("precision: %s (SOLVER.PRECISION %s)", "bf16" if chosen else "fp32", setting)
+def use_bf16(setting: str, device: torch.device, pixels: int | None = None) -> bool:
+    """Resolve SOLVER.PRECISION ("auto", "bf16" or "fp32") for a device.
+
+    Args:
+        setting: of SOLVER.PRECISION.
+        device: that of the network.
+        pixels: of the images that go through the network at once, each counted in one view; None: enough of them.
+    """
+    too_few = device.type == "cpu" and pixels is not None and pixels < LEAST_PIXELS
+    chosen = (computes_in_bf16(device) and not too_few) if setting == "auto" else setting == "bf16"
+    reason = f"; {pixels:,} pixels at once, and below {LEAST_PIXELS:,} bf16 gains little" if too_few else ""
+    logging.getLogger(__name__).info(
+        "precision: %s (SOLVER.PRECISION %s%s)",
+        "bf16" if chosen else "fp32",
+        setting,
+        reason if setting == "auto" else "",
+    )
     return chosen
 
 

@@ -49,7 +49,8 @@ def _half_type(cfg: CfgNode, device: torch.device, stride: int, size: int) -> to
     """
     if cfg.SOLVER.AMP.ENABLED:
         return torch.float16
-    chosen = use_bf16(cfg.SOLVER.PRECISION, device)
+    images = cfg.SOLVER.IMS_PER_BATCH // (comm.get_world_size() * cfg.SOLVER.ACCUMULATE)
+    chosen = use_bf16(cfg.SOLVER.PRECISION, device, images * cfg.CLASSIFICATION.IMAGE_SIZE**2)
     if not chosen or device.type != "cpu" or stride < size:
         return chosen and torch.bfloat16
     whole = size == cfg.CLASSIFICATION.IMAGE_SIZE
