@@ -30,7 +30,7 @@ from clop_det.data.decoding import (
     to_rgb,
     whole_pixels,
 )
-from clop_det.data.jpeg_header import ordinary_extent
+from clop_det.data.jpeg_header import ordinary_frame
 from clop_det.data.orientation import mirrored, orientation, turned, upright_extent
 
 Share = tuple[float, float, float, float]  # left, top, width and height as shares of an image's width and height
@@ -135,12 +135,13 @@ def reduced(content: bytes, name: str, choose: Choice) -> ReducedImage:
     Raises:
         UnreadableImage: as `decode`.
     """
-    plain = ordinary_extent(content)
-    if plain and not oversize(*plain):
-        factor = choose(*plain)
-        pixels = turbo.pixels(content, plain, factor)
+    frame = ordinary_frame(content)
+    if frame and not oversize(frame.width, frame.height):
+        size = frame.width, frame.height
+        factor = choose(*size)
+        pixels = turbo.pixels(content, size, factor)
         if pixels is not None:
-            return ReducedImage(_inside(pixels, plain, factor), *plain, factor)
+            return ReducedImage(_inside(pixels, size, factor), *size, factor)
     with refused(name), open_header(io.BytesIO(content)) as opened:
         if isinstance(opened, JpegImageFile):
             check_header(opened)

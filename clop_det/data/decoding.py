@@ -18,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from clop_det.data.jpeg_header import ENOUGH, ordinary_extent
+from clop_det.data.jpeg_header import ENOUGH, ordinary_frame
 from clop_det.data.orientation import upright, upright_extent
 from clop_det.errors import UserError
 from clop_det.files import StrPath, open_ordinary
@@ -110,8 +110,8 @@ def extent_of(path: StrPath) -> tuple[int, int]:
     """
     try:
         with open_ordinary(path) as file:
-            if plain := ordinary_extent(file.read(ENOUGH)):
-                return plain
+            if frame := ordinary_frame(file.read(ENOUGH)):
+                return frame.width, frame.height
             file.seek(0)
             with open_header(file) as opened:
                 return upright_extent(opened)

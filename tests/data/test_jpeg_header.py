@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from clop_det.data.decoding import BROKEN, extent_of, open_header
-from clop_det.data.jpeg_header import ENOUGH, ordinary_extent
+from clop_det.data.jpeg_header import ENOUGH, Frame, ordinary_frame
 from clop_det.data.orientation import upright_extent
 
 
@@ -51,7 +51,8 @@ OTHERS = [
 def test_an_ordinary_file_is_as_large_as_pillow_says(options: dict[str, object]) -> None:
     content = _file(**options)  # type: ignore[arg-type]
     with open_header(io.BytesIO(content)) as opened:
-        assert ordinary_extent(content) == ordinary_extent(content[:ENOUGH]) == upright_extent(opened) == opened.size
+        expected = Frame(*upright_extent(opened), len(opened.getbands()))
+    assert ordinary_frame(content) == ordinary_frame(content[:ENOUGH]) == expected
 
 
 @pytest.mark.parametrize("options", OTHERS)
@@ -59,7 +60,7 @@ def test_all_others_are_left_to_pillow(options: dict[str, object], tmp_path: Pat
     content = _file(**options)  # type: ignore[arg-type]
     if options.get("form") == "MPO":
         content = _of_two_pictures()
-    assert ordinary_extent(content) is None
+    assert ordinary_frame(content) is None
     (tmp_path / "x").write_bytes(content)
     with open_header(io.BytesIO(content)) as opened:
         assert extent_of(tmp_path / "x") == upright_extent(opened)
@@ -75,7 +76,7 @@ def test_an_empty_file_and_a_mere_beginning_say_nothing() -> None:
     content = _file()
     scan = content.index(b"\xff\xda")
     for length in range(scan):
-        assert ordinary_extent(content[:length]) is None
+        assert ordinary_frame(content[:length]) is None
 
 
 def test_a_damaged_header_says_what_pillow_reads_in_it() -> None:
@@ -90,13 +91,13 @@ def test_a_damaged_header_says_what_pillow_reads_in_it() -> None:
             del content[place : place + rng.randrange(1, 4)]
         else:
             content[place:place] = bytes(rng.randrange(256) for _ in range(rng.randrange(1, 4)))
-        found = ordinary_extent(bytes(content))
+        found = ordinary_frame(bytes(content))
         if found is None:
             continue
         try:
             with open_header(io.BytesIO(content)) as opened:
-                assert (upright_extent(opened), opened.format) == (found, "JPEG")
-                assert opened.mode in ("RGB", "L")
+                assert (*upright_extent(opened), len(opened.getbands())) == found
+                assert (opened.format, opened.mode in ("RGB", "L")) == ("JPEG", True)
                 agreed += 1
         except BROKEN:
             pass  # decoding refuses it, too
@@ -114,5 +115,5 @@ def test_real_photographs(real_data: Path) -> None:
     for path in files:
         with open_header(io.BytesIO(path.read_bytes())) as opened:
             assert extent_of(path) == upright_extent(opened)
-        found += ordinary_extent(path.read_bytes()) is not None
+        found += ordinary_frame(path.read_bytes()) is not None
     assert found > len(files) / 2

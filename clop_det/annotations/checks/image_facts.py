@@ -24,6 +24,7 @@ from PIL import Image
 
 from clop_det.data.building import cache_folder
 from clop_det.data.decoding import BROKEN, open_header, oversize
+from clop_det.data.jpeg_header import ENOUGH, ordinary_frame
 from clop_det.data.orientation import orientation
 from clop_det.engine.workers import cores
 from clop_det.errors import UserError
@@ -31,9 +32,7 @@ from clop_det.files import StrPath, open_ordinary, read_json, write_text
 
 _FORMAT = "clop_det image facts 3"
 MISSING, UNREADABLE, TRUNCATED = "missing", "unreadable", "truncated"
-_HEAD = 4096  # bytes of a JPEG file in which its frame begins, if nothing large stands before it
 _TAIL = 4096  # bytes in which its end is looked for
-_PLAIN_MARKERS = {0xC4, 0xDB, 0xDD, 0xE0, 0xFE}  # tables, JFIF, comments
 _TASK = 256  # files that a thread reads before it asks for more
 _log = logging.getLogger(__name__)
 
@@ -86,25 +85,12 @@ def plain_jpeg(file: int) -> ImageFacts | None:
     Returns:
         None: it is something else.
     """
-    head = os.pread(file, _HEAD, 0)
-    facts, place = None, 2
-    while head.startswith(b"\xff\xd8\xff") and place + 9 < len(head) and head[place] == 0xFF:
-        marker, length = head[place + 1], int.from_bytes(head[place + 2 : place + 4], "big")
-        if marker in (0xC0, 0xC1, 0xC2):  # the frame: bits, height, width, channels
-            height, width = (int.from_bytes(head[place + k : place + k + 2], "big") for k in (5, 7))
-            channels = head[place + 9]
-            limit = Image.MAX_IMAGE_PIXELS or 1 << 32
-            sound = head[place + 4] == 8 and length == 8 + 3 * channels and 0 < width * height <= limit
-            if facts is not None or not sound or channels not in (1, 3):
-                break
-            facts = ImageFacts(width, height, "JPEG", "L" if channels == 1 else "RGB")
-        elif marker == 0xDA:  # the data
-            whole = facts is not None and _ends(os.pread(file, _TAIL, max(0, os.fstat(file).st_size - _TAIL)))
-            return facts if whole else None
-        elif marker not in _PLAIN_MARKERS:
-            break
-        place += 2 + length
-    return None
+    frame = ordinary_frame(os.pread(file, ENOUGH, 0))
+    if frame is None or oversize(frame.width, frame.height):
+        return None
+    if not _ends(os.pread(file, _TAIL, max(0, os.fstat(file).st_size - _TAIL))):
+        return None
+    return ImageFacts(frame.width, frame.height, "JPEG", "L" if frame.channels == 1 else "RGB")
 
 
 def _facts(file: BinaryIO) -> ImageFacts:
