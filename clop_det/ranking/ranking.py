@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from clop_det.checkpoints.folders import parts_of
+from clop_det.checkpoints.integrity import sidecar_of
 from clop_det.conversion.convert import convert_checkpoint
 from clop_det.engine.seeding import generator
 from clop_det.errors import UserError
@@ -130,7 +131,9 @@ def rank(
 
 def _names(checkpoints: Sequence[Path]) -> dict[str, Path]:
     """A short name for each checkpoint: its stem, or as much of its path as tells it from the others."""
-    paths = [path.absolute() for path in checkpoints]
+    given = [path.absolute() for path in checkpoints]
+    sidecars = set(map(sidecar_of, given))
+    paths = [path for path in given if path not in sidecars]  # a pattern such as runs/* names them, too
     if not paths:
         raise UserError("no checkpoint is given; name two or more.")
     for path in paths:

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torchvision
 
+from clop_det.checkpoints.integrity import sidecar_of
 from clop_det.commands.main import main
 from clop_det.errors import UserError
 from clop_det.ranking.calibration_table import write_table
@@ -64,6 +65,15 @@ def test_a_checkpoint_that_does_not_convert_is_named_and_left_out(
     out = capsys.readouterr().out
     assert "left out: linear: " in out
     assert not (tmp_path / "out" / "converted" / "linear.pth").exists()
+
+
+def test_the_sidecars_that_a_pattern_names_are_no_checkpoints(
+    scenes_root: Path, checkpoints: list[Path], tmp_path: Path
+) -> None:
+    given = [*checkpoints, *map(sidecar_of, checkpoints)]
+    found = rank(str(scenes_root), given, tmp_path / "out", boxes=400, side=32)
+    assert sorted(found.files) == ["one", "other"]
+    assert found.left_out == {}
 
 
 def test_a_spent_budget_leaves_checkpoints_for_the_next_call(
