@@ -75,7 +75,7 @@ def test_what_it_does_not_read_is_left_to_pillow() -> None:
 
 
 def test_damaged_files_are_judged_by_pillow_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bytes are cut off, overwritten or put in, most in the header; both ways give the same pixels or the same error."""
+    """Bytes are cut off, overwritten or put in, most in the header: the same pixels or the same error both ways."""
     whole, damaged, rng = _file(quality=60), [], np.random.default_rng(1)
     for place in rng.integers(2, 650, 300).tolist():
         byte = bytes([rng.choice([0, 1, 8, 0xC0, 0xC4, 0xDA, 0xE1, 0xFF, rng.integers(256)])])
