@@ -40,34 +40,50 @@ def folded(network: nn.Module) -> Iterator[None]:
 
 
 class _Folded:
-    """The forward pass of one convolution: kernel and shift are computed once, taps once for each size of map."""
+    """The forward pass of one convolution: what it multiplies with is computed once, taps once for each size of map."""
 
     def __init__(self, conv: Conv2d) -> None:
         self._conv = conv
         self._short = has_short_way(conv)
-        self._taps: dict[tuple[int, ...], tuple[Tensor, ...]] = {}
+        self._taps: dict[tuple[int, ...], list[Tensor]] = {}
 
     @cached_property
-    def _parts(self) -> tuple[Tensor, Tensor | None]:
-        """Kernel and shift with the normalisation in them, in the type in which autocast computes."""
-        conv, norm = self._conv, self._conv.norm
-        kernel, shift = conv.weight.detach(), None if conv.bias is None else conv.bias.detach()
-        if _is_fixed(norm):
-            scale = norm.weight.detach() * (norm.running_var + norm.eps).rsqrt()
-            kernel = kernel * scale[:, None, None, None]
-            shift = norm.bias.detach() + ((0 if shift is None else shift) - norm.running_mean) * scale
-        kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else kernel.dtype
-        return kernel.to(kind, memory_format=torch.channels_last), None if shift is None else shift.to(kind)
+    def _scale_and_shift(self) -> tuple[Tensor | None, Tensor | None]:
+        """Of the convolution's channels, by the normalisation."""
+        norm, bias = self._conv.norm, self._conv.bias
+        if not _is_fixed(norm):
+            return None, bias
+        scale = norm.weight.detach() * (norm.running_var + norm.eps).rsqrt()
+        shift = norm.bias.detach() + ((0 if bias is None else bias.detach()) - norm.running_mean) * scale
+        return scale, shift.to(self._kind)
+
+    @property
+    def _kind(self) -> torch.dtype:
+        """The type in which autocast computes."""
+        return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else self._conv.weight.dtype
+
+    @cached_property
+    def _kernel(self) -> Tensor:
+        """Scaled. Maps that go the short way do without: a single pixel meets a ninth of it."""
+        scale = self._scale_and_shift[0]
+        kernel: Tensor = self._conv.weight.detach()
+        kernel = kernel if scale is None else kernel * scale[:, None, None, None]
+        return kernel.to(self._kind, memory_format=torch.channels_last)
+
+    def _taps_for(self, size: tuple[int, ...]) -> list[Tensor]:
+        if size not in self._taps:
+            scale, kernel = self._scale_and_shift[0], self._conv.weight.detach()
+            taps = cut_taps(kernel, size, self._conv.stride[0], kernel.dtype)
+            self._taps[size] = [(own if scale is None else own.mul_(scale[:, None])).to(self._kind) for own in taps]
+        return self._taps[size]
 
     def __call__(self, x: Tensor) -> Tensor:
-        conv, (kernel, shift) = self._conv, self._parts
-        size, stride = tuple(x.shape[-2:]), conv.stride[0]
-        if self._short and goes_short(size, stride):
-            if size not in self._taps:
-                self._taps[size] = cut_taps(kernel, size, stride, kernel.dtype)
-            x = through_taps(x, self._taps[size], stride, shift)
+        conv, shift = self._conv, self._scale_and_shift[1]
+        size = tuple(x.shape[-2:])
+        if self._short and goes_short(size, conv.stride[0]):
+            x = through_taps(x, self._taps_for(size), conv.stride[0], shift)
         else:
-            x = functional.conv2d(x, kernel, shift, conv.stride, conv.padding, conv.dilation, conv.groups)
+            x = functional.conv2d(x, self._kernel, shift, conv.stride, conv.padding, conv.dilation, conv.groups)
         if conv.norm is not None and not _is_fixed(conv.norm):
             x = conv.norm(x)
         return x if conv.activation is None else conv.activation(x)
