@@ -78,6 +78,8 @@ class Probes:
         def data(read: Read) -> Callable[[], ProbeData]:
             return lambda: encode_sets(encode, *read(), self._batch_size)
 
+        if not self._sets:
+            return {}
         was_training = model.training
         model.eval()
         try:
