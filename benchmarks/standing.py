@@ -80,7 +80,7 @@ PARTS = [
         "detection",
         "benchmarks/detection_overhead.py",
         TURNS,
-        ["--rounds", "3", "--steps", "3", "--warm-up", "2", "--evaluations", "2"],
+        ["--rounds", "3", "--steps", "3", "--warm-up", "2", "--evaluations", "5"],
         ["--rounds", "7", "--evaluations", "5"],
     ),
     Part(

@@ -122,10 +122,12 @@ def value_from(text: str, default: Any = None) -> Any:
     Where the default is a string, the text stays one, whatever it looks like (007, on, 1e5); quotes around it fall.
 
     Raises:
-        UserError: a list or mapping that is neither well-formed YAML nor Python.
+        UserError: a list or mapping that is neither well-formed YAML nor Python, or one of more than any config holds.
     """
     try:
-        value, fault = yaml.load(text, _Loader), ""
+        value, fault = _parsed(text, "a value"), ""
+    except UserError:
+        raise
     except (yaml.YAMLError, ValueError) as error:
         value, fault = text, " ".join(str(error).split())
     if isinstance(default, str):
@@ -181,8 +183,7 @@ def load_yaml(config_file: str | Path) -> dict[str, Any]:
     try:
         check_ordinary(path)
         text = path.read_text(encoding="utf-8")
-        _check_size(text, str(path))
-        content = yaml.load(text, _Loader)
+        content = _parsed(text, str(path))
     except UserError:
         raise
     except UnicodeDecodeError as error:
@@ -201,6 +202,12 @@ def load_yaml(config_file: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} holds no mapping of config keys.")
     return content
+
+
+def _parsed(text: str, name: str) -> Any:
+    """What YAML says, of a depth that libyaml's recursion bears."""
+    _check_size(text, name)
+    return yaml.load(text, _Loader)
 
 
 def _check_size(text: str, name: str) -> None:

@@ -135,7 +135,7 @@ def reduced(content: bytes, name: str, choose: Choice) -> ReducedImage:
     Raises:
         UnreadableImage: as `decode`.
     """
-    frame = ordinary_frame(content)
+    frame = ordinary_frame(content) if turbo.is_used() else None
     if frame and not oversize(frame.width, frame.height):
         size = frame.width, frame.height
         factor = choose(*size)

@@ -50,6 +50,7 @@ def test_an_unknown_key_names_the_nearest_known_one(key: str, nearest: str) -> N
         (["SEED", "one"], r"SEED in the command line is 'one' \(str\); it must be of type int"),
         (["SOLVER", "1"], "SOLVER in the command line is a group of keys"),
         (["PROBE.ENABLED", "1"], "must be of type bool"),
+        (["SEED", "[" * 100_000 + "]" * 100_000], "a value is nested more than 100 deep"),
         (["DATASETS.REGISTER", "[{ROOT: a: b}]"], r"not well-formed YAML \(.*in quotes"),
     ],
 )

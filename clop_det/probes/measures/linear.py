@@ -38,16 +38,12 @@ class LogisticRegression:
         noise = 10 * torch.finfo(features.dtype).eps * features.abs().amax(dim=0)
         self.scale = torch.where(deviation > noise, 1 / deviation, torch.zeros_like(deviation))
         standard = (features - self.mean) * self.scale
-        # Features (N, D) = left * sqrt(N curvature) * axes^T; the smaller product, of N or of D, gives all three.
-        few = len(standard) < standard.shape[1]
-        product = (standard @ standard.T if few else standard.T @ standard).double() / len(standard)
-        curvature, vectors = torch.linalg.eigh(product)
-        self.curvature, vectors = curvature.clamp(min=0).to(features), vectors.to(features)
-        if few:  # what lies outside the span of the features has no slope, and its weights are zero
-            kept = self.curvature > len(standard) * torch.finfo(features.dtype).eps * self.curvature[-1]
-            self.curvature = self.curvature[kept]
-            vectors = standard.T @ (vectors[:, kept] * (len(standard) * self.curvature).rsqrt())
-        self.axes = vectors
+        if len(standard) < standard.shape[1]:
+            self.curvature, self.axes = _axes_of_few(standard)
+        else:
+            covariance = (standard.T @ standard).double() / len(standard)
+            curvature, axes = torch.linalg.eigh(covariance)
+            self.curvature, self.axes = curvature.clamp(min=0).to(features), axes.to(features)
         self.rotated = standard @ self.axes
         self.reached = features.new_zeros(num_classes, len(self.curvature)), features.new_zeros(num_classes, 1)
 
@@ -85,6 +81,19 @@ class LogisticRegression:
         self.reached = stretch * weight.detach(), bias.detach()
         raw = self.scale[:, None] * (self.axes @ self.reached[0].T)
         return raw, self.reached[1][:, 0] - self.mean @ raw
+
+
+def _axes_of_few(standard: Tensor) -> tuple[Tensor, Tensor]:
+    """Curvature (n,) and principal axes (D, n) of fewer images than dimensions, from the products of the images.
+
+    n <= N axes span the features; the weights of all other directions are zero at the minimum. In float64: the weak
+    directions of collapsed features are far below the rounding of float32 products, and the classes may lie in them.
+    """
+    wide = standard.double()
+    curvature, left = torch.linalg.eigh(wide @ wide.T / len(wide))
+    kept = curvature > len(wide) * torch.finfo(wide.dtype).eps * curvature[-1]
+    curvature, left = curvature[kept], left[:, kept]
+    return curvature.to(standard), (wide.T @ (left * (len(wide) * curvature).rsqrt())).to(standard)
 
 
 def held_out_split(labels: Tensor, fraction: float = HELD_OUT) -> Tensor:

@@ -118,6 +118,21 @@ def test_more_dimensions_than_images() -> None:
     assert result["linear_top1"] == 1.0
 
 
+def test_a_weak_direction_beside_a_strong_one_counts_however_few_the_images() -> None:
+    """Collapsed features: every column is nearly the same number, and the class is in what is left."""
+    generator = torch.Generator().manual_seed(0)
+    classes, images, dims = 3, 300, 1000
+    signal = torch.randn(classes, dims, generator=generator)
+    labels = torch.arange(images) % classes
+    common = torch.randn(images, 1, generator=generator)
+    features = common + 0.002 * (signal[labels] + 0.3 * torch.randn(images, dims, generator=generator))
+    half = images // 2
+    narrow = linear_probe(features[:half], labels[:half], features[half:], labels[half:])
+    wide = linear_probe(features[:half].double(), labels[:half], features[half:].double(), labels[half:])
+    assert narrow == wide
+    assert narrow["linear_top1"] > 0.9
+
+
 def test_the_penalty_is_chosen_on_training_features_alone() -> None:
     x, y = noisy_classes(60, 11, dim=50)
     test, truth = noisy_classes(2000, 12, dim=50)
